@@ -1,0 +1,159 @@
+//! A stretch of a block device or file, read and written at a position of its own.
+//!
+//! Everything that writes a disk works on this type, so that it is tested on plain files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A stretch of a file or block device; clones share the file, not the position.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockFile {
+    file: Arc<File>,
+    offset: u64,
+    length: u64,
+    position: u64,
+}
+
+impl BlockFile {
+    /// Opens a whole disk, partition or file for reading.
+    pub(crate) fn read_only(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::whole(File::open(path)?)
+    }
+
+    /// Opens a whole disk, partition or file for reading and writing.
+    pub(crate) fn read_write(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::whole(OpenOptions::new().read(true).write(true).open(path)?)
+    }
+
+    /// All of an open file.
+    pub(crate) fn whole(mut file: File) -> io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok(Self {
+            file: Arc::new(file),
+            offset: 0,
+            length,
+            position: 0,
+        })
+    }
+
+    /// A stretch of this one, cut to what there is.
+    #[cfg(test)]
+    pub(crate) fn part(&self, offset: u64, length: u64) -> Self {
+        let offset = offset.min(self.length);
+        let length = length.min(self.length - offset);
+        Self {
+            file: Arc::clone(&self.file),
+            offset: self.offset + offset,
+            length,
+            position: 0,
+        }
+    }
+
+    /// Its length in bytes.
+    pub(crate) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Makes all writes durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Reads exactly `buffer` at `offset`.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.check(offset, buffer.len())?;
+        self.file.read_exact_at(buffer, self.offset + offset)
+    }
+
+    /// Writes all of `buffer` at `offset`.
+    pub(crate) fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
+        self.check(offset, buffer.len())?;
+        self.file.write_all_at(buffer, self.offset + offset)
+    }
+
+    fn check(&self, offset: u64, length: usize) -> io::Result<()> {
+        let end = offset.checked_add(length as u64);
+        if end.is_none_or(|end| end > self.length) {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "beyond the end of the volume",
+            ));
+        }
+        Ok(())
+    }
+
+    fn room(&self, wanted: usize) -> usize {
+        let left = self.length.saturating_sub(self.position);
+        usize::try_from(left).unwrap_or(usize::MAX).min(wanted)
+    }
+}
+
+impl Read for BlockFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = self.room(buffer.len());
+        let read = self
+            .file
+            .read_at(&mut buffer[..room], self.offset + self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for BlockFile {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let room = self.room(buffer.len());
+        let written = self
+            .file
+            .write_at(&buffer[..room], self.offset + self.position)?;
+        self.position += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for BlockFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = target
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start"))?;
+        Ok(self.position)
+    }
+}
+
+/// A sparse file of this size, for tests.
+#[cfg(test)]
+pub(crate) fn sparse(bytes: u64) -> BlockFile {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.set_len(bytes).expect("a sparse file");
+    BlockFile::whole(file).expect("its length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_ends_where_it_ends() {
+        let disk = sparse(4096);
+        let mut part = disk.part(1024, 512);
+        assert_eq!(part.write(&[7; 1000]).unwrap(), 512);
+        assert_eq!(part.write(&[7; 1]).unwrap(), 0);
+        let mut bytes = [0; 4];
+        disk.read_at(&mut bytes, 1022).unwrap();
+        assert_eq!(bytes, [0, 0, 7, 7]);
+        disk.read_at(&mut bytes, 1534).unwrap();
+        assert_eq!(bytes, [7, 7, 0, 0]);
+        assert!(disk.read_at(&mut bytes, 4094).is_err());
+        assert!(part.seek(SeekFrom::Current(-9999)).is_err());
+    }
+}

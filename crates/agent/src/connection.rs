@@ -1,0 +1,312 @@
+//! The device's side of the server: its key, checking in, and the session that comes of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use camino::Utf8Path;
+use client::{Client, ClientError};
+use ed25519_dalek::{Signer, SigningKey};
+use serde_json::json;
+use wire::boot_config::{TRUST_PATH, Trust};
+use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, Staged};
+use wire::names::RunId;
+
+use crate::machine::volumes::Volumes;
+use crate::network::Network;
+use crate::{durable, log};
+
+/// Trust is a certificate, a few addresses and keys.
+const TRUST_BYTES_MAX: u64 = 1 << 20;
+const KEY_FILE: &str = "device.key";
+const STAGED_FILE: &str = "staged.json";
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
+/// How long connecting, or a reply that stands still, may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Reads whom this device trusts.
+pub(crate) fn load_trust() -> Result<Trust> {
+    let bytes = durable::read(Utf8Path::new(TRUST_PATH), TRUST_BYTES_MAX)
+        .with_context(|| format!("cannot read {TRUST_PATH}"))?
+        .with_context(|| format!("{TRUST_PATH} is missing: this boot image trusts nobody"))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("cannot read {TRUST_PATH}"))
+}
+
+/// Everything the device knows of the server.
+pub(crate) struct Connection {
+    trust: Trust,
+    volumes: Arc<Volumes>,
+    network: Arc<Network>,
+    key: Mutex<Option<SigningKey>>,
+    session: Mutex<Option<Client>>,
+    run: Mutex<Option<RunId>>,
+}
+
+impl Connection {
+    /// Nothing is sent yet.
+    pub(crate) fn new(trust: Trust, volumes: Arc<Volumes>, network: Arc<Network>) -> Self {
+        Self {
+            trust,
+            volumes,
+            network,
+            key: Mutex::default(),
+            session: Mutex::default(),
+            run: Mutex::default(),
+        }
+    }
+
+    /// The network this goes over.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The run the device is in the middle of; told at every check-in.
+    pub(crate) fn set_run(&self, run: Option<RunId>) {
+        *lock(&self.run) = run;
+    }
+
+    /// The session of the last check-in, if there was one.
+    pub(crate) fn session(&self) -> Option<Client> {
+        lock(&self.session).clone()
+    }
+
+    /// Forgets the session, after the server did.
+    pub(crate) fn forget_session(&self) {
+        *lock(&self.session) = None;
+    }
+
+    /// The session; checks in first if there is none.
+    pub(crate) fn require_session(&self) -> Result<Client> {
+        if let Some(session) = self.session() {
+            return Ok(session);
+        }
+        match self.check_in()? {
+            CheckInReply::Run { .. } | CheckInReply::Idle { .. } => {
+                self.session().context("no session")
+            }
+            CheckInReply::Quarantined { message, .. } | CheckInReply::Refused { message } => {
+                anyhow::bail!("the server does not let this machine in: {message}")
+            }
+        }
+    }
+
+    /// Checks in at the first server that answers.
+    pub(crate) fn check_in(&self) -> Result<CheckInReply> {
+        let body = self.body()?;
+        let key = self.key()?;
+        let mut last = None;
+        for url in &self.trust.server_urls {
+            log::milestone("checking-in", json!({ "server": url }));
+            match self.check_in_at(url, &key, &body) {
+                Ok(reply) => return Ok(reply),
+                Err(error) => {
+                    log::milestone(
+                        "unreachable",
+                        json!({ "server": url, "message": format!("{error:#}") }),
+                    );
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("this boot image knows no server")))
+    }
+
+    fn check_in_at(&self, url: &str, key: &SigningKey, body: &str) -> Result<CheckInReply> {
+        let server = Client::new(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
+        let challenge = server.challenge()?.challenge;
+        let reply = server.check_in(&sign(key, challenge, body.to_owned()))?;
+        match &reply {
+            CheckInReply::Run {
+                session,
+                order,
+                device,
+            } => {
+                log::milestone("checked-in", json!({ "device": device, "run": order.run }));
+                *lock(&self.session) = Some(server.with_token(session));
+            }
+            CheckInReply::Idle {
+                session,
+                device,
+                message,
+            } => {
+                log::milestone(
+                    "checked-in",
+                    json!({ "device": device, "message": message }),
+                );
+                *lock(&self.session) = Some(server.with_token(session));
+            }
+            CheckInReply::Quarantined { message, .. } => {
+                log::milestone("quarantined", json!({ "message": message }))
+            }
+            CheckInReply::Refused { message } => {
+                log::milestone("refused", json!({ "message": message }))
+            }
+        }
+        Ok(reply)
+    }
+
+    fn body(&self) -> Result<String> {
+        let staged = match self.volumes.staging() {
+            Some(folder) => read_staged(folder)?,
+            None => None,
+        };
+        let body = CheckInBody {
+            facts: self.volumes.kernel.facts(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            staged,
+            run: *lock(&self.run),
+        };
+        serde_json::to_string(&body).context("cannot write the check-in")
+    }
+
+    /// The device's key. Made at the first check-in; durable as soon as there is a staging partition.
+    fn key(&self) -> Result<SigningKey> {
+        let mut held = lock(&self.key);
+        let key = match (&*held, self.volumes.staging()) {
+            (Some(key), None) => key.clone(),
+            (None, None) => fresh_key()?,
+            (held, Some(folder)) => load_or_store_key(folder, held.as_ref())?,
+        };
+        *held = Some(key.clone());
+        Ok(key)
+    }
+
+    /// Stores a key that was made before there was a staging partition.
+    pub(crate) fn store_key(&self) -> Result<()> {
+        if lock(&self.key).is_some() {
+            self.key()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the server no longer knows the session.
+pub(crate) fn is_session_gone(error: &ClientError) -> bool {
+    error.status() == Some(401)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Values are replaced as a whole; a panic can't leave one half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_staged(folder: &Utf8Path) -> Result<Option<Staged>> {
+    let path = folder.join(STAGED_FILE);
+    match durable::read(&path, SMALL_FILE_BYTES_MAX)
+        .with_context(|| format!("cannot read {path}"))?
+    {
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .with_context(|| format!("cannot read {path}")),
+        None => Ok(None),
+    }
+}
+
+/// Writes what was staged; the last file of a staging but the loader.
+pub(crate) fn write_staged(folder: &Utf8Path, staged: &Staged) -> Result<()> {
+    let path = folder.join(STAGED_FILE);
+    durable::write(&path, &serde_json::to_vec_pretty(staged)?, 0o644)
+        .with_context(|| format!("cannot write {path}"))
+}
+
+fn fresh_key() -> Result<SigningKey> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        filled +=
+            rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())
+                .context("the kernel gave no random bytes")?;
+    }
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+fn load_or_store_key(folder: &Utf8Path, held: Option<&SigningKey>) -> Result<SigningKey> {
+    let path = folder.join(KEY_FILE);
+    let stored = durable::read(&path, SMALL_FILE_BYTES_MAX)
+        .with_context(|| format!("cannot read {path}"))?;
+    if let Some(seed) = stored.and_then(|bytes| parse_hex(&bytes)) {
+        return Ok(SigningKey::from_bytes(&seed));
+    }
+    let key = match held {
+        Some(key) => key.clone(),
+        None => fresh_key()?,
+    };
+    durable::write(&path, to_hex(key.as_bytes()).as_bytes(), 0o600)
+        .with_context(|| format!("cannot write {path}"))?;
+    Ok(key)
+}
+
+fn sign(key: &SigningKey, challenge: String, body: String) -> CheckIn {
+    let mut message = CHECK_IN_CONTEXT.to_vec();
+    message.extend_from_slice(challenge.as_bytes());
+    message.extend_from_slice(body.as_bytes());
+    let signature = to_hex(&key.sign(&message).to_bytes());
+    CheckIn {
+        challenge,
+        device_key: to_hex(key.verifying_key().as_bytes()),
+        signature,
+        body,
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Reads 64 hexadecimal digits.
+pub(crate) fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    Some(*blake3::Hash::from_hex(text).ok()?.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::Signature;
+
+    #[test]
+    fn the_key_stays_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(folder.path()).unwrap();
+        let held = fresh_key().unwrap();
+        let key = load_or_store_key(path, Some(&held)).unwrap();
+        assert_eq!(key.to_bytes(), held.to_bytes(), "a key made before is kept");
+        let other = fresh_key().unwrap();
+        assert_eq!(
+            load_or_store_key(path, Some(&other)).unwrap().to_bytes(),
+            held.to_bytes(),
+            "the stored one wins"
+        );
+        assert_ne!(other.to_bytes(), held.to_bytes());
+        std::fs::write(path.join(KEY_FILE), "torn").unwrap();
+        assert_eq!(
+            load_or_store_key(path, Some(&held)).unwrap().to_bytes(),
+            held.to_bytes()
+        );
+    }
+
+    #[test]
+    fn a_check_in_is_signed_with_its_context() {
+        let key = fresh_key().unwrap();
+        let signed = sign(&key, "ab".repeat(32), "{}".into());
+        let message = [CHECK_IN_CONTEXT, "ab".repeat(32).as_bytes(), b"{}"].concat();
+        let bytes: Vec<u8> = (0..64)
+            .map(|at| u8::from_str_radix(&signed.signature[at * 2..at * 2 + 2], 16).unwrap())
+            .collect();
+        let signature = Signature::from_slice(&bytes).unwrap();
+        assert!(
+            key.verifying_key()
+                .verify_strict(&message, &signature)
+                .is_ok()
+        );
+        assert_eq!(
+            parse_hex(signed.device_key.as_bytes()).unwrap(),
+            *key.verifying_key().as_bytes()
+        );
+    }
+}

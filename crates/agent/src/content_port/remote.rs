@@ -1,0 +1,154 @@
+//! Chunks and manifests from the server. Waits for the network as long as the step may take; keeps what it fetched.
+
+use anyhow::{Context, Result, bail};
+use client::Client;
+use content::{ChunkSource, ContentError, Frame, Library, SourceKind};
+use wire::device_api::CHUNKS_MAX;
+use wire::digest::Digest;
+
+use crate::connection::{Connection, is_session_gone};
+use crate::reporter::retry_pause;
+use crate::{clock, log};
+
+/// How often one batch is asked for before the step is told; the step has attempts of its own.
+const TRIES_MAX: u32 = 4;
+
+/// The server as a source of chunks.
+pub(crate) struct RemoteSource<'a> {
+    connection: &'a Connection,
+    keep: Option<&'a Library>,
+    is_cancelled: &'a dyn Fn() -> bool,
+}
+
+impl<'a> RemoteSource<'a> {
+    /// Chunks from the server; also put into `keep`, so that a cut run does not fetch them again.
+    pub(crate) fn new(
+        connection: &'a Connection,
+        keep: Option<&'a Library>,
+        is_cancelled: &'a dyn Fn() -> bool,
+    ) -> Self {
+        Self {
+            connection,
+            keep,
+            is_cancelled,
+        }
+    }
+
+    fn fetch_batch(
+        &self,
+        wanted: &mut Vec<Digest>,
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        let session = session(self.connection, self.is_cancelled).map_err(as_content)?;
+        let mut stream = session.chunks(wanted).map_err(|error| {
+            if is_session_gone(&error) {
+                self.connection.forget_session();
+            }
+            as_content(error.into())
+        })?;
+        let mut kept = self.keep.map(Library::pack_writer).transpose()?;
+        let mut result = Ok(());
+        while !wanted.is_empty() {
+            if (self.is_cancelled)() {
+                result = Err(ContentError::Cancelled);
+                break;
+            }
+            let frame = match Frame::read(&mut *stream) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            let digest = frame.digest();
+            if let Some(kept) = &mut kept {
+                // This also checks the content, before anyone uses it.
+                kept.add_frame(&frame)?;
+            }
+            sink(frame)?;
+            wanted.retain(|open| *open != digest);
+        }
+        // What came before a cut is kept all the same.
+        if let Some(kept) = kept {
+            kept.finish()?;
+        }
+        result
+    }
+}
+
+impl ChunkSource for RemoteSource<'_> {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Network
+    }
+
+    fn fetch(
+        &self,
+        wanted: &[Digest],
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        for batch in wanted.chunks(CHUNKS_MAX) {
+            let mut open = batch.to_vec();
+            let mut tries = 0;
+            while let Err(error) = self.fetch_batch(&mut open, sink) {
+                tries += 1;
+                if matches!(error, ContentError::Cancelled) || tries >= TRIES_MAX {
+                    return Err(error);
+                }
+                log::note(&format!("fetching content failed, trying again: {error}"));
+                clock::wait_until(retry_pause(tries), || (self.is_cancelled)());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a manifest; whoever gets them checks the digest.
+pub(crate) fn fetch_manifest(
+    connection: &Connection,
+    digest: &Digest,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<u8>> {
+    for tries in 1..=TRIES_MAX {
+        match session(connection, is_cancelled)?.manifest(digest) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => {
+                if is_session_gone(&error) {
+                    connection.forget_session();
+                } else if !error.is_temporary() || tries == TRIES_MAX {
+                    return Err(error).with_context(|| format!("cannot fetch manifest {digest}"));
+                }
+            }
+        }
+        clock::wait_until(retry_pause(tries), is_cancelled);
+    }
+    bail!("the server forgets this machine again and again")
+}
+
+/// A session; waits for network and server until the step is cancelled or out of time.
+fn session(connection: &Connection, is_cancelled: &dyn Fn() -> bool) -> Result<Client> {
+    let mut tries = 0;
+    loop {
+        if is_cancelled() {
+            bail!("content is needed from the server, and it was not reached in time");
+        }
+        if connection.network().is_up() {
+            match connection.require_session() {
+                Ok(session) => return Ok(session),
+                Err(error) => log::warn("content is needed from the server; trying again", &error),
+            }
+        }
+        tries += 1;
+        clock::wait_until(retry_pause(tries), || {
+            is_cancelled() || (tries < 2 && connection.network().is_up())
+        });
+    }
+}
+
+fn as_content(error: anyhow::Error) -> ContentError {
+    let source = std::io::Error::other(format!("{error:#}"));
+    ContentError::Stream {
+        what: "fetch content from the server",
+        source,
+    }
+}

@@ -1,0 +1,280 @@
+//! The journal of a run: on the staging partition, or in memory as long as there is none.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use sequence::engine::Journal;
+use sequence::journal_line;
+use wire::event::{Event, EventBody};
+use wire::names::RunId;
+use wire::order::Order;
+
+use crate::durable;
+use crate::machine::volumes::Volumes;
+
+/// A run writes a few hundred lines; a journal beyond this is damaged.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
+/// An order holds a sequence of at most a thousand steps and its packages.
+const ORDER_BYTES_MAX: u64 = 16 << 20;
+const ORDER_FILE: &str = "order.json";
+
+/// Where the state of runs lies, once it is there.
+pub(crate) trait State {
+    /// The folder of the staging partition; `None` as long as it is not mounted.
+    fn folder(&self) -> Option<Utf8PathBuf>;
+}
+
+impl State for Volumes {
+    fn folder(&self) -> Option<Utf8PathBuf> {
+        self.staging().map(Utf8Path::to_owned)
+    }
+}
+
+/// The journal of one run.
+pub(crate) struct RunJournal {
+    run: RunId,
+    state: Arc<dyn State + Send + Sync>,
+    /// Written before the first line; `None` at the factory, where a cut run begins anew.
+    order: Option<Vec<u8>>,
+    events: Vec<Event>,
+    unwritten: Vec<u8>,
+    file: Option<File>,
+}
+
+impl RunJournal {
+    /// The journal of `run`, as far as it got. Cuts off a torn end.
+    pub(crate) fn open(
+        run: RunId,
+        state: Arc<dyn State + Send + Sync>,
+        order: Option<&Order>,
+    ) -> io::Result<Self> {
+        let order = order.map(serde_json::to_vec).transpose()?;
+        let mut journal = Self {
+            run,
+            state,
+            order,
+            events: Vec::new(),
+            unwritten: Vec::new(),
+            file: None,
+        };
+        if let Some(folder) = journal.state.folder() {
+            journal.events = read_and_mend(&journal_path(&folder, run))?;
+            journal.settle()?;
+        }
+        Ok(journal)
+    }
+
+    /// Makes everything so far durable, as soon as there is a place for it.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            let Some(folder) = self.state.folder() else {
+                return Ok(());
+            };
+            if let Some(order) = self.order.take() {
+                durable::write(&folder.join(ORDER_FILE), &order, 0o600)?;
+            }
+            let path = journal_path(&folder, self.run);
+            let parent = path.parent().unwrap_or(&folder);
+            std::fs::create_dir_all(parent)?;
+            self.file = Some(OpenOptions::new().create(true).append(true).open(&path)?);
+            for folder in [parent, &folder.join("runs"), &folder] {
+                File::open(folder)?.sync_all()?;
+            }
+        }
+        if let Some(file) = &mut self.file
+            && !self.unwritten.is_empty()
+        {
+            file.write_all(&self.unwritten)?;
+            file.sync_data()?;
+            self.unwritten.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Journal for RunJournal {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    fn append(&mut self, event: &Event) -> io::Result<()> {
+        self.unwritten
+            .extend_from_slice(&journal_line::encode(event));
+        self.events.push(event.clone());
+        self.settle()
+    }
+}
+
+fn journal_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
+    folder.join("runs").join(run.to_string()).join("journal")
+}
+
+fn read_and_mend(path: &Utf8Path) -> io::Result<Vec<Event>> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(JOURNAL_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
+    let (events, good) = journal_line::decode(&bytes);
+    if good < bytes.len() {
+        file.seek(SeekFrom::Start(0))?;
+        file.set_len(good as u64)?;
+        file.sync_all()?;
+    }
+    Ok(events)
+}
+
+/// How far the order on the staging partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderState {
+    /// There is work to do.
+    Unfinished,
+    /// Its last word was a failure.
+    Failed,
+    /// Done or stopped, but the server may not know.
+    Unreported,
+    /// Done or stopped, and the server knows.
+    Reported,
+}
+
+/// The order on the staging partition and how far it is; `None` if there is none that can be read.
+pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderState)>> {
+    let Some(bytes) = durable::read(&folder.join(ORDER_FILE), ORDER_BYTES_MAX)? else {
+        return Ok(None);
+    };
+    // Written durably and all at once: one that can't be read is damaged, and the server gives a new one.
+    let Ok(order) = serde_json::from_slice::<Order>(&bytes) else {
+        return Ok(None);
+    };
+    let path = journal_path(folder, order.run);
+    let events =
+        journal_line::decode(&durable::read(&path, JOURNAL_BYTES_MAX)?.unwrap_or_default()).0;
+    let is_reported = std::fs::exists(path.with_file_name("reported"))?;
+    let state = match events.last().map(|event| &event.body) {
+        Some(EventBody::RunDone { .. } | EventBody::RunAborted { .. }) if is_reported => {
+            OrderState::Reported
+        }
+        Some(EventBody::RunDone { .. } | EventBody::RunAborted { .. }) => OrderState::Unreported,
+        Some(EventBody::RunFailed { .. }) => OrderState::Failed,
+        _ => OrderState::Unfinished,
+    };
+    Ok(Some((order, state)))
+}
+
+/// Remembers that the server has every event of the run.
+pub(crate) fn mark_reported(folder: &Utf8Path, run: RunId) -> io::Result<()> {
+    durable::write(
+        &journal_path(folder, run).with_file_name("reported"),
+        b"",
+        0o644,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use wire::event::{FinishAction, LogLevel};
+    use wire::sequence::CompiledSequence;
+
+    struct Later(Mutex<Option<Utf8PathBuf>>);
+
+    impl State for Later {
+        fn folder(&self) -> Option<Utf8PathBuf> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    fn event(run: RunId, seq: u64, body: EventBody) -> Event {
+        Event {
+            run,
+            seq,
+            boot: 1,
+            uptime_ms: 1,
+            body,
+        }
+    }
+
+    fn line(text: &str) -> EventBody {
+        EventBody::Log {
+            path: None,
+            level: LogLevel::Info,
+            text: text.into(),
+        }
+    }
+
+    fn order(run: RunId) -> Order {
+        Order {
+            format: 1,
+            run,
+            device: wire::names::DeviceId::random(),
+            deployment: None,
+            sequence: CompiledSequence {
+                format: 1,
+                name: "deploy".parse().unwrap(),
+                variables: Default::default(),
+                steps: Vec::new(),
+            },
+            variables: Default::default(),
+            packages: Vec::new(),
+            expected_seconds: 0,
+        }
+    }
+
+    #[test]
+    fn memory_becomes_disk_and_a_torn_end_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let run = RunId::random();
+        let state = Arc::new(Later(Mutex::new(None)));
+        let mut journal =
+            RunJournal::open(run, Arc::clone(&state) as _, Some(&order(run))).unwrap();
+        journal.append(&event(run, 1, line("one"))).unwrap();
+        assert!(!folder.join("order.json").exists());
+        *state.0.lock().unwrap() = Some(folder.to_owned());
+        journal.append(&event(run, 2, line("two"))).unwrap();
+        assert_eq!(
+            load_order(folder).unwrap().unwrap().1,
+            OrderState::Unfinished
+        );
+
+        let path = journal_path(folder, run);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let whole = bytes.len();
+        bytes.extend_from_slice(b"0123456789abcdef {\"run\":");
+        std::fs::write(&path, &bytes).unwrap();
+        let mut journal = RunJournal::open(run, state, None).unwrap();
+        assert_eq!(journal.events().len(), 2);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), whole as u64);
+        journal
+            .append(&event(
+                run,
+                3,
+                EventBody::RunDone {
+                    action: FinishAction::Stay,
+                },
+            ))
+            .unwrap();
+        assert_eq!(
+            load_order(folder).unwrap().unwrap().1,
+            OrderState::Unreported
+        );
+        mark_reported(folder, run).unwrap();
+        assert_eq!(load_order(folder).unwrap().unwrap().1, OrderState::Reported);
+    }
+
+    #[test]
+    fn a_damaged_order_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        assert!(load_order(folder).unwrap().is_none());
+        std::fs::write(folder.join("order.json"), b"{\"format\":1").unwrap();
+        assert!(load_order(folder).unwrap().is_none());
+    }
+}

@@ -1,0 +1,9 @@
+//! The `Machine` port: one file per platform, and what it is made of.
+
+pub(crate) mod boot;
+pub(crate) mod command;
+mod disk;
+pub(crate) mod facts;
+pub(crate) mod linux;
+pub(crate) mod target;
+pub(crate) mod volumes;

@@ -1,0 +1,20 @@
+//! One module per noun: its arguments with their help, what it asks the server, and a pure function from the answer to
+//! the text for people.
+
+pub(crate) mod asset;
+pub(crate) mod boot_image;
+pub(crate) mod collection;
+pub(crate) mod completion;
+pub(crate) mod content;
+pub(crate) mod deployment;
+pub(crate) mod device;
+pub(crate) mod login;
+pub(crate) mod medium;
+pub(crate) mod os_image;
+pub(crate) mod package;
+pub(crate) mod prestage;
+pub(crate) mod receipt;
+pub(crate) mod run;
+pub(crate) mod sequence;
+pub(crate) mod serve;
+pub(crate) mod trust;

@@ -1,0 +1,141 @@
+//! `forestage receipt`: what the factory did.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand};
+use media::medium::read_receipts;
+use wire::admin_api::ReceiptRow;
+use wire::receipt::{Receipt as Record, ReceiptResult};
+
+use crate::api;
+use crate::failure::{Failure, Outcome, Trying};
+use crate::output::{Look, Output, Table, clean, count, moment, seconds};
+use crate::settings::{connect, read_limited};
+
+/// A receipt has about 1 KiB.
+const RECEIPT_BYTES_MAX: u64 = 1 << 20;
+
+/// What the factory did.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// Import the receipts of a boot medium
+    ///
+    /// Takes images, devices and single JSON files. Importing a receipt twice changes nothing. A receipt is a
+    /// claim of the factory, not a proof.
+    #[command(
+        after_help = "Example:\n  forestage receipt import /dev/sdb\n  forestage receipt import PF3ABC12.json"
+    )]
+    Import(Import),
+    /// List all receipts, newest first
+    #[command(after_help = "Example:\n  forestage receipt list")]
+    List,
+}
+
+/// `receipt import`
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Images, devices or JSON files
+    #[arg(required = true, value_name = "STICK.img|DEVICE|FILE.json")]
+    from: Vec<Utf8PathBuf>,
+}
+
+/// Does what was asked.
+pub(crate) fn run(command: &Receipt, output: &Output) -> Outcome<()> {
+    match command {
+        Receipt::Import(import) => run_import(import, output),
+        Receipt::List => {
+            let rows = api::receipts(&connect()?).trying(|| "cannot list receipts".into())?;
+            output.answer(&rows, |look| {
+                let pairs = rows
+                    .iter()
+                    .map(|row: &ReceiptRow| (&row.receipt, Some(row.received_at_ms)));
+                render(pairs, look)
+            })
+        }
+    }
+}
+
+/// Every receipt that can be read is handed in; one that can't does not hold up the others.
+fn run_import(import: &Import, output: &Output) -> Outcome<()> {
+    let client = connect()?;
+    let mut receipts = Vec::new();
+    let mut unreadable = 0;
+    for path in &import.from {
+        for receipt in read(path)? {
+            match receipt {
+                Ok(receipt) => receipts.push(receipt),
+                Err(failure) => {
+                    unreadable += 1;
+                    output.say_failure(&failure);
+                }
+            }
+        }
+    }
+    for receipt in &receipts {
+        client
+            .put_receipt(receipt)
+            .trying(|| format!("cannot hand in the receipt of {}", receipt.serial))?;
+    }
+    output.answer(&receipts, |look| {
+        format!(
+            "{}\n{} imported\n",
+            render(receipts.iter().map(|r| (r, None)), look),
+            count(receipts.len(), "receipt")
+        )
+    })?;
+    if unreadable > 0 {
+        return Err(Failure::new(format!(
+            "{} could not be read",
+            count(unreadable, "receipt")
+        )));
+    }
+    Ok(())
+}
+
+fn read(path: &Utf8Path) -> Outcome<Vec<Outcome<Record>>> {
+    if path.extension() == Some("json") {
+        let bytes =
+            read_limited(path, RECEIPT_BYTES_MAX).trying(|| format!("cannot read {path}"))?;
+        return Ok(vec![
+            serde_json::from_slice(&bytes).trying(|| format!("{path} is no receipt")),
+        ]);
+    }
+    let files = read_receipts(path).trying(|| format!("cannot read the boot medium {path}"))?;
+    Ok(files
+        .into_iter()
+        .map(|file| {
+            file.receipt
+                .trying(|| format!("cannot read receipts/{} of {path}", clean(&file.name)))
+        })
+        .collect())
+}
+
+fn render<'a>(receipts: impl Iterator<Item = (&'a Record, Option<i64>)>, look: &Look) -> String {
+    let mut table = Table::new(&[
+        "serial", "model", "result", ">took", "prestage", "disk", "imported", "error",
+    ]);
+    for (receipt, received) in receipts {
+        let result = match receipt.result {
+            ReceiptResult::Staged => "staged",
+            ReceiptResult::Failed => "failed",
+        };
+        let prestage = match (&receipt.prestage, receipt.prestage_version) {
+            (Some(name), Some(version)) => format!("{name}@{version}"),
+            _ => "-".into(),
+        };
+        table.row([
+            receipt.serial.clone(),
+            format!("{} {}", receipt.vendor, receipt.product),
+            result.into(),
+            seconds(receipt.seconds),
+            prestage,
+            receipt.disk_serial.clone(),
+            received.map_or_else(|| "now".into(), moment),
+            receipt.errors.join(": "),
+        ]);
+    }
+    if table.is_empty() {
+        "no receipts\n".into()
+    } else {
+        table.render(look, "")
+    }
+}

@@ -1,0 +1,111 @@
+//! `forestage serve`: the server.
+
+use std::net::SocketAddr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use serde::Serialize;
+use server::{Ready, ServerConfig};
+
+use crate::failure::{Failure, Outcome, Trying};
+use crate::output::Output;
+use crate::settings::write_private;
+
+/// `serve`
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    data: Utf8PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// An address devices and people reach it at; may be repeated, the first is tried first
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// When ready, write {"url","address","ca","one-time-login"} to this file, for scripts
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<Utf8PathBuf>,
+}
+
+/// What the ready file holds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ReadyFile {
+    url: String,
+    address: SocketAddr,
+    ca: Utf8PathBuf,
+    one_time_login: Option<String>,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FORESTAGE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let config = ServerConfig {
+        data: command.data.clone(),
+        listen: command.listen,
+        urls: command.url.clone(),
+    };
+    let runtime = tokio::runtime::Runtime::new()
+        .trying(|| "cannot start the threads of the server".into())?;
+    let ready_file = command.ready_file.clone();
+    let output = *output;
+    let tell = move |ready: Ready| {
+        let told = announce(&ready.into(), ready_file.as_deref(), &output);
+        if let Err(failure) = told {
+            output.say_failure(&failure);
+        }
+    };
+    runtime
+        .block_on(server::serve(config, tell))
+        .trying(|| format!("cannot serve {}", command.data))
+}
+
+impl From<Ready> for ReadyFile {
+    fn from(ready: Ready) -> Self {
+        let url = ready
+            .urls
+            .first()
+            .cloned()
+            .unwrap_or_else(|| format!("https://{}", ready.address));
+        Self {
+            url,
+            address: ready.address,
+            ca: ready.ca_path,
+            one_time_login: ready.one_time_login,
+        }
+    }
+}
+
+/// Tells people (or, as JSON, programs) how to reach the server.
+fn announce(ready: &ReadyFile, ready_file: Option<&Utf8Path>, output: &Output) -> Outcome<()> {
+    if let Some(path) = ready_file {
+        let text = serde_json::to_vec_pretty(ready)
+            .map_err(|error| Failure::new("cannot write JSON").because(error))?;
+        write_private(path, &text).trying(|| format!("cannot write the ready file {path}"))?;
+    }
+    output.answer(ready, |look| {
+        let mut text = format!("Forestage is ready at {}\n", look.paint.bold(&ready.url));
+        text.push_str(&format!("  certificate authority  {}\n", ready.ca));
+        if let Some(password) = &ready.one_time_login {
+            text.push_str(&format!(
+                "  user                   {}\n",
+                look.paint.bold("admin")
+            ));
+            text.push_str(&format!(
+                "  one-time password      {}  (shown only now; choose your own when you log in)\n",
+                look.paint.bold(password)
+            ));
+        }
+        text.push_str(&format!(
+            "\n  forestage login {} --ca {}\n",
+            ready.url, ready.ca
+        ));
+        text
+    })
+}

@@ -1,0 +1,144 @@
+//! `forestage`: the program for people. Every operator command, and the server.
+//!
+//! Here is only the table of contents: each noun is a module in [`commands`], which parses nothing but its own
+//! arguments, asks the server through `client`, and turns the answer into text with a pure function.
+
+mod api;
+mod bundle;
+mod chapters;
+mod commands;
+mod failure;
+mod output;
+#[cfg(test)]
+mod reference;
+mod settings;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::commands::{
+    asset, boot_image, collection, completion, content as content_command, deployment, device,
+    login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command, serve,
+    trust,
+};
+use crate::failure::{EXIT_OK, Outcome};
+use crate::output::Output;
+
+/// Stage laptops at the factory, finish them at school, from the same signed content.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forestage",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true
+)]
+pub(crate) struct Cli {
+    /// Answer in JSON, on stdout; messages and progress go to stderr
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    ///
+    /// Everything it knows is in its data folder, which is made at the first start, together with a certificate
+    /// authority of its own and an administrator with a one-time password, printed once. It runs until it gets SIGTERM
+    /// or SIGINT. FORESTAGE_LOG says how much it logs to stderr, such as `warn` or `server=debug`.
+    #[command(after_help = "Example:\n\
+            \x20 forestage serve --data /var/lib/forestage --listen 0.0.0.0:8443 \\\n\
+            \x20     --url https://forestage.example:8443")]
+    Serve(serve::Serve),
+    /// Log in to a server and remember it
+    ///
+    /// Asks for the password, or takes it from FORESTAGE_PASSWORD. A one-time password is replaced on the way: by what
+    /// you type, or by FORESTAGE_NEW_PASSWORD. The token is stored in $FORESTAGE_CONFIG or
+    /// ~/.config/forestage/config.json, readable by you alone; the password isn't stored.
+    #[command(
+        after_help = "Example:\n  forestage login https://forestage.example:8443 --ca ca.pem"
+    )]
+    Login(login::Login),
+    /// Forget the server and the token
+    #[command(after_help = "Example:\n  forestage logout")]
+    Logout,
+    /// Show which server we are logged in to, and whether it answers
+    #[command(after_help = "Example:\n  forestage status")]
+    Status,
+    #[command(subcommand)]
+    Trust(trust::Trust),
+    #[command(subcommand)]
+    OsImage(os_image::OsImage),
+    #[command(subcommand)]
+    BootImage(boot_image::BootImage),
+    #[command(subcommand)]
+    Package(package::Package),
+    #[command(subcommand)]
+    Sequence(sequence_command::Sequence),
+    #[command(subcommand)]
+    Prestage(prestage::Prestage),
+    #[command(subcommand)]
+    Medium(medium::Medium),
+    #[command(subcommand)]
+    Receipt(receipt::Receipt),
+    #[command(subcommand)]
+    Asset(asset::Asset),
+    #[command(subcommand)]
+    Collection(collection::Collection),
+    #[command(subcommand)]
+    Deployment(deployment::Deployment),
+    #[command(subcommand)]
+    Device(device::Device),
+    #[command(subcommand)]
+    Run(run::Run),
+    #[command(subcommand)]
+    Content(content_command::Content),
+    /// Print what a shell needs to complete these commands
+    #[command(
+        after_help = "Example:\n  forestage completion bash > /etc/bash_completion.d/forestage"
+    )]
+    Completion(completion::Completion),
+}
+
+fn main() -> ExitCode {
+    let matches = chapters::with_table_of_contents(Cli::command()).get_matches();
+    // clap ends the program itself (exit code 2) if the arguments don't fit.
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let output = Output::new(cli.json);
+    match dispatch(&cli.command, &output) {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(failure) => {
+            // If stderr is gone, the exit code still tells.
+            let _ = write!(std::io::stderr(), "{}", failure.render());
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
+    match command {
+        Command::Serve(command) => serve::run(command, output),
+        Command::Login(command) => login::run_login(command, output),
+        Command::Logout => login::run_logout(output),
+        Command::Status => login::run_status(output),
+        Command::Trust(command) => trust::run(command, output),
+        Command::OsImage(command) => os_image::run(command, output),
+        Command::BootImage(command) => boot_image::run(command, output),
+        Command::Package(command) => package::run(command, output),
+        Command::Sequence(command) => sequence_command::run(command, output),
+        Command::Prestage(command) => prestage::run(command, output),
+        Command::Medium(command) => medium::run(command, output),
+        Command::Receipt(command) => receipt::run(command, output),
+        Command::Asset(command) => asset::run(command, output),
+        Command::Collection(command) => collection::run(command, output),
+        Command::Deployment(command) => deployment::run(command, output),
+        Command::Device(command) => device::run(command, output),
+        Command::Run(command) => run::run(command, output),
+        Command::Content(command) => content_command::run(command, output),
+        Command::Completion(command) => completion::run(command),
+    }
+}

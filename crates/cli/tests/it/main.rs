@@ -1,0 +1,9 @@
+//! The program as its users have it: every command at least once, against a real server.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod device;
+mod guide;
+mod refusals;
+mod wiring;
+mod world;

@@ -1,0 +1,324 @@
+//! One test per chapter: each command does reach the server and says what came back.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{World, failed};
+
+const SEQUENCE: &str = include_str!("tiny.yaml");
+
+/// Packages of every kind that needs no download.
+fn import_packages(world: &World) {
+    world.write("driver/lib/firmware/blåbær.bin", vec![7; 300_000]);
+    for (name, product) in [("fits", "Book 14"), ("other", "Note 15")] {
+        let models = format!("models:\n  - {{ vendor: Acme, product: {product} }}\n");
+        world.write(
+            &format!("{name}.yaml"),
+            format!("name: {name}\nversion: '1'\nkind: driver\nsource:\n  tree: driver\n{models}"),
+        );
+    }
+    for name in ["stage", "deploy", "loader"] {
+        world.write(&format!("boot/{name}.efi"), name.repeat(10_000));
+    }
+    world.write(
+        "boot.yaml",
+        "name: boot-image\nversion: '1'\nkind: boot-image\nsource:\n  tree: boot\n",
+    );
+    let image: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|n| (n ^ (n >> 3)).to_le_bytes())
+        .collect();
+    world.write("os.img", &image[..8 << 20]);
+    world.write(
+        "os.yaml",
+        "name: tiny-os\nversion: '1'\nkind: os-image\nsource:\n  image: os.img\n",
+    );
+    let imported = world.json(&[
+        "package",
+        "import",
+        "fits.yaml",
+        "other.yaml",
+        "boot.yaml",
+        "os.yaml",
+    ]);
+    assert_eq!(imported.as_array().unwrap().len(), 4);
+    assert!(imported[0]["uploaded-bytes"].as_u64().unwrap() > 0);
+    assert_eq!(
+        imported[1]["uploaded-bytes"], 0,
+        "the same tree again: nothing to send"
+    );
+}
+
+#[test]
+fn the_server() {
+    let world = World::start();
+    assert_eq!(world.json(&["status"])["logged-in"], true);
+    assert!(world.run(&["status"]).contains("token good  yes"));
+    let trust = world.json(&["trust", "show"]);
+    assert_eq!(trust["server-urls"][0], world.url());
+    assert!(
+        trust["ca-pem"]
+            .as_str()
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
+    for file in ["config.json", "ready.json"] {
+        let mode = std::fs::metadata(world.path(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file} is for its owner alone");
+    }
+    let mut wrong = world.command(&["login", world.url(), "--ca", "data/tls/ca.pem"]);
+    wrong.env("FORESTAGE_PASSWORD", "wrong");
+    let (code, _, stderr) = failed(wrong);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.starts_with("error: cannot log in to https://localhost:"),
+        "{stderr}"
+    );
+    assert!(world.run(&["logout"]).starts_with("logged out of"));
+    assert_eq!(world.fail(&["status"]).0, 2);
+}
+
+#[test]
+fn content_sequences_and_the_factory() {
+    let world = World::start();
+    import_packages(&world);
+    assert!(world.run(&["package", "list"]).contains("tiny-os"));
+    assert_eq!(
+        world.json(&["package", "list"]).as_array().unwrap().len(),
+        4
+    );
+
+    world.write("tiny.yaml", SEQUENCE);
+    world.run(&["sequence", "lint", "tiny.yaml"]);
+    assert_eq!(world.json(&["sequence", "put", "tiny.yaml"])["version"], 1);
+    assert_eq!(world.json(&["sequence", "list"])[0]["name"], "tiny");
+    assert_eq!(world.run(&["sequence", "show", "tiny"]), SEQUENCE);
+
+    let define = [
+        "prestage",
+        "define",
+        "book",
+        "--sequence",
+        "tiny",
+        "--vendor",
+        "Acme",
+        "--product",
+        "Book 14",
+    ];
+    world.run(&[&define[..], &["--extra", "boot-image", "--omit", "other"]].concat());
+    let plan = world.run(&["prestage", "plan", "book"]);
+    assert!(
+        plan.contains("In the bundle") && plan.contains("Left out"),
+        "{plan}"
+    );
+    assert_eq!(world.json(&["prestage", "build", "book"])["version"], 1);
+    assert_eq!(world.json(&["prestage", "list"])[0]["prestage"], "book");
+    world.run(&["prestage", "download", "book@1", "--output", "book.bundle"]);
+    let (code, _, stderr) = world.fail(&["prestage", "download", "book@9", "--output", "x"]);
+    assert_eq!(
+        (code, stderr.lines().next()),
+        (1, Some("error: there is no version 9 of the prestage book"))
+    );
+
+    compare(&world);
+    world.run(&[
+        "medium",
+        "build",
+        "--prestage",
+        "book",
+        "--output",
+        "stick.img",
+    ]);
+    assert!(
+        world.path("stick.img").metadata().unwrap().len()
+            > world.path("book.bundle").metadata().unwrap().len()
+    );
+    assert_eq!(
+        world
+            .json(&["receipt", "import", "stick.img"])
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    world.run(&["content", "verify", "data/library"]);
+    let left: Vec<_> = std::fs::read_dir(world.path("cache"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with("work-")),
+        "{left:?}"
+    );
+}
+
+fn compare(world: &World) {
+    let key = world.json(&["trust", "show"])["bundle-keys"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let words = [
+        "content",
+        "compare",
+        "os.img",
+        "--bundle",
+        "book.bundle",
+        "--package",
+        "tiny-os",
+        "--key",
+        &key,
+    ];
+    assert_eq!(world.json(&words)["equal"], true);
+    let mut image = std::fs::read(world.path("os.img")).unwrap();
+    image[5_000_000] ^= 1;
+    world.write("os.img", image);
+    let (code, stdout, _) = world.fail(&words);
+    assert_eq!(
+        (code, stdout.contains("differs from byte")),
+        (1, true),
+        "{stdout}"
+    );
+    let mut bundle = std::fs::read(world.path("book.bundle")).unwrap();
+    bundle[200] ^= 1;
+    world.write("bad.bundle", bundle);
+    let words = [
+        "content",
+        "compare",
+        "os.img",
+        "--bundle",
+        "bad.bundle",
+        "--package",
+        "tiny-os",
+        "--key",
+        &key,
+    ];
+    assert!(
+        world
+            .fail(&words)
+            .2
+            .starts_with("error: cannot trust the bundle bad.bundle\n  cause: ")
+    );
+}
+
+#[test]
+fn the_boot_image_needs_an_agent() {
+    let world = World::start();
+    let (code, _, stderr) = world.fail(&[
+        "boot-image",
+        "build",
+        "--agent",
+        "none",
+        "--output",
+        "boot-image",
+    ]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("error: cannot build the boot image boot-image\n  cause: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_school() {
+    let world = World::start();
+    world.write("tiny.yaml", SEQUENCE);
+    import_packages(&world);
+    world.run(&["sequence", "put", "tiny.yaml"]);
+    world.run(&[
+        "collection",
+        "create",
+        "pupils",
+        "--title",
+        "Førsteklassinger",
+    ]);
+    assert_eq!(
+        world.json(&["collection", "list"])[0]["title"],
+        "Førsteklassinger"
+    );
+    let create = [
+        "deployment",
+        "create",
+        "autumn",
+        "--collection",
+        "pupils",
+        "--sequence",
+        "tiny",
+        "--expected",
+        "16m",
+    ];
+    let made = world.json(&[&create[..], &["--cap", "3", "--stay-in-collection"]].concat());
+    assert_eq!(
+        (
+            &made["expected-seconds"],
+            &made["leave-collection-on-success"]
+        ),
+        (&960.into(), &false.into())
+    );
+    assert_eq!(world.json(&["deployment", "list"])[0]["cap"], 3);
+    assert_eq!(
+        world.json(&["deployment", "stop", "autumn"])["stopped"],
+        true
+    );
+    assert_eq!(world.json(&["deployment", "list"])[0]["stopped"], true);
+
+    let head = "Serienummer;Produsent;Modell;Skolekode;Skole;Klasse\n";
+    world.write(
+        "assets.csv",
+        format!(
+            "{head}PF1;Acme;Book 14;BJO;Bjørnsletta;1STA\n;Acme;Book 14;BJO;Bjørnsletta;1STA\n"
+        ),
+    );
+    let (code, stdout, stderr) =
+        world.fail(&["asset", "import", "assets.csv", "--collection", "pupils"]);
+    assert_eq!(code, 1);
+    assert!(
+        stdout.contains("nothing was stored")
+            && stderr.starts_with("error: 1 row of assets.csv refused"),
+        "{stdout}{stderr}"
+    );
+    world.write(
+        "assets.csv",
+        format!("{head}PF1;Acme;Book 14;BJO;Bjørnsletta;1STA\n"),
+    );
+    let words = ["asset", "import", "assets.csv", "--collection", "pupils"];
+    assert_eq!(
+        world.json(&[&words[..], &["--dry-run"]].concat())["dry-run"],
+        true
+    );
+    assert_eq!(world.json(&["device", "list"]).as_array().unwrap().len(), 0);
+    assert_eq!(world.json(&words)["new"], 1);
+
+    assert_eq!(
+        world.json(&["device", "list", "--site", "bjo", "--state", "imported"])[0]["serial"],
+        "PF1"
+    );
+    assert_eq!(
+        world
+            .json(&["device", "list", "--state", "failed"])
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    assert!(world.run(&["collection", "show", "pupils"]).contains("PF1"));
+    world.run(&["device", "reset-key", "PF1"]);
+    assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
+
+    world.write("PF1.json", include_str!("receipt.json"));
+    world.run(&["receipt", "import", "PF1.json"]);
+    assert_eq!(
+        world.json(&["receipt", "list"])[0]["receipt"]["serial"],
+        "PF1"
+    );
+    assert!(world.run(&["receipt", "list"]).contains("staged"));
+    world.write("broken.json", "{");
+    assert_eq!(world.fail(&["receipt", "import", "broken.json"]).0, 1);
+    let serve = world.command(&["serve", "--data", "other", "--listen", "192.0.2.1:1"]);
+    let (code, _, stderr) = failed(serve);
+    assert!(
+        code == 1 && stderr.contains("cause: cannot listen on 192.0.2.1:1"),
+        "{stderr}"
+    );
+}

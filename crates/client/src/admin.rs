@@ -1,0 +1,283 @@
+//! The calls of operators. See [`wire::admin_api`] for what each route means.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use wire::admin_api::{
+    AssetImportReport, CollectionRow, Deployment, DeviceRow, DigestList, Login, PackageRow,
+    PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow, Token,
+};
+use wire::digest::Digest;
+use wire::names::{CollectionName, PrestageName, RunId, SequenceName};
+use wire::package::Package;
+use wire::receipt::Receipt;
+
+use crate::connection::Client;
+use crate::error::ClientError;
+
+/// Building a bundle reads and writes all of its content before the answer begins: 100 GB at the 50 MB/s of a slow
+/// disk take 34 minutes.
+const BUILD_PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// A stream of bytes from the server, and its length if that is known.
+type Stream = (Box<dyn Read + Send>, Option<u64>);
+
+/// The admin API. Every call but [`Client::login`] and [`Client::trust`] needs a token ([`Client::with_token`]).
+impl Client {
+    /// Exchanges user and password for an API token.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; this goes for all calls below.
+    pub fn login(&self, login: &Login) -> Result<Token, ClientError> {
+        self.send("POST", "/api/v1/login", login)
+    }
+
+    /// What devices are made to trust: the CA, and the key that signs bundles.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn trust<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        self.get("/api/v1/trust")
+    }
+
+    /// All published packages.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn packages(&self) -> Result<Vec<PackageRow>, ClientError> {
+        self.get("/api/v1/packages")
+    }
+
+    /// Publishes a package; its manifest and all its chunks are there already.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn publish(&self, package: &Package) -> Result<PackageRow, ClientError> {
+        self.send("POST", "/api/v1/packages", package)
+    }
+
+    /// Which of `digests` (at most `DIGESTS_MAX`) does the server lack?
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn missing_chunks(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, ClientError> {
+        let list: DigestList =
+            self.send("POST", "/api/v1/content/missing", &DigestList { digests })?;
+        Ok(list.digests)
+    }
+
+    /// Uploads frames of chunks, one after the other as in a pack.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn upload_chunks(
+        &self,
+        frames: &mut dyn Read,
+        length: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let path = "/api/v1/content/chunks";
+        self.upload("POST", path, "application/octet-stream", frames, length)
+            .map(|_: IgnoredAny| ())
+    }
+
+    /// Uploads a manifest.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn upload_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ClientError> {
+        let path = format!("/api/v1/content/manifests/{digest}");
+        let mut body = bytes;
+        self.upload(
+            "PUT",
+            &path,
+            "application/octet-stream",
+            &mut body,
+            Some(bytes.len() as u64),
+        )
+        .map(|_: IgnoredAny| ())
+    }
+
+    /// All sequences, each in its latest version.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn sequences(&self) -> Result<Vec<SequenceRow>, ClientError> {
+        self.get("/api/v1/sequences")
+    }
+
+    /// Stores a sequence: a new version if it changed.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_sequence(
+        &self,
+        name: &SequenceName,
+        yaml: &str,
+    ) -> Result<SequenceRow, ClientError> {
+        let mut body = yaml.as_bytes();
+        let path = format!("/api/v1/sequences/{name}");
+        self.upload(
+            "PUT",
+            &path,
+            "application/yaml",
+            &mut body,
+            Some(yaml.len() as u64),
+        )
+    }
+
+    /// All versions of all prestages that were built.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn prestages(&self) -> Result<Vec<PrestageVersion>, ClientError> {
+        self.get("/api/v1/prestages")
+    }
+
+    /// Defines a prestage.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_prestage(
+        &self,
+        name: &PrestageName,
+        definition: &PrestageDefinition,
+    ) -> Result<(), ClientError> {
+        self.send("PUT", &format!("/api/v1/prestages/{name}"), definition)
+            .map(|_: IgnoredAny| ())
+    }
+
+    /// What would be in the bundle, and why.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn plan_prestage(&self, name: &PrestageName) -> Result<PrestagePlan, ClientError> {
+        self.get(&format!("/api/v1/prestages/{name}/plan"))
+    }
+
+    /// Builds the bundle of a prestage and waits for it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn build_prestage(&self, name: &PrestageName) -> Result<PrestageVersion, ClientError> {
+        self.with_patience(BUILD_PATIENCE).send(
+            "POST",
+            &format!("/api/v1/prestages/{name}/build"),
+            &(),
+        )
+    }
+
+    /// The bytes of a bundle, from `from` on.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn download_bundle(
+        &self,
+        name: &PrestageName,
+        version: u32,
+        from: u64,
+    ) -> Result<Stream, ClientError> {
+        self.download(
+            &format!("/api/v1/prestages/{name}/versions/{version}/bundle"),
+            from,
+        )
+    }
+
+    /// Imports assets from CSV into a collection, or says what would happen.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn import_assets(
+        &self,
+        csv: &[u8],
+        collection: Option<&CollectionName>,
+        dry_run: bool,
+    ) -> Result<AssetImportReport, ClientError> {
+        let collection = collection
+            .map(|name| format!("collection={}&", query_value(name.as_str())))
+            .unwrap_or_default();
+        let path = format!("/api/v1/assets/import?{collection}dry-run={dry_run}");
+        let mut body = csv;
+        self.upload("POST", &path, "text/csv", &mut body, Some(csv.len() as u64))
+    }
+
+    /// All collections.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn collections(&self) -> Result<Vec<CollectionRow>, ClientError> {
+        self.get("/api/v1/collections")
+    }
+
+    /// Creates a collection.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_collection(&self, collection: &CollectionRow) -> Result<(), ClientError> {
+        self.send(
+            "PUT",
+            &format!("/api/v1/collections/{}", collection.name),
+            collection,
+        )
+        .map(|_: IgnoredAny| ())
+    }
+
+    /// All deployments.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn deployments(&self) -> Result<Vec<Deployment>, ClientError> {
+        self.get("/api/v1/deployments")
+    }
+
+    /// Creates or changes a deployment.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_deployment(&self, deployment: &Deployment) -> Result<(), ClientError> {
+        self.send(
+            "PUT",
+            &format!("/api/v1/deployments/{}", deployment.name),
+            deployment,
+        )
+        .map(|_: IgnoredAny| ())
+    }
+
+    /// All devices, as on the overview.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn devices(&self) -> Result<Vec<DeviceRow>, ClientError> {
+        self.get("/api/v1/devices")
+    }
+
+    /// All runs.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn runs(&self) -> Result<Vec<RunRow>, ClientError> {
+        self.get("/api/v1/runs")
+    }
+
+    /// One run, with its steps and log.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn run(&self, run: RunId) -> Result<RunDetail, ClientError> {
+        self.get(&format!("/api/v1/runs/{run}"))
+    }
+
+    /// Hands in a receipt from a boot medium.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_receipt(&self, receipt: &Receipt) -> Result<(), ClientError> {
+        self.send("POST", "/api/v1/receipts", receipt)
+            .map(|_: IgnoredAny| ())
+    }
+}
+
+/// A name in a query: of the characters names may have, only the plus sign means something there.
+fn query_value(name: &str) -> String {
+    name.replace('+', "%2B")
+}

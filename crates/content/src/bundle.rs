@@ -1,0 +1,519 @@
+//! The prestage bundle: one signed file with everything a factory needs. See `docs/formats/bundle.md`.
+//!
+//! What was verified and what was not are two types. Content can only be read from a verified bundle.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::{Mutex, OnceLock};
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use tracing::warn;
+use wire::bundle::{BundlePart, BundleRoot};
+use wire::digest::Digest;
+
+use crate::error::{ContentError, chain};
+use crate::frame::{self, Frame};
+use crate::library::Library;
+use crate::manifest::{ChunkRef, MANIFEST_BYTES_MAX, Manifest};
+use crate::meter::{Meter, Tally};
+use crate::pack::{self, IndexEntry, PackStream};
+use crate::parallel;
+use crate::source::{ChunkSource, SourceKind};
+
+/// The longest root: fifty times the root of 1000 packages with a sequence of 1000 steps.
+const ROOT_BYTES_MAX: usize = 16 << 20;
+/// The most manifests: a prestage has one per package, and `wire` allows no sequence with more steps than 1000.
+const MANIFESTS_MAX: usize = 4096;
+/// The bytes of all manifests: they are held in memory on a machine with 4 GiB.
+const MANIFESTS_BYTES_MAX: u64 = 512 << 20;
+/// The most packs; the writer makes one.
+const PACKS_MAX: usize = 1024;
+
+const MAGIC: &[u8; 8] = b"FSTGBNDL";
+const VERSION: u16 = 1;
+const CONTEXT: &[u8] = b"forestage bundle 1\0";
+const HEAD_BYTES: usize = 88;
+const ROOT_FORMAT: u32 = 1;
+
+fn bad(rule: &'static str) -> ContentError {
+    ContentError::BadBundle { rule }
+}
+
+/// The first 8 bytes of the digest of a public key.
+#[must_use]
+pub fn key_id(key: &VerifyingKey) -> [u8; 8] {
+    let mut id = [0; 8];
+    id.copy_from_slice(&Digest::of(key.as_bytes()).as_bytes()[..8]);
+    id
+}
+
+fn signed_bytes(root: &[u8]) -> Vec<u8> {
+    [CONTEXT, root].concat()
+}
+
+/// A bundle nobody has vouched for.
+#[derive(Debug)]
+pub struct Unverified {
+    available: u64,
+    key_id: [u8; 8],
+    signature: Signature,
+    root: Vec<u8>,
+}
+
+/// A bundle whose root is signed by a key we trust, and whose manifests have the right digests.
+#[derive(Debug)]
+pub struct Verified {
+    root: BundleRoot,
+    root_digest: Digest,
+    manifests: Vec<(Digest, Vec<u8>)>,
+    /// The chunks of all manifests: nothing else is taken from the packs.
+    chunks: HashSet<Digest>,
+    packs_at: u64,
+    /// Where the chunks lie in the file, by digest; read when a single chunk is first asked for.
+    index: OnceLock<Vec<IndexEntry>>,
+}
+
+/// A prestage bundle: a file, or the partition of a boot medium (which may be longer than the bundle).
+#[derive(Debug)]
+pub struct Bundle<R, State> {
+    reader: Mutex<R>,
+    state: State,
+}
+
+impl<R: Read + Seek> Bundle<R, Unverified> {
+    /// Reads the head. `available` is the length of the file or partition: a bundle whose head is cut off is refused
+    /// here, one whose end is missing by [`Bundle::verify`], as soon as its length can be believed.
+    ///
+    /// # Errors
+    /// If it is no bundle, a newer one, or can't be read.
+    pub fn open(mut reader: R, available: u64) -> Result<Self, ContentError> {
+        let io = || ContentError::stream("read the bundle");
+        let mut head = [0; HEAD_BYTES];
+        reader.seek(SeekFrom::Start(0)).map_err(io())?;
+        if frame::fill(&mut reader, &mut head).map_err(io())? < HEAD_BYTES {
+            return Err(ContentError::CutOff {
+                needed: HEAD_BYTES as u64,
+                available,
+            });
+        }
+        if &head[..8] != MAGIC {
+            return Err(bad("it does not begin like a bundle"));
+        }
+        match u16::from_le_bytes([head[8], head[9]]) {
+            VERSION => {}
+            0 => return Err(bad("its version is 0")),
+            version => {
+                return Err(ContentError::Newer {
+                    what: "bundle",
+                    version,
+                    newest: VERSION,
+                });
+            }
+        }
+        if head[10..12] != [0; 2] {
+            return Err(bad("a reserved byte is not zero"));
+        }
+        let length = u32::from_le_bytes([head[12], head[13], head[14], head[15]]) as usize;
+        if !(2..=ROOT_BYTES_MAX).contains(&length) {
+            return Err(bad("the length of its root is out of bounds"));
+        }
+        let needed = (HEAD_BYTES + length) as u64;
+        if needed > available {
+            return Err(ContentError::CutOff { needed, available });
+        }
+        let mut root = vec![0; length];
+        let filled = frame::fill(&mut reader, &mut root).map_err(io())?;
+        if filled < length {
+            return Err(ContentError::CutOff {
+                needed,
+                available: (HEAD_BYTES + filled) as u64,
+            });
+        }
+        let mut key_id = [0; 8];
+        key_id.copy_from_slice(&head[16..24]);
+        let mut signature = [0; 64];
+        signature.copy_from_slice(&head[24..HEAD_BYTES]);
+        let signature = Signature::from_bytes(&signature);
+        Ok(Self {
+            reader: Mutex::new(reader),
+            state: Unverified {
+                available,
+                key_id,
+                signature,
+                root,
+            },
+        })
+    }
+
+    /// Checks the signature (`verify_strict`), the length and every manifest.
+    ///
+    /// # Errors
+    /// If the key isn't among `keys`, the signature is wrong, the bundle is cut off, or a manifest is damaged.
+    pub fn verify(self, keys: &[VerifyingKey]) -> Result<Bundle<R, Verified>, ContentError> {
+        let Unverified {
+            available,
+            key_id: id,
+            signature,
+            root: root_bytes,
+        } = self.state;
+        let Some(key) = keys.iter().find(|key| key_id(key) == id) else {
+            return Err(ContentError::UnknownKey {
+                key_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            });
+        };
+        key.verify_strict(&signed_bytes(&root_bytes), &signature)
+            .map_err(|_| ContentError::BadSignature)?;
+        let root: BundleRoot = serde_json::from_slice(&root_bytes)
+            .map_err(|_| bad("its root is signed, but we can't read it"))?;
+        let manifests_at = (HEAD_BYTES + root_bytes.len()) as u64;
+        let (packs_at, needed) = check_root(&root, manifests_at)?;
+        if needed > available {
+            return Err(ContentError::CutOff { needed, available });
+        }
+        let mut reader = self
+            .reader
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (manifests, chunks) = read_manifests(&mut reader, &root, manifests_at)?;
+        let root_digest = Digest::of(&root_bytes);
+        let index = OnceLock::new();
+        let state = Verified {
+            root,
+            root_digest,
+            manifests,
+            chunks,
+            packs_at,
+            index,
+        };
+        Ok(Bundle {
+            reader: Mutex::new(reader),
+            state,
+        })
+    }
+}
+
+/// Checks the counts and lengths in a root; returns where the packs begin and where the bundle ends.
+fn check_root(root: &BundleRoot, manifests_at: u64) -> Result<(u64, u64), ContentError> {
+    if root.format != ROOT_FORMAT {
+        return Err(bad("the format of its root is unknown"));
+    }
+    if root.manifests.len() > MANIFESTS_MAX || root.packs.len() > PACKS_MAX {
+        return Err(bad("it has too many manifests or packs"));
+    }
+    let sum = |parts: &[BundlePart]| {
+        parts
+            .iter()
+            .try_fold(0_u64, |sum, part| sum.checked_add(part.bytes))
+    };
+    let manifests_bytes = sum(&root.manifests).filter(|bytes| *bytes <= MANIFESTS_BYTES_MAX);
+    let manifests_bytes = manifests_bytes.ok_or(bad("its manifests are too long"))?;
+    if root
+        .manifests
+        .iter()
+        .any(|part| part.bytes > MANIFEST_BYTES_MAX as u64)
+    {
+        return Err(bad("one of its manifests is too long"));
+    }
+    let listed: HashSet<&Digest> = root.manifests.iter().map(|part| &part.digest).collect();
+    if root
+        .packages
+        .iter()
+        .any(|package| !listed.contains(&package.manifest))
+    {
+        return Err(bad("the manifest of a package is not in it"));
+    }
+    let packs_at = manifests_at + manifests_bytes;
+    let end = sum(&root.packs).and_then(|bytes| packs_at.checked_add(bytes));
+    Ok((packs_at, end.ok_or(bad("its packs are too long"))?))
+}
+
+type Manifests = (Vec<(Digest, Vec<u8>)>, HashSet<Digest>);
+
+fn read_manifests(
+    reader: &mut (impl Read + Seek),
+    root: &BundleRoot,
+    at: u64,
+) -> Result<Manifests, ContentError> {
+    let io = || ContentError::stream("read the manifests of the bundle");
+    reader.seek(SeekFrom::Start(at)).map_err(io())?;
+    let mut manifests = Vec::with_capacity(root.manifests.len());
+    let mut chunks = HashSet::new();
+    for part in &root.manifests {
+        let mut bytes = vec![0; usize::try_from(part.bytes).unwrap_or(0)];
+        if frame::fill(reader, &mut bytes).map_err(io())? < bytes.len() {
+            return Err(bad("one of its manifests is cut off"));
+        }
+        if Digest::of(&bytes) != part.digest {
+            return Err(bad("one of its manifests was altered"));
+        }
+        chunks.extend(
+            Manifest::decode(&bytes)?
+                .chunks()
+                .iter()
+                .map(|chunk| chunk.digest),
+        );
+        manifests.push((part.digest, bytes));
+    }
+    Ok((manifests, chunks))
+}
+
+impl<R: Read + Seek> Bundle<R, Verified> {
+    /// The signed root.
+    #[must_use]
+    pub fn root(&self) -> &BundleRoot {
+        &self.state.root
+    }
+
+    /// The digest of its bytes.
+    #[must_use]
+    pub fn root_digest(&self) -> Digest {
+        self.state.root_digest
+    }
+
+    /// The manifests' bytes, checked.
+    #[must_use]
+    pub fn manifests(&self) -> &[(Digest, Vec<u8>)] {
+        &self.state.manifests
+    }
+
+    /// Reads all frames once, in order, and hands each to `sink`.
+    ///
+    /// A frame's content is checked by whoever unpacks it; here every frame must be a chunk of one of the manifests,
+    /// and the packs must have the digests that the root says.
+    ///
+    /// # Errors
+    /// If the packs are damaged or can't be read, or with the error of `sink`.
+    pub fn frames(
+        &self,
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        let mut reader = parallel::lock(&self.reader);
+        let mut at = self.state.packs_at;
+        for part in &self.state.root.packs {
+            reader
+                .seek(SeekFrom::Start(at))
+                .map_err(ContentError::stream("read the bundle"))?;
+            let digest = pack::read_frames(&mut *reader, part.bytes, &mut |frame| {
+                if self.state.chunks.contains(&frame.digest()) {
+                    sink(frame)
+                } else {
+                    Err(bad("it holds a chunk that no manifest names"))
+                }
+            })?;
+            if digest != part.digest {
+                return Err(bad("one of its packs was altered"));
+            }
+            at += part.bytes;
+        }
+        Ok(())
+    }
+
+    /// Where single chunks lie. If an index is damaged, the chunks of its pack are not found this way.
+    fn index(&self, reader: &mut R) -> &[IndexEntry] {
+        self.state.index.get_or_init(|| {
+            let mut found = Vec::new();
+            let mut at = self.state.packs_at;
+            for part in &self.state.root.packs {
+                match pack::read_index(reader, at, part.bytes) {
+                    Ok((entries, _)) => {
+                        found.extend(entries.into_iter().map(|entry| IndexEntry {
+                            offset: at + entry.offset,
+                            ..entry
+                        }));
+                    }
+                    Err(error) => warn!(
+                        "{}; chunks of this pack of the bundle count as missing",
+                        chain(&error)
+                    ),
+                }
+                at += part.bytes;
+            }
+            found.sort_unstable_by_key(|entry| entry.digest);
+            found
+        })
+    }
+}
+
+impl<R: Read + Seek> ChunkSource for Bundle<R, Verified> {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Local
+    }
+
+    fn fetch(
+        &self,
+        wanted: &[Digest],
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        let mut reader = parallel::lock(&self.reader);
+        let index = self.index(&mut reader);
+        let find = |digest: &Digest| {
+            let at = index
+                .binary_search_by_key(digest, |entry| entry.digest)
+                .ok()?;
+            self.state.chunks.contains(digest).then_some(index[at])
+        };
+        let mut found: Vec<IndexEntry> = wanted.iter().filter_map(find).collect();
+        found.sort_unstable_by_key(|entry| entry.offset);
+        for entry in found {
+            reader
+                .seek(SeekFrom::Start(entry.offset))
+                .map_err(ContentError::stream("read the bundle"))?;
+            match Frame::read(&mut *reader) {
+                Ok(Some(frame)) if frame.digest() == entry.digest => sink(frame)?,
+                Ok(_) => warn!(
+                    "chunk {} is not where the index of the bundle says",
+                    entry.digest
+                ),
+                Err(error) => warn!(
+                    "{}; chunk {} of the bundle counts as missing",
+                    chain(&error),
+                    entry.digest
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a bundle: `root` is completed (`manifests`, `packs`, `content_bytes`), signed, and followed by the manifests
+/// and one pack with every chunk in apply order. Returns the digest of the signed root and the length.
+///
+/// The bundle begins where `to` stands. Its head is written last, so that an unfinished bundle is none.
+///
+/// # Errors
+/// If a manifest or chunk of the packages isn't in the library or is damaged, or the file can't be written.
+pub fn write_bundle(
+    mut root: BundleRoot,
+    library: &Library,
+    key: &SigningKey,
+    to: &mut File,
+    meter: &dyn Meter,
+) -> Result<(Digest, u64), ContentError> {
+    let io = || ContentError::stream("write the bundle");
+    let (manifests, chunks) = collect(&root, library)?;
+    let mut frame_bytes = 0;
+    for chunk in &chunks {
+        let missing = ContentError::MissingChunk {
+            digest: chunk.digest,
+            offset: 0,
+            source: None,
+        };
+        frame_bytes += library.frame_bytes(&chunk.digest).ok_or(missing)?;
+    }
+    root.format = ROOT_FORMAT;
+    root.content_bytes = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+    root.manifests = manifests
+        .iter()
+        .map(|(digest, bytes)| BundlePart {
+            digest: *digest,
+            bytes: bytes.len() as u64,
+        })
+        .collect();
+    // All digests have the same length in the root, so its length is known before the pack's digest is.
+    let pack_bytes = pack::length(chunks.len(), frame_bytes);
+    root.packs = vec![BundlePart {
+        digest: Digest::of(b""),
+        bytes: pack_bytes,
+    }];
+    let length = encode_root(&root)?.len();
+    let start = to.stream_position().map_err(io())?;
+    let manifests_at = start + (HEAD_BYTES + length) as u64;
+    let (_, end) = check_root(&root, manifests_at)?;
+    to.write_all(&vec![0; HEAD_BYTES + length]).map_err(io())?;
+    for (_, bytes) in &manifests {
+        to.write_all(bytes).map_err(io())?;
+    }
+    let (digest, written) = write_pack(&chunks, library, to, meter)?;
+    if written != pack_bytes {
+        return Err(bad("the library changed while it was written"));
+    }
+    root.packs = vec![BundlePart {
+        digest,
+        bytes: written,
+    }];
+    let bytes = encode_root(&root)?;
+    to.seek(SeekFrom::Start(start)).map_err(io())?;
+    to.write_all(&head(&bytes, key)).map_err(io())?;
+    to.write_all(&bytes).map_err(io())?;
+    to.seek(SeekFrom::Start(end)).map_err(io())?;
+    to.sync_all()
+        .map_err(ContentError::stream("sync the bundle"))?;
+    Ok((Digest::of(&bytes), end - start))
+}
+
+fn head(root: &[u8], key: &SigningKey) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    head.extend_from_slice(MAGIC);
+    head.extend_from_slice(&VERSION.to_le_bytes());
+    head.extend_from_slice(&[0; 2]);
+    head.extend_from_slice(&u32::try_from(root.len()).unwrap_or(u32::MAX).to_le_bytes());
+    head.extend_from_slice(&key_id(&key.verifying_key()));
+    head.extend_from_slice(&key.sign(&signed_bytes(root)).to_bytes());
+    head
+}
+
+fn encode_root(root: &BundleRoot) -> Result<Vec<u8>, ContentError> {
+    let bytes = serde_json::to_vec(root)
+        .map_err(|error| ContentError::stream("encode the root")(error.into()))?;
+    if bytes.len() > ROOT_BYTES_MAX {
+        return Err(ContentError::TooMuch {
+            what: "bytes in the root of a bundle",
+            limit: ROOT_BYTES_MAX as u64,
+        });
+    }
+    Ok(bytes)
+}
+
+type Collected = (Vec<(Digest, Vec<u8>)>, Vec<ChunkRef>);
+
+/// The manifests of all packages and their chunks, each once, in apply order.
+fn collect(root: &BundleRoot, library: &Library) -> Result<Collected, ContentError> {
+    let (mut manifests, mut chunks) = (Vec::new(), Vec::new());
+    let (mut seen_manifests, mut seen_chunks) = (HashSet::new(), HashSet::new());
+    for digest in root.packages.iter().map(|package| package.manifest) {
+        if !seen_manifests.insert(digest) {
+            continue;
+        }
+        let bytes = library
+            .manifest_bytes(&digest)?
+            .ok_or(ContentError::MissingManifest { digest })?;
+        let manifest = Manifest::decode(&bytes)?;
+        chunks.extend(
+            manifest
+                .chunks()
+                .iter()
+                .filter(|chunk| seen_chunks.insert(chunk.digest)),
+        );
+        manifests.push((digest, bytes));
+    }
+    Ok((manifests, chunks))
+}
+
+fn write_pack(
+    chunks: &[ChunkRef],
+    library: &Library,
+    to: &mut File,
+    meter: &dyn Meter,
+) -> Result<(Digest, u64), ContentError> {
+    let mut tally = Tally::new(
+        meter,
+        chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum(),
+    );
+    let mut stream = PackStream::new(to)?;
+    let mut raw = Vec::new();
+    for chunk in chunks {
+        let missing = ContentError::MissingChunk {
+            digest: chunk.digest,
+            offset: 0,
+            source: None,
+        };
+        let frame = library.frame(&chunk.digest)?.ok_or(missing)?;
+        // A damaged chunk must not leave the house: at the factory there is no other source.
+        frame.unpack(&mut raw)?;
+        stream.add(&frame)?;
+        tally.add(u64::from(chunk.bytes))?;
+    }
+    let (_, _, digest, bytes) = stream.finish()?;
+    Ok((digest, bytes))
+}

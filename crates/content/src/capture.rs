@@ -1,0 +1,332 @@
+//! Captures content: cuts it into chunks, adds them to a library and says in a manifest how they belong together.
+//!
+//! How content is cut is described in `docs/formats/pack.md`; no reader depends on it.
+
+mod chunker;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use camino::Utf8Path;
+use rustix::fs::{Mode, OFlags, SeekFrom, seek};
+use rustix::io::Errno;
+use wire::digest::Digest;
+
+use self::chunker::Chunker;
+use crate::error::ContentError;
+use crate::library::PackWriter;
+use crate::manifest::{
+    BLOCK_BYTES, ChunkRef, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree,
+    TreePath,
+};
+use crate::meter::{Meter, Tally};
+
+/// Files from this size on have chunks of their own: a changed neighbour costs them nothing.
+const OWN_CHUNKS_BYTES: u64 = 256 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = 256 << 10;
+/// How many bytes of chunks are compressed at once, on all cores.
+const BATCH_BYTES: usize = 16 << 20;
+/// More entries would not fit into a manifest; the walk stops before it fills the memory.
+const ENTRIES_MAX: usize = 4 << 20;
+
+/// Collects chunks and adds them to a pack, many at a time.
+struct Batcher<'w, 'l> {
+    to: &'w mut PackWriter<'l>,
+    chunks: Vec<ChunkRef>,
+    pending: Vec<Vec<u8>>,
+    pending_bytes: usize,
+}
+
+impl<'w, 'l> Batcher<'w, 'l> {
+    fn new(to: &'w mut PackWriter<'l>) -> Self {
+        Self {
+            to,
+            chunks: Vec::new(),
+            pending: Vec::new(),
+            pending_bytes: 0,
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8]) -> Result<(), ContentError> {
+        self.pending.push(chunk.to_vec());
+        self.pending_bytes += chunk.len();
+        if self.pending_bytes >= BATCH_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ContentError> {
+        let digests = self.to.add_all(&self.pending)?;
+        for (chunk, digest) in self.pending.drain(..).zip(digests) {
+            self.chunks.push(ChunkRef {
+                digest,
+                bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+            });
+        }
+        self.pending_bytes = 0;
+        Ok(())
+    }
+
+    fn finish(mut self, shape: Shape) -> Result<Manifest, ContentError> {
+        self.flush()?;
+        Manifest::new(self.chunks, shape)
+    }
+}
+
+/// Captures a folder as a tree: names as bytes, sorted; modes, owners, links, empty folders, mtimes.
+///
+/// # Errors
+/// If something can't be read, changes meanwhile, or is neither folder, file nor symbolic link.
+pub fn capture_tree(
+    folder: &Utf8Path,
+    to: &mut PackWriter<'_>,
+    meter: &dyn Meter,
+) -> Result<Manifest, ContentError> {
+    let top = folder.as_std_path();
+    let mut entries = Vec::new();
+    walk(top, &mut Vec::new(), &mut entries)?;
+    let total = entries.iter().map(file_bytes).sum();
+    let mut tally = Tally::new(meter, total);
+    let mut batcher = Batcher::new(to);
+    let mut chunker = Chunker::new(1);
+    for entry in &mut entries {
+        let path = top.join(entry.path.as_path());
+        let has_own_chunks = file_bytes(entry) >= OWN_CHUNKS_BYTES;
+        if has_own_chunks {
+            chunker.flush(&mut |chunk| batcher.take(chunk))?;
+        }
+        if let EntryKind::File { bytes, digest } = &mut entry.kind {
+            *digest = read_file(&path, *bytes, &mut tally, &mut |part| {
+                chunker.push(part, &mut |chunk| batcher.take(chunk))
+            })?;
+        }
+        if has_own_chunks {
+            chunker.flush(&mut |chunk| batcher.take(chunk))?;
+        }
+    }
+    chunker.flush(&mut |chunk| batcher.take(chunk))?;
+    batcher.finish(Shape::Tree(Tree::new(entries)?))
+}
+
+fn file_bytes(entry: &Entry) -> u64 {
+    if let EntryKind::File { bytes, .. } = entry.kind {
+        bytes
+    } else {
+        0
+    }
+}
+
+/// Lists what is below `top` in the order of a manifest; the digests of files are filled in later.
+fn walk(top: &Path, below: &mut Vec<u8>, entries: &mut Vec<Entry>) -> Result<(), ContentError> {
+    let folder = if below.is_empty() {
+        top.to_path_buf()
+    } else {
+        top.join(OsStr::from_bytes(below))
+    };
+    let mut names = Vec::new();
+    for found in fs::read_dir(&folder).map_err(ContentError::io("list", &folder))? {
+        names.push(
+            found
+                .map_err(ContentError::io("list", &folder))?
+                .file_name(),
+        );
+    }
+    names.sort_unstable_by(|left, right| left.as_bytes().cmp(right.as_bytes()));
+    let length = below.len();
+    for name in names {
+        if entries.len() >= ENTRIES_MAX {
+            return Err(ContentError::TooMuch {
+                what: "files and folders in a tree",
+                limit: ENTRIES_MAX as u64,
+            });
+        }
+        if length > 0 {
+            below.push(b'/');
+        }
+        below.extend_from_slice(name.as_bytes());
+        let entry = describe(&folder.join(&name), TreePath::new(below.clone())?)?;
+        let is_folder = entry.kind == EntryKind::Folder;
+        entries.push(entry);
+        if is_folder {
+            walk(top, below, entries)?;
+        }
+        below.truncate(length);
+    }
+    Ok(())
+}
+
+fn describe(path: &Path, tree_path: TreePath) -> Result<Entry, ContentError> {
+    let found = fs::symlink_metadata(path).map_err(ContentError::io("look at", path))?;
+    let kind = if found.is_dir() {
+        EntryKind::Folder
+    } else if found.is_file() {
+        EntryKind::File {
+            bytes: found.len(),
+            digest: Digest::of(b""),
+        }
+    } else if found.is_symlink() {
+        let target = fs::read_link(path).map_err(ContentError::io("read", path))?;
+        EntryKind::Link {
+            target: target.into_os_string().into_encoded_bytes(),
+        }
+    } else {
+        let kind = "it is a device, a socket or a FIFO";
+        return Err(ContentError::Unsupported {
+            path: path.to_path_buf(),
+            kind,
+        });
+    };
+    let metadata = Metadata {
+        mode: u16::try_from(found.mode() & 0o7777).unwrap_or(0),
+        owner: found.uid(),
+        group: found.gid(),
+        mtime_seconds: found.mtime(),
+        mtime_nanoseconds: u32::try_from(found.mtime_nsec()).unwrap_or(0),
+    };
+    Ok(Entry {
+        path: tree_path,
+        metadata,
+        kind,
+    })
+}
+
+/// Reads a file that must have `bytes` bytes, and returns its digest.
+fn read_file(
+    path: &Path,
+    bytes: u64,
+    tally: &mut Tally<'_>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), ContentError>,
+) -> Result<Digest, ContentError> {
+    // Without following links: a file that became a link to a device since would never end.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(file.map_err(|error| ContentError::io("open", path)(error.into()))?);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut seen = 0;
+    // One byte more than expected, so that a file that grew is noticed.
+    let mut from = (&file).take(bytes + 1);
+    loop {
+        let count = from
+            .read(&mut buffer)
+            .map_err(ContentError::io("read", path))?;
+        if count == 0 {
+            break;
+        }
+        seen += count as u64;
+        hasher.update(&buffer[..count]);
+        sink(&buffer[..count])?;
+        tally.add(count as u64)?;
+    }
+    if seen != bytes {
+        return Err(ContentError::Changed {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
+}
+
+/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts; holes and zero blocks left out.
+///
+/// # Errors
+/// If the image can't be read, or its length is no multiple of 512 bytes.
+pub fn capture_image(
+    image: &File,
+    to: &mut PackWriter<'_>,
+    meter: &dyn Meter,
+) -> Result<Manifest, ContentError> {
+    let io = || ContentError::stream("read the image");
+    let image_bytes = seek(image, SeekFrom::End(0)).map_err(|error| io()(error.into()))?;
+    let segments = data_segments(image, image_bytes).map_err(|error| io()(error.into()))?;
+    let mut tally = Tally::new(meter, segments.iter().map(|segment| segment.bytes).sum());
+    let mut batcher = Batcher::new(to);
+    let mut chunker = Chunker::new(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
+    let mut extents: Vec<Extent> = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    for segment in segments {
+        let mut at = segment.offset;
+        let end = segment.offset + segment.bytes;
+        while at < end {
+            let part = &mut buffer
+                [..usize::try_from((end - at).min(READ_BYTES as u64)).unwrap_or(READ_BYTES)];
+            image.read_exact_at(part, at).map_err(io())?;
+            for run in runs(part) {
+                let (offset, bytes) = (at + run.start as u64, run.len() as u64);
+                chunker.push(&part[run], &mut |chunk| batcher.take(chunk))?;
+                match extents.last_mut() {
+                    Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
+                    _ => extents.push(Extent { offset, bytes }),
+                }
+            }
+            at += part.len() as u64;
+            tally.add(part.len() as u64)?;
+        }
+    }
+    chunker.flush(&mut |chunk| batcher.take(chunk))?;
+    batcher.finish(Shape::Image(Image::new(image_bytes, extents)?))
+}
+
+/// The parts of the image that may hold something, in whole blocks, in order.
+fn data_segments(image: &File, image_bytes: u64) -> Result<Vec<Extent>, Errno> {
+    let mut segments: Vec<Extent> = Vec::new();
+    let mut at = 0;
+    while at < image_bytes {
+        let start = match seek(image, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            // Not every filesystem and no device knows its holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(error) => return Err(error),
+        };
+        let end = match seek(image, SeekFrom::Hole(start)) {
+            Ok(end) => end,
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => image_bytes,
+            Err(error) => return Err(error),
+        };
+        let start = (start - start % BLOCK_BYTES).max(at);
+        let end = end.next_multiple_of(BLOCK_BYTES).min(image_bytes);
+        if end > start {
+            segments.push(Extent {
+                offset: start,
+                bytes: end - start,
+            });
+        }
+        at = end.max(at + 1);
+    }
+    Ok(segments)
+}
+
+/// The runs of blocks that aren't zero.
+fn runs(part: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut at = 0;
+    for block in part.chunks(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX)) {
+        let end = at + block.len();
+        if !is_zero(block) {
+            match runs.last_mut() {
+                Some(last) if last.end == at => last.end = end,
+                _ => runs.push(at..end),
+            }
+        }
+        at = end;
+    }
+    runs
+}
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// Where a path of a tree lies in a folder, for messages.
+pub(crate) fn shown(folder: &Utf8Path, path: &TreePath) -> PathBuf {
+    folder.as_std_path().join(path.as_path())
+}

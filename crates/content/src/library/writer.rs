@@ -1,0 +1,177 @@
+//! Adds chunks to a library.
+//!
+//! A pack being written is a locked `.partial` file, synced now and then, so that a cut costs little: see
+//! `docs/formats/pack.md`.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use wire::digest::Digest;
+
+use super::{Library, recover, sync_folder};
+use crate::error::ContentError;
+use crate::frame::Frame;
+use crate::pack::PackStream;
+use crate::parallel;
+
+/// After so many bytes a new pack is begun: large enough to read in one go, small enough to copy or verify alone.
+const PACK_BYTES_MAX: u64 = 1 << 30;
+/// After so many bytes a pack is synced: a power cut costs at most this much work.
+const SYNC_BYTES: u64 = 64 << 20;
+/// Names are random; more than a few taken ones mean that something else is wrong.
+const NAME_ATTEMPTS_MAX: u32 = 16;
+
+/// Adds chunks to a library. They count as present only after [`PackWriter::finish`].
+///
+/// Dropped before that, it leaves an unfinished pack, whose whole frames [`Library::open`] keeps.
+pub struct PackWriter<'a> {
+    library: &'a Library,
+    open: Option<OpenPack>,
+    added: HashSet<Digest>,
+}
+
+struct OpenPack {
+    path: PathBuf,
+    stream: PackStream<File>,
+    synced: u64,
+}
+
+impl<'a> PackWriter<'a> {
+    pub(super) fn new(library: &'a Library) -> Self {
+        Self {
+            library,
+            open: None,
+            added: HashSet::new(),
+        }
+    }
+
+    /// Adds a chunk unless the library (or this pack) has it. Returns its digest.
+    ///
+    /// # Errors
+    /// If the chunk is empty or too long, or can't be written.
+    pub fn add(&mut self, raw: &[u8]) -> Result<Digest, ContentError> {
+        let digest = Digest::of(raw);
+        if !self.contains(&digest) {
+            self.put(&Frame::pack_with(raw, digest)?)?;
+        }
+        Ok(digest)
+    }
+
+    /// Adds chunks, in this order, compressing on all cores. Returns their digests.
+    ///
+    /// # Errors
+    /// If a chunk is empty or too long, or can't be written.
+    pub fn add_all(&mut self, chunks: &[Vec<u8>]) -> Result<Vec<Digest>, ContentError> {
+        let digests = parallel::map(chunks, |raw| Digest::of(raw));
+        let mut fresh = Vec::new();
+        let mut seen = HashSet::new();
+        for (raw, digest) in chunks.iter().zip(&digests) {
+            if !self.contains(digest) && seen.insert(*digest) {
+                fresh.push((raw, *digest));
+            }
+        }
+        for frame in parallel::map(&fresh, |(raw, digest)| Frame::pack_with(raw, *digest)) {
+            self.put(&frame?)?;
+        }
+        Ok(digests)
+    }
+
+    /// Adds a frame as received, after unpacking and checking it, unless the library has it.
+    ///
+    /// # Errors
+    /// If the frame is damaged, or can't be written.
+    pub fn add_frame(&mut self, frame: &Frame) -> Result<(), ContentError> {
+        if self.contains(&frame.digest()) {
+            return Ok(());
+        }
+        frame.unpack(&mut Vec::new())?;
+        self.put(frame)
+    }
+
+    /// Adds a frame that was unpacked and checked already.
+    pub(crate) fn add_checked(&mut self, frame: &Frame) -> Result<(), ContentError> {
+        if self.contains(&frame.digest()) {
+            Ok(())
+        } else {
+            self.put(frame)
+        }
+    }
+
+    /// Makes the pack durable and its chunks present. An empty pack leaves no file.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn finish(mut self) -> Result<(), ContentError> {
+        self.finish_pack()
+    }
+
+    fn contains(&self, digest: &Digest) -> bool {
+        self.added.contains(digest) || self.library.contains(digest)
+    }
+
+    fn put(&mut self, frame: &Frame) -> Result<(), ContentError> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        open.stream.add(frame)?;
+        if open.stream.bytes() - open.synced >= SYNC_BYTES {
+            open.synced = open.stream.bytes();
+            open.stream
+                .flush()?
+                .sync_data()
+                .map_err(ContentError::io("sync", &open.path))?;
+        }
+        let is_full = open.stream.is_full() || open.stream.bytes() >= PACK_BYTES_MAX;
+        self.open = Some(open);
+        self.added.insert(frame.digest());
+        if is_full { self.finish_pack() } else { Ok(()) }
+    }
+
+    fn begin(&self) -> Result<OpenPack, ContentError> {
+        let folder = &self.library.packs_folder;
+        for _ in 0..NAME_ATTEMPTS_MAX {
+            let mut random = [0_u8; 16];
+            rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+                .map_err(|error| ContentError::stream("get random bytes")(error.into()))?;
+            let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = folder.join(name).with_extension("partial");
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path);
+            let file = file.map_err(ContentError::io("create", &path))?;
+            // Whoever opens the library just now may have taken the new file for a leftover.
+            if recover::lock(&file, &path) {
+                return Ok(OpenPack {
+                    path,
+                    stream: PackStream::new(file)?,
+                    synced: 0,
+                });
+            }
+        }
+        Err(ContentError::TooMuch {
+            what: "unfinished packs of the same name",
+            limit: NAME_ATTEMPTS_MAX.into(),
+        })
+    }
+
+    fn finish_pack(&mut self) -> Result<(), ContentError> {
+        let Some(OpenPack { path, stream, .. }) = self.open.take() else {
+            return Ok(());
+        };
+        let (file, entries, _, _) = stream.finish()?;
+        file.sync_all().map_err(ContentError::io("sync", &path))?;
+        let folder = &self.library.packs_folder;
+        let name = folder
+            .join(crate::pack::name(&entries))
+            .with_extension("pack");
+        fs::rename(&path, &name).map_err(ContentError::io("rename", &path))?;
+        sync_folder(folder).map_err(ContentError::io("sync", folder))?;
+        self.library.register(name, entries);
+        self.added.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Bundles: signed, whole, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+
+use content::{Bundle, ContentError, Library, NoMeter, Verified, converge_library, write_bundle};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use proptest::prelude::*;
+use wire::bundle::BundleRoot;
+use wire::digest::Digest;
+use wire::names::{PackageName, PackageVersion, PrestageName, SequenceName};
+use wire::package::{Model, Package, PackageKind};
+use wire::sequence::CompiledSequence;
+
+use crate::support::{Temp, capture_tree, noise};
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+fn public() -> VerifyingKey {
+    key().verifying_key()
+}
+
+fn root(manifests: &[Digest]) -> BundleRoot {
+    let package = |digest: &Digest| Package {
+        name: PackageName::new("ordbok").unwrap(),
+        version: PackageVersion::new("1.0").unwrap(),
+        kind: PackageKind::Files,
+        title: "Ordbøker".into(),
+        manifest: *digest,
+        manifest_bytes: 0,
+        content_bytes: 0,
+        models: vec![],
+        install: None,
+        volume_bytes_min: 0,
+    };
+    BundleRoot {
+        format: 0,
+        prestage: PrestageName::new("elev").unwrap(),
+        version: 3,
+        built_at_ms: 1,
+        model: Model::default(),
+        stage: CompiledSequence {
+            format: 1,
+            name: SequenceName::new("stage").unwrap(),
+            variables: BTreeMap::new(),
+            steps: vec![],
+        },
+        packages: manifests.iter().map(package).collect(),
+        manifests: vec![],
+        packs: vec![],
+        content_bytes: 0,
+    }
+}
+
+/// A library with two trees that share a file, and a bundle of both.
+fn make(temp: &Temp, bytes: usize) -> (Library, Vec<Digest>, Vec<u8>) {
+    let library = temp.library("l");
+    let mut manifests = Vec::new();
+    for name in ["a", "b"] {
+        let folder = temp.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("felles"), noise(1, bytes)).unwrap();
+        fs::write(folder.join("øl"), format!("{name} ").repeat(100)).unwrap();
+        manifests.push(
+            library
+                .put_manifest(&capture_tree(&folder, &library).encode())
+                .unwrap(),
+        );
+    }
+    let bundle = write(temp, &library, root(&manifests));
+    (library, manifests, bundle)
+}
+
+fn write(temp: &Temp, library: &Library, root: BundleRoot) -> Vec<u8> {
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(temp.join("x.bundle"))
+        .unwrap();
+    let (digest, length) = write_bundle(root, library, &key(), &mut file, &NoMeter).unwrap();
+    assert_eq!(file.stream_position().unwrap(), length);
+    let bytes = fs::read(temp.join("x.bundle")).unwrap();
+    assert_eq!(bytes.len() as u64, length);
+    assert_eq!(open(&bytes, bytes.len()).unwrap().root_digest(), digest);
+    bytes
+}
+
+fn open(bytes: &[u8], available: usize) -> Result<Bundle<Cursor<Vec<u8>>, Verified>, ContentError> {
+    Bundle::open(Cursor::new(bytes.to_vec()), available as u64)?.verify(&[public()])
+}
+
+/// The bytes of all chunks, or why the bundle is refused.
+fn check(bytes: &[u8]) -> Result<u64, ContentError> {
+    let bundle = open(bytes, bytes.len())?;
+    let mut content = 0;
+    bundle.frames(&mut |frame| {
+        let mut raw = Vec::new();
+        frame.unpack(&mut raw)?;
+        content += raw.len() as u64;
+        Ok(())
+    })?;
+    Ok(content)
+}
+
+#[test]
+fn a_bundle_fills_a_library() {
+    let temp = Temp::new();
+    let (library, manifests, bytes) = make(&temp, 3 << 20);
+    let bundle = open(&bytes, bytes.len() + 4096).unwrap();
+    assert_eq!(bundle.root().format, 1);
+    assert_eq!(
+        bundle
+            .manifests()
+            .iter()
+            .map(|(digest, _)| *digest)
+            .collect::<Vec<_>>(),
+        manifests
+    );
+    assert_eq!(check(&bytes).unwrap(), bundle.root().content_bytes);
+    // The shared file is in it once.
+    assert!(bundle.root().content_bytes < 4 << 20);
+    let device = temp.library("device");
+    let mut writer = device.pack_writer().unwrap();
+    bundle
+        .frames(&mut |frame| writer.add_frame(&frame))
+        .unwrap();
+    writer.finish().unwrap();
+    for digest in &manifests {
+        assert_eq!(device.missing(&library.manifest(digest).unwrap()), []);
+    }
+}
+
+#[test]
+fn single_chunks_can_be_taken_from_a_bundle() {
+    let temp = Temp::new();
+    let (library, manifests, bytes) = make(&temp, 3 << 20);
+    let bundle = open(&bytes, bytes.len()).unwrap();
+    let wanted: Vec<_> = manifests
+        .iter()
+        .map(|digest| library.manifest(digest).unwrap())
+        .collect();
+    let device = temp.library("device");
+    let counts = converge_library(&wanted, &device, &[&bundle], &NoMeter).unwrap();
+    assert_eq!(counts.local, bundle.root().content_bytes);
+}
+
+#[test]
+fn a_bundle_can_lie_within_a_larger_file() {
+    let temp = Temp::new();
+    let (library, manifests, _) = make(&temp, 100);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(temp.join("disk"))
+        .unwrap();
+    file.set_len(8 << 20).unwrap();
+    file.seek(SeekFrom::Start(1 << 20)).unwrap();
+    let (_, length) =
+        write_bundle(root(&manifests), &library, &key(), &mut file, &NoMeter).unwrap();
+    file.seek(SeekFrom::Start(1 << 20)).unwrap();
+    let mut bytes = vec![0; 7 << 20];
+    file.read_exact(&mut bytes).unwrap();
+    assert!(open(&bytes, bytes.len()).is_ok());
+    assert!(
+        bytes[usize::try_from(length).unwrap()..]
+            .iter()
+            .all(|byte| *byte == 0)
+    );
+}
+
+#[test]
+fn a_bundle_cut_off_anywhere_is_refused_before_a_frame_is_read() {
+    let temp = Temp::new();
+    let (_, _, bytes) = make(&temp, 700);
+    // Up to the end of the root every byte; behind it each cut costs the check of a signature.
+    let head = bytes
+        .windows(8)
+        .position(|bytes| bytes == b"FSTGMANI")
+        .unwrap();
+    for cut in (0..head)
+        .chain((head..bytes.len()).step_by(97))
+        .chain([bytes.len() - 1])
+    {
+        let error = open(&bytes[..cut], cut).map(|_| ()).unwrap_err();
+        assert!(
+            matches!(error, ContentError::CutOff { .. }),
+            "{cut}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let temp = Temp::new();
+    let (_, _, bytes) = make(&temp, 700);
+    check(&bytes).unwrap();
+    let head = bytes
+        .windows(8)
+        .position(|bytes| bytes == b"FSTGMANI")
+        .unwrap();
+    // Checking a signature is slow in tests: where it covers all, and behind it, not every bit of every byte is tried.
+    let signed = (88..head).step_by(7);
+    for at in (0..88).chain(signed).chain((head..bytes.len()).step_by(5)) {
+        for bit in if at < 88 { 0..8 } else { at % 8..at % 8 + 1 } {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << bit;
+            assert!(check(&flipped).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+}
+
+#[test]
+fn only_our_keys_count() {
+    let temp = Temp::new();
+    let (_, _, bytes) = make(&temp, 100);
+    let other = SigningKey::from_bytes(&[4; 32]).verifying_key();
+    let verify = |keys: &[VerifyingKey]| {
+        Bundle::open(Cursor::new(bytes.clone()), bytes.len() as u64)
+            .unwrap()
+            .verify(keys)
+            .map(|_| ())
+    };
+    assert!(matches!(
+        verify(&[other]),
+        Err(ContentError::UnknownKey { .. })
+    ));
+    assert!(matches!(verify(&[]), Err(ContentError::UnknownKey { .. })));
+    assert!(verify(&[other, public()]).is_ok());
+    // Another's signature under our key id.
+    let mut forged = bytes.clone();
+    forged[24..88].fill(1);
+    assert!(matches!(check(&forged), Err(ContentError::BadSignature)));
+}
+
+#[test]
+fn an_incomplete_library_makes_no_bundle() {
+    let temp = Temp::new();
+    let (library, manifests, _) = make(&temp, 3 << 20);
+    let empty = temp.library("empty");
+    let mut file = File::create(temp.join("y")).unwrap();
+    let result = write_bundle(root(&manifests), &empty, &key(), &mut file, &NoMeter);
+    assert!(matches!(result, Err(ContentError::MissingManifest { .. })));
+    empty
+        .put_manifest(&library.manifest_bytes(&manifests[0]).unwrap().unwrap())
+        .unwrap();
+    let result = write_bundle(root(&manifests[..1]), &empty, &key(), &mut file, &NoMeter);
+    assert!(matches!(result, Err(ContentError::MissingChunk { .. })));
+    assert_eq!(fs::read(temp.join("y")).unwrap(), b"");
+}
+
+#[test]
+fn an_unfinished_bundle_is_none() {
+    let temp = Temp::new();
+    let (library, manifests, bytes) = make(&temp, 3 << 20);
+    let mut file = File::create(temp.join("y")).unwrap();
+    let stop = crate::support::StopAfter::new(1 << 20);
+    assert!(write_bundle(root(&manifests), &library, &key(), &mut file, &stop).is_err());
+    let cut = fs::read(temp.join("y")).unwrap();
+    assert!(cut.len() > 100 && cut.len() < bytes.len());
+    assert!(open(&cut, cut.len()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_no_bundle(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(check(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_head_with_garbage_behind_is_no_bundle(
+        length in any::<u32>(),
+        bytes in proptest::collection::vec(any::<u8>(), 72..400),
+    ) {
+        let head = [b"FSTGBNDL\x01\0\0\0".as_slice(), &length.to_le_bytes(), &bytes].concat();
+        prop_assert!(check(&head).is_err());
+    }
+}

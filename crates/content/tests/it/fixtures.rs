@@ -1,0 +1,70 @@
+//! What past releases wrote is still read. Made by `examples/write_fixtures.rs`, once per format version.
+
+use std::fs;
+use std::io::Cursor;
+
+use camino::Utf8PathBuf;
+use content::{Bundle, Library, Manifest, NoMeter, compare_tree, converge_tree};
+use ed25519_dalek::VerifyingKey;
+use wire::mark::{MarkState, StagingMark};
+
+use crate::support::Temp;
+
+fn read(name: &str) -> Vec<u8> {
+    let folder = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/content-1");
+    fs::read(folder.join(name)).unwrap()
+}
+
+#[test]
+fn the_bundle_of_version_1() {
+    let bytes = read("small.bundle");
+    let key = VerifyingKey::from_bytes(&read("key.pub").try_into().unwrap()).unwrap();
+    let available = bytes.len() as u64;
+    let bundle = Bundle::open(Cursor::new(bytes), available)
+        .unwrap()
+        .verify(&[key])
+        .unwrap();
+    assert_eq!(bundle.root().prestage.as_str(), "elev-2026");
+    assert_eq!(bundle.root().packages.len(), 2);
+    assert_eq!(bundle.manifests()[0].1, read("image.manifest"));
+    assert_eq!(bundle.manifests()[1].1, read("tree.manifest"));
+    let mut bytes = 0;
+    bundle
+        .frames(&mut |frame| {
+            let mut raw = Vec::new();
+            frame.unpack(&mut raw)?;
+            bytes += raw.len() as u64;
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(bytes, bundle.root().content_bytes);
+}
+
+#[test]
+fn the_manifests_and_the_pack_of_version_1() {
+    let temp = Temp::new();
+    fs::create_dir_all(temp.join("l/packs")).unwrap();
+    fs::write(temp.join("l/packs/small.pack"), read("small.pack")).unwrap();
+    let library = Library::open(&temp.join("l")).unwrap();
+    assert_eq!(library.verify(&NoMeter).unwrap().damaged, []);
+    for name in ["tree.manifest", "image.manifest"] {
+        let manifest = Manifest::decode(&read(name)).unwrap();
+        assert_eq!(manifest.encode(), read(name));
+        assert_eq!(library.missing(&manifest), []);
+    }
+    let tree = Manifest::decode(&read("tree.manifest")).unwrap();
+    fs::create_dir(temp.join("tree")).unwrap();
+    converge_tree(&tree, &temp.join("tree"), &[&library], &NoMeter).unwrap();
+    assert_eq!(
+        compare_tree(&tree, &temp.join("tree"), &NoMeter).unwrap(),
+        []
+    );
+    let text = fs::read_to_string(temp.join("tree/ordbøker/Æ.txt")).unwrap();
+    assert_eq!(text, "ær, ære, ærlig\n".repeat(50));
+}
+
+#[test]
+fn the_staging_mark_of_version_1() {
+    let mark = StagingMark::decode(&read("staging.mark")).unwrap();
+    assert_eq!(mark, StagingMark::new("PF3ÆØÅ", None, MarkState::Staged));
+}

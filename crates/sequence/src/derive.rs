@@ -1,0 +1,191 @@
+//! The built-in factory sequence, derived from the deploy sequence: there is no second document to keep in step.
+
+use serde_json::{Value, json};
+use wire::names::{SequenceName, StepPath};
+use wire::sequence::{CompiledSequence, CompiledStep, FORMAT};
+
+use crate::document::TIMEOUT_SECONDS_DEFAULT;
+use crate::scope::{FACT_NAMES, condition_names};
+use crate::steps::apply_image::ApplyImage;
+use crate::steps::finish::Finish;
+use crate::steps::format_disk::FormatDisk;
+use crate::steps::install_boot_image::InstallBootImage;
+use crate::steps::stage_content::StageContent;
+use crate::steps::{Step, step_type};
+
+/// The factory sequence for machines that will run `deploy`.
+///
+/// Lay out the disk as `deploy` does (by default 1 GiB ESP, 8 GiB staging, the rest for the OS), stage all content,
+/// write the OS image to its place, install the boot image, shut down. Of the conditions only those that facts alone
+/// decide are kept: in the factory nobody knows a class or a site. An OS image whose condition asks for more is only
+/// staged, unless it is the only one. The disk is not marked as handed out.
+#[must_use]
+pub fn stage_sequence(deploy: &CompiledSequence) -> CompiledSequence {
+    let of_kind = |kind: &str| {
+        deploy
+            .steps
+            .iter()
+            .filter(|step| step.kind == kind)
+            .collect::<Vec<_>>()
+    };
+    let mut builder = Builder::default();
+    let layouts = of_kind(FormatDisk::KIND);
+    for step in &layouts {
+        builder.copy("disk", "Lay out the disk", step);
+    }
+    if layouts.is_empty() {
+        builder.add(
+            "disk",
+            "Lay out the disk",
+            FormatDisk::KIND,
+            default_layout(),
+        );
+    }
+    builder.add(
+        "content",
+        "Stage the content",
+        StageContent::KIND,
+        json!({}),
+    );
+    let images = of_kind(ApplyImage::KIND);
+    for step in &images {
+        if images.len() == 1
+            || step
+                .when
+                .iter()
+                .all(|condition| is_decided_by_facts(condition))
+        {
+            builder.copy("os", "Write the OS image", step);
+        }
+    }
+    for step in of_kind(InstallBootImage::KIND) {
+        builder.copy("boot", "Install the boot image", step);
+    }
+    builder.add(
+        "finish",
+        "Shut down",
+        Finish::KIND,
+        json!({ "action": "shut-down", "deployed": false }),
+    );
+    // The longest name leaves no room for the ending; then the name alone must do.
+    let name =
+        SequenceName::new(format!("{}-stage", deploy.name)).unwrap_or_else(|_| deploy.name.clone());
+    CompiledSequence {
+        format: FORMAT,
+        name,
+        variables: deploy.variables.clone(),
+        steps: builder.steps,
+    }
+}
+
+fn default_layout() -> Value {
+    json!({
+        "disk": { "removable": false },
+        "volumes": [
+            { "role": "esp", "size": "1GiB" },
+            { "role": "os", "size": "rest" },
+            { "role": "staging", "size": "8GiB" },
+        ],
+    })
+}
+
+fn is_decided_by_facts(condition: &str) -> bool {
+    condition_names(condition)
+        .is_ok_and(|names| names.iter().all(|name| FACT_NAMES.contains(&name.as_str())))
+}
+
+#[derive(Default)]
+struct Builder {
+    steps: Vec<CompiledStep>,
+}
+
+impl Builder {
+    /// Takes over a step of the deploy sequence, with the conditions that can be decided in the factory.
+    fn copy(&mut self, id: &str, title: &str, step: &CompiledStep) {
+        let when = step
+            .when
+            .iter()
+            .filter(|condition| is_decided_by_facts(condition))
+            .cloned()
+            .collect();
+        self.push(
+            id,
+            CompiledStep {
+                title: title.to_owned(),
+                when,
+                continue_on_error: false,
+                ..step.clone()
+            },
+        );
+    }
+
+    fn add(&mut self, id: &str, title: &str, kind: &str, with: Value) {
+        let Ok(path) = StepPath::new(id) else { return };
+        debug_assert!(step_type(kind).is_some_and(|step_type| step_type.parse(&with).is_ok()));
+        let step = CompiledStep {
+            path,
+            title: title.to_owned(),
+            kind: kind.to_owned(),
+            when: Vec::new(),
+            timeout_seconds: 4 * TIMEOUT_SECONDS_DEFAULT,
+            attempts: 1,
+            wait_seconds: 0,
+            continue_on_error: false,
+            with,
+        };
+        self.push(id, step);
+    }
+
+    /// Gives the step a path of its own: `os`, `os-2`, …
+    fn push(&mut self, id: &str, mut step: CompiledStep) {
+        let count = self
+            .steps
+            .iter()
+            .filter(|known| known.kind == step.kind)
+            .count();
+        let id = if count == 0 {
+            id.to_owned()
+        } else {
+            format!("{id}-{}", count + 1)
+        };
+        if let Ok(path) = StepPath::new(id) {
+            step.path = path;
+            self.steps.push(step);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stage_sequence;
+
+    fn check(steps: &str) -> String {
+        let deploy = crate::document::compile(&format!("sequence: s\nsteps:\n{steps}"))
+            .unwrap()
+            .sequence;
+        serde_json::to_string_pretty(&stage_sequence(&deploy)).unwrap()
+    }
+
+    #[test]
+    fn from_a_sequence_with_everything() {
+        insta::assert_snapshot!(check(
+            "  - id: disk\n    format-disk:\n      disk: { bus: nvme, removable: false }\n      volumes: [{ role: esp, \
+             size: 1GiB }, { role: os, size: rest }, { role: staging, size: 6GiB }]\n  - { id: os, when: \"class == 'x'\", \
+             apply-image: { image: debian } }\n  - { id: boot, when: update, install-boot-image: { image: boot-image } }\n"
+        ));
+    }
+
+    #[test]
+    fn from_a_sequence_with_two_images() {
+        let text = check(
+            "  - { id: a, when: \"vendor == 'Acme'\", apply-image: { image: one } }\n  - { id: b, when: \"class == 'x'\", \
+             apply-image: { image: two } }\n",
+        );
+        assert!(
+            text.contains("\"one\"")
+                && text.contains("vendor == 'Acme'")
+                && !text.contains("\"two\""),
+            "{text}"
+        );
+    }
+}

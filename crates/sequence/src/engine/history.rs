@@ -1,0 +1,139 @@
+//! What the journal tells of a run: which steps are over, which was cut off, and how.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use wire::event::{Environment, Event, EventBody, FinishAction, StepOutcome};
+use wire::names::StepPath;
+
+use super::RunEnd;
+
+/// A step that was begun and is not over.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pending {
+    /// The step.
+    pub(super) path: StepPath,
+    /// The attempt to go on with, from 1.
+    pub(super) attempt: u32,
+    /// How often it was begun since it last came to an end; more often than attempts if the machine dies in it.
+    pub(super) starts: u32,
+    /// The plan; with it, effects may have begun.
+    pub(super) plan: Option<Value>,
+}
+
+/// A journal, folded.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The newest `seq`.
+    pub(super) seq: u64,
+    /// The newest boot number.
+    pub(super) boot: u32,
+    /// Whether the run was begun.
+    pub(super) is_started: bool,
+    /// The outputs of the steps that are over.
+    pub(super) over: BTreeMap<StepPath, Value>,
+    /// The steps that are over and really ran, in order.
+    pub(super) ran: Vec<StepPath>,
+    /// The step that was cut off.
+    pub(super) pending: Option<Pending>,
+    /// Whether the last thing recorded is that the machine restarts, and where to.
+    pub(super) suspended: Option<Environment>,
+    /// How many log lines there are.
+    pub(super) log_lines: u64,
+    done: Option<FinishAction>,
+    is_aborted: bool,
+}
+
+impl History {
+    pub(super) fn of(events: &[Event]) -> Self {
+        let mut history = Self::default();
+        for event in events {
+            history.seq = history.seq.max(event.seq);
+            history.boot = history.boot.max(event.boot);
+            history.apply(&event.body);
+        }
+        history
+    }
+
+    /// The end of the run, if it has one already.
+    pub(super) const fn end(&self) -> Option<RunEnd> {
+        match self.done {
+            Some(action) => Some(RunEnd::Done(action)),
+            None if self.is_aborted => Some(RunEnd::Aborted),
+            None => None,
+        }
+    }
+
+    fn apply(&mut self, body: &EventBody) {
+        match body {
+            EventBody::RunStarted { .. } => self.is_started = true,
+            EventBody::RunSuspended { into } => self.suspended = Some(*into),
+            EventBody::RunDone { action } => self.done = Some(*action),
+            EventBody::RunAborted { .. } => self.is_aborted = true,
+            EventBody::RunFailed { path, .. } => {
+                // The person who starts the run again has looked at it: the step begins from nothing.
+                self.pending = None;
+                self.over.remove(path);
+                self.ran.retain(|ran| ran != path);
+            }
+            EventBody::StepStarted { path, attempt } => self.start(path, *attempt),
+            EventBody::StepPlanned { path, plan, .. } => {
+                if let Some(pending) = self
+                    .pending
+                    .as_mut()
+                    .filter(|pending| &pending.path == path)
+                {
+                    pending.plan = Some(plan.clone());
+                }
+            }
+            EventBody::AttemptFailed { path, attempt, .. } => {
+                if let Some(pending) = self
+                    .pending
+                    .as_mut()
+                    .filter(|pending| &pending.path == path)
+                {
+                    (pending.attempt, pending.plan) = (attempt + 1, None);
+                }
+            }
+            EventBody::StepDone {
+                path,
+                output,
+                outcome,
+                ..
+            } => {
+                let was_begun = self
+                    .pending
+                    .take_if(|pending| &pending.path == path)
+                    .is_some();
+                // A warning is a failure the document allows: its effect isn't there.
+                if was_begun && *outcome != StepOutcome::Warning {
+                    self.ran.push(path.clone());
+                }
+                self.over.insert(path.clone(), output.clone());
+                self.suspended = None;
+            }
+            EventBody::Log { .. } => self.log_lines += 1,
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, path: &StepPath, attempt: u32) {
+        self.suspended = None;
+        match self
+            .pending
+            .as_mut()
+            .filter(|pending| &pending.path == path)
+        {
+            // The recorded plan stays the plan, however often the power fails.
+            Some(pending) => (pending.attempt, pending.starts) = (attempt, pending.starts + 1),
+            None => {
+                self.pending = Some(Pending {
+                    path: path.clone(),
+                    attempt,
+                    starts: 1,
+                    plan: None,
+                })
+            }
+        }
+    }
+}

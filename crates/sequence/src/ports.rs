@@ -1,0 +1,236 @@
+//! The ports: how steps reach the world. The agent implements them for a real machine, `testkit` with fakes.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use std::time::Duration;
+
+use wire::event::{ContentBytes, Environment, LogLevel, ProgressUnit};
+use wire::facts::Facts;
+use wire::layout::VolumeRole;
+use wire::names::PackageName;
+use wire::package::Package;
+
+use crate::layout::Layout;
+
+/// What a step could not do. `Display` says what was tried; the cause is in `source`.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct StepError {
+    /// What was tried, with which thing: lowercase, no final period.
+    pub what: String,
+    /// What a person can do about it.
+    pub hint: Option<String>,
+    /// Whether another attempt is pointless (a refusal for safety, a mistake in the document).
+    pub is_final: bool,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StepError {
+    /// An error without a cause.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: None,
+            is_final: false,
+            source: None,
+        }
+    }
+
+    /// A refusal: trying again would not help.
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self {
+            is_final: true,
+            ..Self::new(what)
+        }
+    }
+
+    /// Adds what a person can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The error chain as texts, outermost first.
+    #[must_use]
+    pub fn chain(&self) -> Vec<String> {
+        let mut texts = vec![self.what.clone()];
+        let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(self);
+        while let Some(error) = next {
+            texts.push(error.to_string());
+            next = error.source();
+        }
+        texts
+    }
+}
+
+/// Where a running step says how far it is, and learns that it must stop.
+pub trait Progress {
+    /// `current` of `total` (0 if unknown) is done; `message` says what is being worked on. May be called often.
+    fn report(&self, current: u64, total: u64, unit: ProgressUnit, message: &str);
+
+    /// A line for the run's log.
+    fn log(&self, level: LogLevel, text: &str);
+
+    /// Whether the run is to stop, or the step's time is up. Loops ask this at least every second.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// A program to run in the target OS: as it is (in the OS), or in a chroot with `/dev`, `/proc` and `/sys` (in the boot
+/// image).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program; looked up in the target's `PATH`.
+    pub program: String,
+    /// Its arguments, as data.
+    pub args: Vec<String>,
+    /// The folder to run in, as the target OS sees it.
+    pub folder: Utf8PathBuf,
+    /// Environment variables beside `PATH`, `HOME`, `LANG=C.UTF-8` and `DEBIAN_FRONTEND=noninteractive`.
+    pub env: Vec<(String, String)>,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// When it is killed.
+    pub timeout: Duration,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// The exit code; `None` if a signal ended it.
+    pub exit_code: Option<i32>,
+    /// What it printed to stdout; the last 64 KiB.
+    pub stdout: String,
+    /// What it printed to stderr; the last 64 KiB.
+    pub stderr: String,
+}
+
+/// A file to put into the target OS, durably and all at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetFile {
+    /// The absolute path, as the target OS sees it. Its folder is made if need be.
+    pub path: Utf8PathBuf,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What starts when the machine is switched on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootTarget {
+    /// Our boot image.
+    BootImage,
+    /// The installed OS.
+    Os,
+}
+
+/// The machine a run works on.
+pub trait Machine {
+    /// Looks at the machine, afresh.
+    fn facts(&self) -> Result<Facts, StepError>;
+
+    /// Where we run.
+    fn environment(&self) -> Environment;
+
+    /// Makes the disk of `layout` look like it: wipe guard, staging mark, GPT, filesystems of `esp` and `staging`.
+    ///
+    /// If the disk carries our mark for this device and already has exactly this partition table, volumes with a sound
+    /// filesystem are kept, so that a cut run goes on where it was. Refuses any disk whose content is not
+    /// `Blank` or `StagedHere` before the first write.
+    fn write_layout(&self, layout: &Layout, progress: &dyn Progress) -> Result<(), StepError>;
+
+    /// Puts the boot image in the tree at `source` (the files of a `boot-image` package) onto the ESP and makes it
+    /// start at power-on. The very last thing a staging does: before it, the disk does not boot.
+    fn install_boot_image(
+        &self,
+        source: &Utf8Path,
+        progress: &dyn Progress,
+    ) -> Result<(), StepError>;
+
+    /// Copies kernel and initrd of the installed OS to the ESP and writes its boot entry (not yet the default).
+    fn install_os_boot_entry(&self, progress: &dyn Progress) -> Result<(), StepError>;
+
+    /// Puts this agent and its service into the target OS, so that the run resumes there.
+    fn install_agent(&self) -> Result<(), StepError>;
+
+    /// Says what starts at the next power-on. Atomic.
+    fn set_default_boot(&self, target: BootTarget) -> Result<(), StepError>;
+
+    /// Writes a file into the target OS.
+    fn write_file(&self, file: &TargetFile) -> Result<(), StepError>;
+
+    /// Reads a file of the target OS; `None` if there is none. At most 16 MiB.
+    fn read_file(&self, path: &Utf8Path) -> Result<Option<Vec<u8>>, StepError>;
+
+    /// Runs a program in the target OS and waits for it; its output also goes to the log line by line.
+    fn command(
+        &self,
+        command: &Command,
+        progress: &dyn Progress,
+    ) -> Result<CommandOutput, StepError>;
+
+    /// Removes a folder of the target OS that we made. Nothing happens if it isn't there.
+    fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError>;
+
+    /// Writes `deployed` into the staging mark: from now on the disk may hold a person's work.
+    fn mark_deployed(&self) -> Result<(), StepError>;
+}
+
+/// Where a tree of files is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeTarget {
+    /// A folder of the target OS, absolute as the target sees it; what else is in there stays.
+    Os(Utf8PathBuf),
+    /// A scratch folder of the agent's, in memory; returned by [`Content::apply_tree`].
+    Scratch,
+}
+
+/// The content a run works with.
+pub trait Content {
+    /// All packages this run may use, at the versions to use.
+    fn packages(&self) -> &[Package];
+
+    /// The package of this name.
+    fn package(&self, name: &PackageName) -> Result<&Package, StepError> {
+        self.packages()
+            .iter()
+            .find(|package| &package.name == name)
+            .ok_or_else(|| {
+                StepError::refused(format!("package {name} is not part of this run"))
+                    .hint("publish it, and deploy the sequence again")
+            })
+    }
+
+    /// Makes the volume equal to the package's filesystem image, verified.
+    fn apply_image(
+        &self,
+        package: &Package,
+        volume: VolumeRole,
+        progress: &dyn Progress,
+    ) -> Result<ContentBytes, StepError>;
+
+    /// Makes the files of the package's tree be there, verified. Returns the folder as *we* see it.
+    fn apply_tree(
+        &self,
+        package: &Package,
+        target: &TreeTarget,
+        progress: &dyn Progress,
+    ) -> Result<(Utf8PathBuf, ContentBytes), StepError>;
+
+    /// Makes the local content library hold everything of all `packages`, verified.
+    fn stage(
+        &self,
+        packages: &[&Package],
+        progress: &dyn Progress,
+    ) -> Result<ContentBytes, StepError>;
+}

@@ -1,0 +1,202 @@
+//! What a prestage carries: everything a machine of one model could need, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use wire::package::{Model, ModelRule, Package, PackageKind};
+use wire::sequence::{CompiledSequence, CompiledStep};
+
+use crate::derive::stage_sequence;
+use crate::steps::{PackageUse, step_type};
+use crate::tri::{Tri, decide};
+
+/// What a prestage carries, and what not, each with its reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Packages that some step could need on this model.
+    pub kept: Vec<(Package, String)>,
+    /// Packages that are left out.
+    pub omitted: Vec<(Package, String)>,
+}
+
+/// Decides which of `packages` a machine of `model` could need when it runs `sequence`.
+///
+/// Only the model and the variables in `known` are known; a condition that asks for anything else could be true.
+#[must_use]
+pub fn select(
+    sequence: &CompiledSequence,
+    model: &Model,
+    known: &BTreeMap<String, Value>,
+    packages: &[Package],
+) -> Selection {
+    let mut known = known.clone();
+    let facts = [&model.vendor, &model.product, &model.sku, &model.baseboard];
+    for (name, value) in crate::scope::MODEL_NAMES.iter().zip(facts) {
+        // An empty field of a model means that nobody knows it.
+        if value.is_empty() {
+            known.remove(*name)
+        } else {
+            known.insert((*name).to_owned(), value.as_str().into())
+        };
+    }
+    let deploy = uses(sequence, &known);
+    let stage = stage_sequence(sequence);
+    let factory = uses(&stage, &known);
+    let mut selection = Selection::default();
+    for package in packages {
+        match judge(package, model, &deploy, &factory) {
+            Ok(reason) => selection.kept.push((package.clone(), reason)),
+            Err(reason) => selection.omitted.push((package.clone(), reason)),
+        }
+    }
+    selection
+}
+
+/// A step and what it asks for.
+struct Use<'s> {
+    step: &'s CompiledStep,
+    packages: Vec<PackageUse>,
+    /// The condition that is false for this model, if one is.
+    never: Option<&'s str>,
+}
+
+fn uses<'s>(sequence: &'s CompiledSequence, known: &BTreeMap<String, Value>) -> Vec<Use<'s>> {
+    sequence
+        .steps
+        .iter()
+        .filter_map(|step| {
+            let packages = step_type(&step.kind)?.parse(&step.with).ok()?.packages();
+            let never = step
+                .when
+                .iter()
+                .find(|condition| decide(condition, known) == Tri::False)
+                .map(String::as_str);
+            (!packages.is_empty()).then_some(Use {
+                step,
+                packages,
+                never,
+            })
+        })
+        .collect()
+}
+
+/// Keeps (`Ok`) or leaves out (`Err`) a package, with the reason.
+fn judge(
+    package: &Package,
+    model: &Model,
+    deploy: &[Use<'_>],
+    factory: &[Use<'_>],
+) -> Result<String, String> {
+    let asks = |used: &&Use<'_>| {
+        used.packages.iter().any(|wanted| match wanted {
+            PackageUse::Named(name, _) => name == &package.name,
+            PackageUse::Drivers => package.kind == PackageKind::Driver,
+        })
+    };
+    let asking: Vec<&Use<'_>> = deploy.iter().filter(asks).collect();
+    if let Some(used) = asking.iter().find(|used| used.never.is_none()) {
+        if package.kind == PackageKind::Driver {
+            return judge_driver(package, model);
+        }
+        return Ok(format!("step `{}` asks for it", used.step.path));
+    }
+    if factory.iter().filter(asks).any(|used| used.never.is_none()) {
+        return Ok("the factory sequence asks for it".to_owned());
+    }
+    match asking.first() {
+        Some(used) => {
+            let condition = used.never.unwrap_or_default();
+            Err(format!(
+                "step `{}` never runs on this model: `{condition}` is false",
+                used.step.path
+            ))
+        }
+        None => Err("no step asks for it".to_owned()),
+    }
+}
+
+fn judge_driver(package: &Package, model: &Model) -> Result<String, String> {
+    if package.models.iter().any(|rule| rule.matches(model)) {
+        return Ok(format!("driver for {model}"));
+    }
+    if package.models.is_empty() {
+        return Err("driver without a model rule".to_owned());
+    }
+    let rules: Vec<String> = package.models.iter().map(rule_in_words).collect();
+    Err(format!(
+        "driver for {}, not for {model}",
+        rules.join(" or ")
+    ))
+}
+
+fn rule_in_words(rule: &ModelRule) -> String {
+    let fields = [&rule.vendor, &rule.product, &rule.sku, &rule.baseboard];
+    let words: Vec<&str> = fields.into_iter().flatten().map(String::as_str).collect();
+    if words.is_empty() {
+        "no model".to_owned()
+    } else {
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+    use wire::package::{Model, Package};
+
+    use super::select;
+
+    fn package(name: &str, kind: &str, models: serde_json::Value) -> Package {
+        serde_json::from_value(json!({
+            "name": name, "version": "1", "kind": kind, "manifest": "0".repeat(64), "manifest-bytes": 1,
+            "content-bytes": 1, "models": models
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_prestage_for_a_model() {
+        let text = "sequence: s\nsteps:\n  - { id: os, apply-image: { image: debian } }\n  - { id: boot, when: update, \
+                    install-boot-image: { image: boot } }\n  - { id: drivers, apply-drivers: {} }\n  - id: apps\n    \
+                    steps:\n      - { id: all, install-packages: { packages: [java] } }\n      - { id: x, when: 'vendor \
+                    == \"Other\" and class == \"1STA\"', install-packages: { packages: [other] } }\n      - { id: y, \
+                    when: 'class == \"1STA\"', install-packages: { packages: [editor] } }\n  - { id: end, finish: { \
+                    action: stay } }\n";
+        let sequence = crate::document::compile(text).unwrap().sequence;
+        let packages = [
+            package("debian", "os-image", json!([])),
+            package("boot", "boot-image", json!([])),
+            package(
+                "acme",
+                "driver",
+                json!([{"vendor": "Acme", "product": "Book 14"}]),
+            ),
+            package(
+                "foreign",
+                "driver",
+                json!([{"vendor": "Other", "product": "Book 15"}]),
+            ),
+            package("java", "application", json!([])),
+            package("other", "application", json!([])),
+            package("editor", "application", json!([])),
+            package("games", "application", json!([])),
+        ];
+        let model = Model {
+            vendor: "Acme".into(),
+            product: "Book 14".into(),
+            ..Model::default()
+        };
+        let known = BTreeMap::from([("update".to_owned(), json!(false))]);
+        let selection = select(&sequence, &model, &known, &packages);
+        let lines = |what: &str, list: &[(Package, String)]| -> String {
+            list.iter()
+                .map(|(package, reason)| format!("{what} {}: {reason}\n", package.name))
+                .collect()
+        };
+        insta::assert_snapshot!(
+            lines("keep", &selection.kept) + &lines("omit", &selection.omitted)
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! What must not happen, and how it ends instead.
+
+use sequence::engine::RunEnd;
+use wire::event::{EventBody, FinishAction};
+use wire::facts::{Bus, Disk, DiskContent};
+
+use crate::world::{Bench, STEPS};
+
+const END: &str = "  - { id: end, finish: { action: stay } }\n";
+
+fn check(steps: &str, change: impl FnOnce(&mut Bench)) -> (RunEnd, Bench) {
+    let mut bench = Bench::new(&format!(
+        "{}\n{END}",
+        steps.split("  - { id: end").next().unwrap()
+    ));
+    change(&mut bench);
+    let end = bench.power_on().unwrap();
+    (end, bench)
+}
+
+#[test]
+fn disks_that_are_not_ours_are_never_written() {
+    let mut stories = String::new();
+    for content in [
+        DiskContent::Foreign,
+        DiskContent::DeployedHere,
+        DiskContent::StagedElsewhere,
+    ] {
+        let (end, bench) = check(STEPS.split("  - { id: content").next().unwrap(), |bench| {
+            bench.state.content = Some(content)
+        });
+        assert_eq!(end, RunEnd::Failed);
+        assert!(
+            !bench
+                .calls
+                .iter()
+                .any(|call| call.starts_with("write-layout")),
+            "{:?}",
+            bench.calls
+        );
+        stories += bench.story().lines().last().unwrap();
+        stories.push('\n');
+    }
+    insta::assert_snapshot!(stories);
+}
+
+#[test]
+fn exactly_one_disk_must_match() {
+    let disk = STEPS.split("  - { id: content").next().unwrap();
+    let (_, none) = check(disk, |bench| bench.facts.disks[0].bus = Bus::Ata);
+    let (_, two) = check(disk, |bench| {
+        let second = Disk {
+            path: "/dev/nvme1n1".into(),
+            ..bench.facts.disks[0].clone()
+        };
+        bench.facts.disks.push(second);
+    });
+    let (_, small) = check(disk, |bench| bench.facts.disks[0].size_bytes = 4 << 30);
+    let last = |bench: &Bench| bench.story().lines().last().unwrap().to_owned();
+    insta::assert_snapshot!([last(&none), last(&two), last(&small)].join("\n"));
+    for bench in [none, two, small] {
+        assert!(
+            !bench
+                .calls
+                .iter()
+                .any(|call| call.starts_with("write-layout"))
+        );
+    }
+}
+
+#[test]
+fn attempts_waits_and_warnings() {
+    let steps = "  - { id: a, attempts: 3, wait: 10s, apply-image: { image: debian } }\n  - { id: b, continue-on-error: \
+                 true, run-script: { script: fail } }";
+    let (end, bench) = check(steps, |bench| {
+        bench.failures = vec![("apply-image", 1), ("apply-image", 2)]
+    });
+    assert_eq!(end, RunEnd::Done(FinishAction::Stay));
+    insta::assert_snapshot!(bench.story());
+}
+
+#[test]
+fn conditions_and_templates_that_cannot_be_decided_fail_in_clear_words() {
+    let mut stories = String::new();
+    for steps in [
+        "  - { id: a, when: klass == 'x', stage-content: {} }",
+        "  - { id: a, set-identity: { hostname: '{{ site.name }}-{{ class }}' } }",
+        "  - { id: a, set-identity: { hostname: '{{ klass }}' } }",
+        "  - { id: a, create-user: { name: a, groups: [nobody-knows] } }",
+        "  - { id: a, apply-image: { image: java } }",
+        "  - { id: a, apply-image: { image: missing } }",
+        "  - { id: a, set-identity: { hostname: a, time-zone: Mars/Olympus } }",
+        "  - { id: a, run-script: { script: fail } }",
+    ] {
+        let (end, bench) = check(steps, |_| {});
+        assert_eq!(end, RunEnd::Failed, "{steps}");
+        stories += bench.story().lines().last().unwrap();
+        stories.push('\n');
+    }
+    insta::assert_snapshot!(stories);
+}
+
+#[test]
+fn a_step_that_takes_too_long_says_so() {
+    let steps = "  - { id: a, timeout: 1s, install-packages: { packages: [java] } }";
+    let (end, bench) = check(steps, |bench| bench.clock_step_ms = 300);
+    assert_eq!(end, RunEnd::Failed);
+    insta::assert_snapshot!(bench.story().lines().last().unwrap());
+}
+
+#[test]
+fn a_stop_request_ends_the_run() {
+    let (end, mut bench) = check(STEPS, |bench| bench.stop_after_steps = Some(2));
+    assert_eq!(end, RunEnd::Aborted);
+    assert!(matches!(
+        bench.journal.events.last().unwrap().body,
+        EventBody::RunAborted { .. }
+    ));
+    bench.stop_after_steps = None;
+    assert_eq!(
+        bench.power_on().unwrap(),
+        RunEnd::Aborted,
+        "it stays stopped"
+    );
+}
+
+#[test]
+fn steps_before_the_disk_must_be_safe_to_repeat() {
+    let steps = format!("  - {{ id: early, run-script: {{ script: 'true' }} }}{STEPS}");
+    let mut bench = Bench::new(&steps);
+    assert_eq!(bench.power_on().unwrap(), RunEnd::Failed);
+    assert!(
+        !bench.calls.iter().any(|call| call != "facts"),
+        "{:?}",
+        bench.calls
+    );
+}
+
+#[test]
+fn a_newer_sequence_is_refused_before_anything_is_touched() {
+    let (end, bench) = check(STEPS, |bench| bench.order.sequence.format = 2);
+    assert_eq!(end, RunEnd::Failed);
+    assert!(bench.calls.is_empty());
+    let (end, bench) = check(STEPS, |bench| {
+        bench.order.sequence.steps[3].kind = "join-domain".into()
+    });
+    assert_eq!(end, RunEnd::Failed);
+    assert!(
+        bench
+            .story()
+            .contains("doesn't know the step type join-domain")
+    );
+}
+
+#[test]
+fn progress_is_throttled_and_never_journaled() {
+    // The fake content reports 1001 times in about two seconds of the fake clock.
+    let (_, bench) = check("  - { id: a, apply-image: { image: debian } }", |_| {});
+    let lossy = bench
+        .heard
+        .iter()
+        .filter(|event| event.body.is_lossy())
+        .count();
+    assert!((2..=10).contains(&lossy), "{lossy} reports were heard");
+    assert!(
+        bench
+            .journal
+            .events
+            .iter()
+            .all(|event| !event.body.is_lossy())
+    );
+}
+
+#[test]
+fn a_talkative_step_is_cut_short() {
+    let lines = "\n        line".repeat(5000);
+    let long = "y".repeat(5000);
+    let steps = format!("  - id: a\n    run-script:\n      script: |\n        {long}{lines}");
+    let (end, bench) = check(&steps, |_| {});
+    assert_eq!(end, RunEnd::Done(FinishAction::Stay));
+    let text = |event: &wire::event::Event| match &event.body {
+        EventBody::Log { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    let lines: Vec<String> = bench.journal.events.iter().filter_map(text).collect();
+    assert_eq!(
+        (lines.len(), lines[0].len()),
+        (4000, sequence::engine::LOG_LINE_BYTES_MAX)
+    );
+    assert!(lines.last().unwrap().contains("logged too much"));
+}

@@ -1,0 +1,8 @@
+//! The engine on fake machines.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod crash;
+mod examples;
+mod failures;
+mod steps;
+mod world;

@@ -1,0 +1,431 @@
+//! Check-in: a device proves that it holds its key, is recognised by its names, and gets its order.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use ed25519_dalek::{Signature, VerifyingKey};
+use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckInReply};
+use wire::facts::Facts;
+use wire::names::DeviceId;
+
+use crate::auth::{audit, millis};
+use crate::connection::Connection;
+use crate::db::{Write, commit};
+use crate::error::{Doing as _, Failure, stored_text, to_json};
+use crate::identity::{Names, Verdict, name_key, recognise, uuid_key};
+use crate::limits::{
+    CANDIDATES_MAX, CHALLENGE_LIFE, CHALLENGES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX,
+    DEVICE_TEXT_CHARS_MAX, QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
+};
+use crate::orders::{Errand, order_for};
+use crate::routes::read_json;
+use crate::secret;
+use crate::state::{AppState, Change, now_ms};
+use crate::text::clean;
+
+/// `POST /device/v1/challenge`
+pub(crate) async fn challenge(State(state): State<AppState>) -> Result<Json<Challenge>, Failure> {
+    let challenge = secret::random_hex()?;
+    let now = now_ms();
+    let mut db = state.db().write().await?;
+    sqlx::query("DELETE FROM challenges WHERE expires_at_ms < $1")
+        .bind(now)
+        .execute(&mut *db)
+        .await
+        .doing("forget old challenges")?;
+    let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM challenges")
+        .fetch_one(&mut *db)
+        .await
+        .doing("count the challenges")?;
+    if waiting >= CHALLENGES_MAX {
+        return Err(Failure::refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many machines check in at once",
+        )
+        .hint("try again in a minute"));
+    }
+    sqlx::query("INSERT INTO challenges (challenge, expires_at_ms) VALUES ($1, $2)")
+        .bind(&challenge)
+        .bind(now + millis(CHALLENGE_LIFE))
+        .execute(&mut *db)
+        .await
+        .doing("store a challenge")?;
+    commit(db).await?;
+    Ok(Json(Challenge { challenge }))
+}
+
+/// A machine that has proved to hold its key.
+struct Claimant {
+    /// The key, 64 small hexadecimal digits.
+    key: String,
+    body: CheckInBody,
+    facts: String,
+}
+
+/// `POST /device/v1/check-in`
+pub(crate) async fn check_in(
+    State(state): State<AppState>,
+    connection: Option<Extension<Connection>>,
+    body: Body,
+) -> Result<Json<CheckInReply>, Failure> {
+    let check_in: CheckIn = read_json(body, CHECK_IN_BYTES_MAX).await?;
+    let claimant = prove(&state, &check_in).await?;
+    let mut db = state.db().write().await?;
+    let machine = names(&claimant.body.facts);
+    let candidates = candidates(&mut db, &machine).await?;
+    let (reply, changed) = match recognise(&machine, &candidates) {
+        Verdict::Recognised { device, evidence } => {
+            recognised(&state, &mut db, &claimant, device, evidence).await?
+        }
+        Verdict::Unknown { message, evidence } => {
+            let device = quarantine(&mut db, &claimant, &message, &evidence).await?;
+            (
+                CheckInReply::Quarantined {
+                    message,
+                    retry_seconds: QUARANTINE_RETRY_SECONDS,
+                },
+                device,
+            )
+        }
+    };
+    commit(db).await?;
+    state.changed(Change::Device(changed));
+    if let CheckInReply::Run { order, .. } = &reply {
+        if let Some(Extension(connection)) = connection {
+            connection.belongs_to(order.run);
+        }
+        let entry = state.views().get(state.db(), order.run).await?;
+        entry.live().last_seen_at_ms = now_ms();
+        state.changed(Change::Run(order.run));
+    }
+    Ok(Json(reply))
+}
+
+/// Checks challenge and signature, and reads what was signed.
+async fn prove(state: &AppState, check_in: &CheckIn) -> Result<Claimant, Failure> {
+    // The challenge is used up whatever comes next.
+    let used = sqlx::query("DELETE FROM challenges WHERE challenge = $1 AND expires_at_ms > $2")
+        .bind(&check_in.challenge)
+        .bind(now_ms())
+        .execute(state.db().read())
+        .await
+        .doing("use up a challenge")?;
+    if used.rows_affected() != 1 {
+        return Err(Failure::refused(
+            StatusCode::FORBIDDEN,
+            "bad-challenge",
+            "the challenge is unknown or too old",
+        )
+        .hint("ask for a new one"));
+    }
+    let bad = || {
+        Failure::refused(
+            StatusCode::FORBIDDEN,
+            "bad-signature",
+            "the signature doesn't fit the key",
+        )
+    };
+    let key_bytes = secret::unhex::<32>(&check_in.device_key).ok_or_else(bad)?;
+    let key = VerifyingKey::from_bytes(&key_bytes).map_err(|_| bad())?;
+    let signature =
+        Signature::from_bytes(&secret::unhex::<64>(&check_in.signature).ok_or_else(bad)?);
+    let signed = [
+        CHECK_IN_CONTEXT,
+        check_in.challenge.as_bytes(),
+        check_in.body.as_bytes(),
+    ]
+    .concat();
+    key.verify_strict(&signed, &signature).map_err(|_| bad())?;
+    let mut body: CheckInBody = serde_json::from_str(&check_in.body).map_err(|error| {
+        Failure::bad_request("bad-json", format!("the check-in can't be read: {error}"))
+    })?;
+    tidy(&mut body.facts);
+    body.agent = clean(&body.agent, DEVICE_TEXT_CHARS_MAX);
+    let facts = to_json("write facts", &body.facts)?;
+    Ok(Claimant {
+        key: secret::hex(&key_bytes),
+        body,
+        facts,
+    })
+}
+
+/// Firmware strings are anything: cut, and without what would spoil a screen.
+fn tidy(facts: &mut Facts) {
+    let texts = [
+        &mut facts.vendor,
+        &mut facts.product,
+        &mut facts.sku,
+        &mut facts.baseboard,
+        &mut facts.serial,
+        &mut facts.asset_tag,
+    ];
+    for text in texts {
+        *text = clean(text, DEVICE_TEXT_CHARS_MAX);
+    }
+    facts.disks.truncate(DEVICE_ITEMS_MAX);
+    for disk in &mut facts.disks {
+        for text in [&mut disk.path, &mut disk.model, &mut disk.serial] {
+            *text = clean(text, DEVICE_TEXT_CHARS_MAX);
+        }
+    }
+    facts.network.truncate(DEVICE_ITEMS_MAX);
+    for interface in &mut facts.network {
+        for text in [&mut interface.name, &mut interface.mac] {
+            *text = clean(text, DEVICE_TEXT_CHARS_MAX);
+        }
+    }
+}
+
+fn names(facts: &Facts) -> Names {
+    Names {
+        serial: name_key(&facts.serial),
+        uuid: facts.uuid.and_then(uuid_key),
+        asset_tag: name_key(&facts.asset_tag),
+    }
+}
+
+/// Assets that share a serial number or a UUID with the machine. An asset tag alone never suffices.
+async fn candidates(db: &mut Write, machine: &Names) -> Result<Vec<(DeviceId, Names)>, Failure> {
+    let found: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT id, serial_key, uuid, asset_tag_key FROM devices \
+         WHERE serial_key = $1 OR (uuid <> '' AND uuid = $2) LIMIT $3",
+    )
+    .bind(machine.serial.clone().unwrap_or_default())
+    .bind(
+        machine
+            .uuid
+            .map(|uuid| uuid.to_string())
+            .unwrap_or_default(),
+    )
+    .bind(CANDIDATES_MAX)
+    .fetch_all(&mut **db)
+    .await
+    .doing("look for the asset of a machine")?;
+    let text = |text: String| (!text.is_empty()).then_some(text);
+    found
+        .into_iter()
+        .map(|(id, serial, uuid, asset_tag)| {
+            let names = Names {
+                serial: text(serial),
+                uuid: uuid.parse().ok(),
+                asset_tag: text(asset_tag),
+            };
+            Ok((stored_text("device id", &id)?, names))
+        })
+        .collect()
+}
+
+async fn recognised(
+    state: &AppState,
+    db: &mut Write,
+    claimant: &Claimant,
+    device: DeviceId,
+    mut evidence: Vec<String>,
+) -> Result<(CheckInReply, DeviceId), Failure> {
+    let of_asset: Option<String> =
+        sqlx::query_scalar("SELECT device_key FROM device_keys WHERE device = $1")
+            .bind(device.to_string())
+            .fetch_optional(&mut **db)
+            .await
+            .doing("look up the key of a device")?;
+    let of_key: Option<String> =
+        sqlx::query_scalar("SELECT device FROM device_keys WHERE device_key = $1")
+            .bind(&claimant.key)
+            .fetch_optional(&mut **db)
+            .await
+            .doing("look up the device of a key")?;
+    match (of_asset, of_key) {
+        (Some(bound), _) if bound == claimant.key => {
+            evidence.push("the device key is the one bound to it".into())
+        }
+        (Some(bound), _) => return refuse(db, claimant, device, &bound).await,
+        (None, Some(other)) => {
+            let message =
+                "the disk's key belongs to another device; was the disk moved?".to_owned();
+            let lines = [
+                evidence,
+                vec![format!("its key is bound to device {other}")],
+            ]
+            .concat();
+            let stranger = quarantine(db, claimant, &message, &lines).await?;
+            return Ok((
+                CheckInReply::Quarantined {
+                    message,
+                    retry_seconds: QUARANTINE_RETRY_SECONDS,
+                },
+                stranger,
+            ));
+        }
+        (None, None) => {
+            bind(db, claimant, device).await?;
+            evidence.push("first contact: the device key is bound to it now".into());
+        }
+    }
+    remember(db, claimant, device, &evidence).await?;
+    let Some(stored) = state.stored_device_in(db, device).await? else {
+        return Err(Failure::not_found(format!("device {device}")));
+    };
+    let reply = match order_for(db, &stored, claimant.body.staged.as_ref(), &evidence).await? {
+        Errand::Run(order) => {
+            let session = state.device_session(db, device, Some(order.run)).await?;
+            CheckInReply::Run {
+                device,
+                session,
+                order: *order,
+            }
+        }
+        Errand::Nothing(message) => {
+            let session = state.device_session(db, device, None).await?;
+            sqlx::query("UPDATE devices SET waiting = $1 WHERE id = $2")
+                .bind(&message)
+                .bind(device.to_string())
+                .execute(&mut **db)
+                .await
+                .doing("store what a device waits for")?;
+            CheckInReply::Idle {
+                device,
+                session,
+                message,
+            }
+        }
+    };
+    Ok((reply, device))
+}
+
+async fn bind(db: &mut Write, claimant: &Claimant, device: DeviceId) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO device_keys (device, device_key, bound_at_ms) VALUES ($1, $2, $3)")
+        .bind(device.to_string())
+        .bind(&claimant.key)
+        .bind(now_ms())
+        .execute(&mut **db)
+        .await
+        .doing("bind a device key")?;
+    audit(
+        db,
+        "device",
+        "key-bound",
+        &device.to_string(),
+        &format!("key {}…", &claimant.key[..8]),
+    )
+    .await
+}
+
+/// A second machine claims an asset that another key is bound to.
+async fn refuse(
+    db: &mut Write,
+    claimant: &Claimant,
+    device: DeviceId,
+    bound: &str,
+) -> Result<(CheckInReply, DeviceId), Failure> {
+    let facts = &claimant.body.facts;
+    let macs: Vec<&str> = facts
+        .network
+        .iter()
+        .map(|interface| interface.mac.as_str())
+        .collect();
+    let shown = format!(
+        "refused: another machine ({} {}, key {}…, MAC {}) claims to be this device, which is bound to key {}…; \
+         reset the key if its disk was replaced or emptied",
+        facts.vendor,
+        facts.product,
+        &claimant.key[..8],
+        macs.join(" "),
+        bound.get(..8).unwrap_or(bound),
+    );
+    sqlx::query("UPDATE devices SET message = $1 WHERE id = $2")
+        .bind(&shown)
+        .bind(device.to_string())
+        .execute(&mut **db)
+        .await
+        .doing("note a second claimant")?;
+    audit(db, "device", "claim-refused", &device.to_string(), &shown).await?;
+    let message = format!(
+        "another machine is already known as {}; ask the administrator",
+        facts.serial
+    );
+    Ok((CheckInReply::Refused { message }, device))
+}
+
+async fn remember(
+    db: &mut Write,
+    claimant: &Claimant,
+    device: DeviceId,
+    evidence: &[String],
+) -> Result<(), Failure> {
+    let staged = match &claimant.body.staged {
+        Some(staged) => to_json("write what is staged", staged)?,
+        None => String::new(),
+    };
+    sqlx::query(
+        "UPDATE devices SET facts = $1, identity = $2, staged = CASE WHEN $3 = '' THEN staged ELSE $3 END, \
+         waiting = '', checked_in_at_ms = $4, last_seen_at_ms = $4 WHERE id = $5",
+    )
+    .bind(&claimant.facts)
+    .bind(to_json("write evidence", &evidence)?)
+    .bind(staged)
+    .bind(now_ms())
+    .bind(device.to_string())
+    .execute(&mut **db)
+    .await
+    .doing("store a check-in")?;
+    sqlx::query("DELETE FROM strangers WHERE device_key = $1")
+        .bind(&claimant.key)
+        .execute(&mut **db)
+        .await
+        .doing("release a machine from quarantine")?;
+    Ok(())
+}
+
+/// Keeps a machine that was not recognised, so that the admin sees it.
+async fn quarantine(
+    db: &mut Write,
+    claimant: &Claimant,
+    message: &str,
+    evidence: &[String],
+) -> Result<DeviceId, Failure> {
+    let known: Option<String> =
+        sqlx::query_scalar("SELECT id FROM strangers WHERE device_key = $1")
+            .bind(&claimant.key)
+            .fetch_optional(&mut **db)
+            .await
+            .doing("look up a machine in quarantine")?;
+    let evidence = to_json("write evidence", &evidence)?;
+    if let Some(id) = known {
+        sqlx::query("UPDATE strangers SET facts = $1, message = $2, identity = $3, last_seen_at_ms = $4 WHERE id = $5")
+            .bind(&claimant.facts)
+            .bind(message)
+            .bind(evidence)
+            .bind(now_ms())
+            .bind(&id)
+            .execute(&mut **db)
+            .await
+            .doing("note a machine in quarantine")?;
+        return stored_text("device id", &id);
+    }
+    sqlx::query(
+        "DELETE FROM strangers WHERE id IN \
+         (SELECT id FROM strangers ORDER BY last_seen_at_ms DESC LIMIT 1000000 OFFSET $1)",
+    )
+    .bind(STRANGERS_MAX - 1)
+    .execute(&mut **db)
+    .await
+    .doing("make room in quarantine")?;
+    let id = DeviceId::random();
+    sqlx::query(
+        "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.to_string())
+    .bind(&claimant.key)
+    .bind(&claimant.facts)
+    .bind(message)
+    .bind(evidence)
+    .bind(now_ms())
+    .execute(&mut **db)
+    .await
+    .doing("put a machine into quarantine")?;
+    audit(db, "device", "quarantined", &id.to_string(), message).await?;
+    Ok(id)
+}

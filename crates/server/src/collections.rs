@@ -1,0 +1,131 @@
+//! Collections: sets of devices.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
+use wire::names::CollectionName;
+
+use crate::auth::{User, audit};
+use crate::db::commit;
+use crate::error::{Doing as _, Failure};
+use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
+use crate::routes::{parse, read_json};
+use crate::state::{AppState, Change};
+use crate::text::clean;
+
+/// `GET /api/v1/collections`
+pub(crate) async fn list(
+    State(state): State<AppState>,
+) -> Result<Json<Vec<CollectionRow>>, Failure> {
+    state.collections().await.map(Json)
+}
+
+/// `PUT /api/v1/collections/{name}`
+pub(crate) async fn put(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<CollectionRow>, Failure> {
+    let name: CollectionName = parse(&name)?;
+    let row: CollectionRow = read_json(body, JSON_BYTES_MAX).await?;
+    if row.name != name {
+        return Err(Failure::bad_request(
+            "other-name",
+            "the name in the path is another one",
+        ));
+    }
+    let mut db = state.db().write().await?;
+    sqlx::query(
+        "INSERT INTO collections (name, title) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET title = excluded.title",
+    )
+    .bind(name.as_str())
+    .bind(clean(&row.title, TITLE_CHARS_MAX))
+    .execute(&mut *db)
+    .await
+    .doing("store a collection")?;
+    audit(&mut db, &user.name, "collection-stored", name.as_str(), "").await?;
+    commit(db).await?;
+    find(&state, &name).await.map(Json)
+}
+
+/// `GET /api/v1/collections/{name}/members`
+pub(crate) async fn members(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<DeviceRow>>, Failure> {
+    let name: CollectionName = parse(&name)?;
+    find(&state, &name).await?;
+    let mut rows = state.device_rows().await?;
+    rows.retain(|row| row.collections.contains(&name));
+    Ok(Json(rows))
+}
+
+/// `POST /api/v1/collections/{name}/members`
+pub(crate) async fn change_members(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<CollectionRow>, Failure> {
+    let name: CollectionName = parse(&name)?;
+    let change: MemberChange = read_json(body, JSON_BYTES_MAX).await?;
+    find(&state, &name).await?;
+    let mut db = state.db().write().await?;
+    for device in &change.add {
+        let known: Option<String> = sqlx::query_scalar("SELECT id FROM devices WHERE id = $1")
+            .bind(device.to_string())
+            .fetch_optional(&mut *db)
+            .await
+            .doing("look up a device")?;
+        if known.is_none() {
+            return Err(Failure::not_found(format!("device {device}")));
+        }
+        sqlx::query(
+            "INSERT INTO collection_members (collection, device) VALUES ($1, $2) \
+             ON CONFLICT (collection, device) DO NOTHING",
+        )
+        .bind(name.as_str())
+        .bind(device.to_string())
+        .execute(&mut *db)
+        .await
+        .doing("put a device into a collection")?;
+    }
+    for device in &change.remove {
+        sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
+            .bind(name.as_str())
+            .bind(device.to_string())
+            .execute(&mut *db)
+            .await
+            .doing("take a device out of a collection")?;
+    }
+    let detail = format!("{} in, {} out", change.add.len(), change.remove.len());
+    audit(
+        &mut db,
+        &user.name,
+        "members-changed",
+        name.as_str(),
+        &detail,
+    )
+    .await?;
+    commit(db).await?;
+    for device in change
+        .add
+        .into_iter()
+        .chain(change.remove)
+        .collect::<BTreeSet<_>>()
+    {
+        state.changed(Change::Device(device));
+    }
+    find(&state, &name).await.map(Json)
+}
+
+async fn find(state: &AppState, name: &CollectionName) -> Result<CollectionRow, Failure> {
+    let rows = state.collections().await?;
+    rows.into_iter()
+        .find(|row| &row.name == name)
+        .ok_or_else(|| Failure::not_found(format!("collection {name}")))
+}

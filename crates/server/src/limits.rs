@@ -1,0 +1,80 @@
+//! Limits: everything that comes in has one, with a name and a reason.
+
+use std::time::Duration;
+
+/// A JSON request of the admin API: the longest, a list of digests, has 20 000 of 67 bytes.
+pub(crate) const JSON_BYTES_MAX: usize = 2 << 20;
+/// A task sequence as text: a thousand steps with long scripts.
+pub(crate) const SEQUENCE_BYTES_MAX: usize = 4 << 20;
+/// A check-in: facts of a machine with dozens of disks stay below 64 KiB.
+pub(crate) const CHECK_IN_BYTES_MAX: usize = 256 << 10;
+/// A batch of events: 500 log lines of 2 KiB, and the plans of some steps.
+pub(crate) const EVENT_BATCH_BYTES_MAX: usize = 8 << 20;
+/// One event: `run-started` with a thousand steps is the longest.
+pub(crate) const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Events of one run: a chatty installer logs some thousand lines. Beyond it, a device is broken or hostile.
+pub(crate) const RUN_EVENTS_MAX: u64 = 200_000;
+/// How often a run may begin anew.
+pub(crate) const RUN_TAKES_MAX: i64 = 1000;
+/// Frames in one upload: a large OS image, compressed.
+pub(crate) const CHUNK_UPLOAD_BYTES_MAX: u64 = 32 << 30;
+/// A manifest: the client reads no longer one either.
+pub(crate) const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// An asset file.
+pub(crate) const ASSET_FILE_BYTES_MAX: usize = 32 << 20;
+/// Rows of an asset file: forty times the largest fleet.
+pub(crate) const ASSET_ROWS_MAX: usize = 100_000;
+/// A text of an asset, in characters: SMBIOS texts that mean something are shorter.
+pub(crate) const ASSET_TEXT_CHARS_MAX: usize = 128;
+/// A title for people, in characters.
+pub(crate) const TITLE_CHARS_MAX: usize = 200;
+/// A text that a device says of itself, in characters.
+pub(crate) const DEVICE_TEXT_CHARS_MAX: usize = 128;
+/// Disks and network interfaces a device may list.
+pub(crate) const DEVICE_ITEMS_MAX: usize = 64;
+/// Candidates that one check-in is compared with.
+pub(crate) const CANDIDATES_MAX: i64 = 50;
+/// Unrecognised machines that are remembered; the one not seen for longest makes room.
+pub(crate) const STRANGERS_MAX: i64 = 1000;
+/// Challenges that wait for an answer: a whole fleet switched on at once.
+pub(crate) const CHALLENGES_MAX: i64 = 10_000;
+/// How long a challenge waits.
+pub(crate) const CHALLENGE_LIFE: Duration = Duration::from_secs(120);
+/// How long a device's session lasts; longer than any run, shorter than a day.
+pub(crate) const DEVICE_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How long someone stays signed in to the pages: a working day.
+pub(crate) const WEB_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// A run that says nothing for so long is shown as stalled.
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(300);
+/// When an unrecognised machine asks again.
+pub(crate) const QUARANTINE_RETRY_SECONDS: u64 = 30;
+/// How long a password may be: argon2 takes any length, a person does not.
+pub(crate) const PASSWORD_BYTES_MAX: usize = 512;
+/// How short a password may be, in characters.
+pub(crate) const PASSWORD_CHARS_MIN: usize = 10;
+/// Wrong logins that one user name (or everyone together) may have within [`LOGIN_WINDOW`].
+pub(crate) const LOGIN_FAILURES_MAX: usize = 10;
+/// User names whose failures are remembered.
+pub(crate) const LOGIN_NAMES_MAX: usize = 1000;
+/// How far back wrong logins count.
+pub(crate) const LOGIN_WINDOW: Duration = Duration::from_secs(300);
+/// Passwords that are being checked at the same time: each takes 19 MiB.
+pub(crate) const LOGINS_AT_ONCE: usize = 4;
+/// How long a request's head may take; slower senders hold connections, not work.
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Connections at once: a fleet of 2500 with two each, and room.
+pub(crate) const CONNECTIONS_MAX: usize = 8192;
+/// How long open requests may go on after a stop signal.
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+/// Rows of the audit, of runs or of receipts in one reply.
+pub(crate) const LIST_ROWS_MAX: i64 = 5000;
+/// Views of runs kept in memory; ended ones make room.
+pub(crate) const VIEWS_MAX: usize = 5000;
+/// Changes a slow listener may fall behind.
+pub(crate) const CHANGES_MAX: usize = 4096;
+/// How long changes are gathered before they are sent.
+pub(crate) const CHANGES_GATHERED_FOR: Duration = Duration::from_millis(200);
+/// How often a run that only reports progress is noted as seen on disk.
+pub(crate) const SEEN_NOTED_EVERY_MS: i64 = 15_000;

@@ -1,0 +1,247 @@
+//! Orders: what a recognised device is to run.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use wire::admin_api::{Deployment, Purpose};
+use wire::device_api::Staged;
+use wire::names::{DeviceId, RunId};
+use wire::order::Order;
+use wire::package::Package;
+use wire::sequence::CompiledSequence;
+
+use crate::auth::audit;
+use crate::db::Write;
+use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::rows::StoredDevice;
+use crate::state::now_ms;
+
+/// What a device that has checked in is to do.
+pub(crate) enum Errand {
+    /// Run this.
+    Run(Box<Order>),
+    /// Nothing; why, for its screen and the overview.
+    Nothing(String),
+}
+
+/// Finds the run to go on with, or makes one from the oldest deployment that is due.
+pub(crate) async fn order_for(
+    db: &mut Write,
+    device: &StoredDevice,
+    staged: Option<&Staged>,
+    evidence: &[String],
+) -> Result<Errand, Failure> {
+    let unfinished: Option<String> = sqlx::query_scalar(
+        "SELECT order_document FROM runs WHERE device = $1 AND state = 'running' \
+         ORDER BY started_at_ms DESC, id LIMIT 1",
+    )
+    .bind(&device.id)
+    .fetch_optional(&mut **db)
+    .await
+    .doing("look for an unfinished run")?;
+    if let Some(document) = unfinished {
+        return Ok(Errand::Run(Box::new(stored("order", &document)?)));
+    }
+    let deployments: Vec<(String,)> = sqlx::query_as(
+        "SELECT deployments.document FROM deployments \
+         JOIN collection_members ON collection_members.collection = deployments.collection \
+         WHERE collection_members.device = $1 AND deployments.stopped = 0 \
+         ORDER BY deployments.created_at_ms, deployments.name",
+    )
+    .bind(&device.id)
+    .fetch_all(&mut **db)
+    .await
+    .doing("look for deployments")?;
+    let mut reason = "nothing to do: it is in no collection with a required deployment".to_owned();
+    for (document,) in &deployments {
+        let deployment: Deployment = stored("deployment", document)?;
+        if deployment.purpose != Purpose::Required {
+            continue;
+        }
+        match from_deployment(db, device, staged, evidence, &deployment).await? {
+            Errand::Nothing(why) => reason = why,
+            run @ Errand::Run(_) => return Ok(run),
+        }
+    }
+    Ok(Errand::Nothing(reason))
+}
+
+async fn from_deployment(
+    db: &mut Write,
+    device: &StoredDevice,
+    staged: Option<&Staged>,
+    evidence: &[String],
+    deployment: &Deployment,
+) -> Result<Errand, Failure> {
+    let before: Vec<(String, String)> = sqlx::query_as(
+        "SELECT state, order_document FROM runs WHERE device = $1 AND deployment = $2 ORDER BY started_at_ms DESC, id",
+    )
+    .bind(&device.id)
+    .bind(deployment.name.as_str())
+    .fetch_all(&mut **db)
+    .await
+    .doing("look for earlier runs")?;
+    if before.iter().any(|(state, _)| state == "completed") {
+        return Ok(Errand::Nothing(format!(
+            "nothing to do: deployment {} is done on this device",
+            deployment.name
+        )));
+    }
+    if before.iter().any(|(state, _)| state == "aborted") {
+        return Ok(Errand::Nothing(format!(
+            "deployment {} was stopped on this device",
+            deployment.name
+        )));
+    }
+    if before.is_empty() && is_at_cap(db, deployment).await? {
+        let message = format!(
+            "deployment {} has reached its cap of {} devices",
+            deployment.name, deployment.cap
+        );
+        audit(
+            db,
+            "server",
+            "cap-reached",
+            deployment.name.as_str(),
+            &format!("device {}", device.serial),
+        )
+        .await?;
+        return Ok(Errand::Nothing(message));
+    }
+    let Some((version, order)) = make(db, device, staged, deployment).await? else {
+        return Ok(Errand::Nothing(format!(
+            "deployment {} has no sequence to run",
+            deployment.name
+        )));
+    };
+    // A run that failed is tried again as it was, unless someone has mended what it runs.
+    if let Some((_, document)) = before.iter().find(|(state, _)| state == "failed") {
+        let failed: Order = stored("order", document)?;
+        if failed.sequence == order.sequence && failed.packages == order.packages {
+            return Ok(Errand::Run(Box::new(failed)));
+        }
+    }
+    store(db, device, deployment, version, &order, evidence).await?;
+    Ok(Errand::Run(Box::new(order)))
+}
+
+async fn is_at_cap(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {
+    let touched: i64 =
+        sqlx::query_scalar("SELECT COUNT(DISTINCT device) FROM runs WHERE deployment = $1")
+            .bind(deployment.name.as_str())
+            .fetch_one(&mut **db)
+            .await
+            .doing("count the devices of a deployment")?;
+    Ok(touched >= i64::from(deployment.cap))
+}
+
+async fn make(
+    db: &mut Write,
+    device: &StoredDevice,
+    staged: Option<&Staged>,
+    deployment: &Deployment,
+) -> Result<Option<(i64, Order)>, Failure> {
+    let found: Option<(i64, String)> = sqlx::query_as(
+        "SELECT version, compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(deployment.sequence.as_str())
+    .fetch_optional(&mut **db)
+    .await
+    .doing("read a sequence")?;
+    let Some((version, compiled)) = found else {
+        return Ok(None);
+    };
+    let sequence: CompiledSequence = stored("sequence", &compiled)?;
+    let published = current_packages(db).await?;
+    let variables = variables(&sequence, device, staged)?;
+    let selection = sequence::select::select(&sequence, &device.model(), &variables, &published);
+    let device_id: DeviceId = stored_text("device id", &device.id)?;
+    let order = Order {
+        format: 1,
+        run: RunId::random(),
+        device: device_id,
+        deployment: Some(deployment.name.clone()),
+        sequence,
+        variables,
+        packages: selection
+            .kept
+            .into_iter()
+            .map(|(package, _)| package)
+            .collect(),
+        expected_seconds: deployment.expected_seconds,
+    };
+    Ok(Some((version, order)))
+}
+
+/// Values for templates and conditions: those of the sequence, then what is known of site, class and device.
+fn variables(
+    sequence: &CompiledSequence,
+    device: &StoredDevice,
+    staged: Option<&Staged>,
+) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut variables = sequence.variables.clone();
+    let staged = match staged {
+        Some(staged) => serde_json::to_value(staged).map_err(|source| Failure::System {
+            what: "write what is staged",
+            source: source.into(),
+        })?,
+        None => Value::Null,
+    };
+    let known = [
+        (
+            "site",
+            json!({ "code": device.site, "name": device.site_name }),
+        ),
+        ("class", json!(device.class)),
+        ("serial", json!(device.serial)),
+        ("asset_tag", json!(device.asset_tag)),
+        ("staged", staged),
+    ];
+    variables.extend(known.map(|(name, value)| (name.to_owned(), value)));
+    Ok(variables)
+}
+
+/// Every package at the version that new orders use.
+pub(crate) async fn current_packages(db: &mut Write) -> Result<Vec<Package>, Failure> {
+    let documents: Vec<String> = sqlx::query_scalar(
+        "SELECT packages.document FROM packages JOIN package_current \
+         ON package_current.name = packages.name AND package_current.version = packages.version \
+         ORDER BY packages.name",
+    )
+    .fetch_all(&mut **db)
+    .await
+    .doing("read the current packages")?;
+    documents
+        .iter()
+        .map(|document| stored("package", document))
+        .collect()
+}
+
+async fn store(
+    db: &mut Write,
+    device: &StoredDevice,
+    deployment: &Deployment,
+    version: i64,
+    order: &Order,
+    evidence: &[String],
+) -> Result<(), Failure> {
+    let now = now_ms();
+    sqlx::query(
+        "INSERT INTO runs (id, device, deployment, sequence, sequence_version, order_document, state, stop, take, \
+         acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 1, 0, 0, $7, $8, 0, $8)",
+    )
+    .bind(order.run.to_string())
+    .bind(&device.id)
+    .bind(deployment.name.as_str())
+    .bind(deployment.sequence.as_str())
+    .bind(version)
+    .bind(to_json("write an order", order)?)
+    .bind(to_json("write evidence", &evidence)?)
+    .bind(now)
+    .execute(&mut **db)
+    .await
+    .doing("store a run")?;
+    let detail = format!("{} on {}", deployment.name, device.serial);
+    audit(db, "server", "run-ordered", &order.run.to_string(), &detail).await
+}

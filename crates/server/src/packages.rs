@@ -1,0 +1,144 @@
+//! Packages: published once their content is here, and current from then on.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use wire::admin_api::PackageRow;
+use wire::package::Package;
+
+use crate::auth::{User, audit};
+use crate::db::commit;
+use crate::error::{Doing as _, Failure, chain, stored, to_json};
+use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
+use crate::routes::read_json;
+use crate::state::{AppState, blocking, now_ms};
+use crate::text::clean;
+
+impl AppState {
+    /// Every version of every package, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn packages(&self) -> Result<Vec<PackageRow>, Failure> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT packages.document, packages.published_at_ms, \
+             CASE WHEN package_current.version = packages.version THEN 1 ELSE 0 END \
+             FROM packages LEFT JOIN package_current ON package_current.name = packages.name \
+             ORDER BY packages.name, packages.published_at_ms DESC",
+        )
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the packages")?;
+        let row = |(document, published_at_ms, current): (String, i64, i64)| {
+            Ok(PackageRow {
+                package: stored("package", &document)?,
+                published_at_ms,
+                current: current != 0,
+            })
+        };
+        rows.into_iter().map(row).collect()
+    }
+}
+
+/// `GET /api/v1/packages`
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<PackageRow>>, Failure> {
+    state.packages().await.map(Json)
+}
+
+/// `POST /api/v1/packages`
+pub(crate) async fn publish(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Json<PackageRow>, Failure> {
+    let mut package: Package = read_json(body, JSON_BYTES_MAX).await?;
+    package.title = clean(&package.title, TITLE_CHARS_MAX);
+    check_content(&state, &package).await?;
+    let document = to_json("write a package", &package)?;
+    let (name, version) = (package.name.as_str(), package.version.as_str());
+    let mut db = state.db().write().await?;
+    let known: Option<(String, i64)> = sqlx::query_as(
+        "SELECT document, published_at_ms FROM packages WHERE name = $1 AND version = $2",
+    )
+    .bind(name)
+    .bind(version)
+    .fetch_optional(&mut *db)
+    .await
+    .doing("look up a package")?;
+    let published_at_ms = match known {
+        Some((known, at)) if stored::<Package>("package", &known)? == package => at,
+        Some(_) => {
+            let message =
+                format!("package {name} {version} is published already, with other content");
+            return Err(Failure::conflict("version-taken", message)
+                .hint("publish it under another version"));
+        }
+        None => {
+            let now = now_ms();
+            sqlx::query(
+                "INSERT INTO packages (name, version, document, manifest, published_at_ms) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(name)
+            .bind(version)
+            .bind(document)
+            .bind(package.manifest.to_string())
+            .bind(now)
+            .execute(&mut *db)
+            .await
+            .doing("store a package")?;
+            now
+        }
+    };
+    sqlx::query(
+        "INSERT INTO package_current (name, version) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+    )
+    .bind(name)
+    .bind(version)
+    .execute(&mut *db)
+    .await
+    .doing("make a package current")?;
+    audit(&mut db, &user.name, "package-published", name, version).await?;
+    commit(db).await?;
+    Ok(Json(PackageRow {
+        package,
+        published_at_ms,
+        current: true,
+    }))
+}
+
+/// A package is published only with all of its content, and says the truth about it.
+async fn check_content(state: &AppState, package: &Package) -> Result<(), Failure> {
+    let library = state.library();
+    let package = package.clone();
+    blocking(move || {
+        let failed = |source| Failure::Content {
+            what: format!("read manifest {}", package.manifest),
+            source,
+        };
+        let Some(bytes) = library.manifest_bytes(&package.manifest).map_err(failed)? else {
+            let message = format!("manifest {} is not here", package.manifest);
+            return Err(Failure::conflict("content-missing", message).hint("upload it first"));
+        };
+        let manifest = content::Manifest::decode(&bytes).map_err(|error| {
+            Failure::bad_request("bad-content", format!("bad manifest: {}", chain(&error)))
+        })?;
+        let missing = library.missing(&manifest).len();
+        if missing > 0 {
+            let message = format!(
+                "{missing} chunks of manifest {} are not here",
+                package.manifest
+            );
+            return Err(Failure::conflict("content-missing", message).hint("upload them first"));
+        }
+        let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if bytes != package.manifest_bytes || manifest.content_bytes() != package.content_bytes {
+            return Err(Failure::bad_request(
+                "wrong-size",
+                "the sizes don't fit the manifest",
+            ));
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,489 @@
+//! Prestages: what a model could need, decided in a plan, and the signed bundle built from it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::SeekFrom;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
+use wire::bundle::BundleRoot;
+use wire::names::PrestageName;
+use wire::package::Package;
+use wire::sequence::CompiledSequence;
+
+use crate::auth::{User, audit};
+use crate::db::{Write, commit};
+use crate::error::{Doing as _, Failure, stored, to_json};
+use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
+use crate::orders::current_packages;
+use crate::routes::{parse, read_json};
+use crate::secret::sync_parent;
+use crate::state::{AppState, blocking, now_ms};
+use crate::text::clean;
+
+/// A bundle is sent in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+/// Extras or omissions of a prestage: more is a mistake.
+const NAMES_MAX: usize = 1000;
+
+impl AppState {
+    /// Every version of every prestage, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn prestages(&self) -> Result<Vec<PrestageVersion>, Failure> {
+        let documents: Vec<String> = sqlx::query_scalar(
+            "SELECT document FROM prestage_versions ORDER BY prestage, version DESC",
+        )
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the prestages")?;
+        documents
+            .iter()
+            .map(|text| stored("prestage", text))
+            .collect()
+    }
+}
+
+/// `GET /api/v1/prestages`
+pub(crate) async fn list(
+    State(state): State<AppState>,
+) -> Result<Json<Vec<PrestageVersion>>, Failure> {
+    state.prestages().await.map(Json)
+}
+
+/// `GET /api/v1/prestages/{name}`
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Json<PrestageDefinition>, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let mut db = state.db().write().await?;
+    definition(&mut db, &name).await.map(Json)
+}
+
+/// `PUT /api/v1/prestages/{name}`
+pub(crate) async fn put(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<PrestageDefinition>, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let mut definition: PrestageDefinition = read_json(body, JSON_BYTES_MAX).await?;
+    let model = &mut definition.model;
+    for text in [
+        &mut model.vendor,
+        &mut model.product,
+        &mut model.sku,
+        &mut model.baseboard,
+    ] {
+        *text = clean(text, TITLE_CHARS_MAX);
+    }
+    if model.vendor.is_empty() || model.product.is_empty() {
+        return Err(Failure::bad_request(
+            "no-model",
+            "a prestage is for one model: give its vendor and product",
+        ));
+    }
+    if definition.extra.len() > NAMES_MAX || definition.omit.len() > NAMES_MAX {
+        return Err(Failure::bad_request(
+            "too-many-names",
+            format!("at most {NAMES_MAX} extras or omissions"),
+        ));
+    }
+    let mut db = state.db().write().await?;
+    if compiled(&mut db, &definition).await?.is_none() {
+        return Err(Failure::not_found(format!(
+            "sequence {}",
+            definition.sequence
+        )));
+    }
+    sqlx::query(
+        "INSERT INTO prestages (name, definition, updated_at_ms) VALUES ($1, $2, $3) \
+         ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at_ms = excluded.updated_at_ms",
+    )
+    .bind(name.as_str())
+    .bind(to_json("write a prestage", &definition)?)
+    .bind(now_ms())
+    .execute(&mut *db)
+    .await
+    .doing("store a prestage")?;
+    audit(
+        &mut db,
+        &user.name,
+        "prestage-defined",
+        name.as_str(),
+        &definition.model.to_string(),
+    )
+    .await?;
+    commit(db).await?;
+    Ok(Json(definition))
+}
+
+/// `GET /api/v1/prestages/{name}/plan`
+pub(crate) async fn plan(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Json<PrestagePlan>, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let draft = draft(&state, &name).await?;
+    Ok(Json(draft.plan))
+}
+
+/// `POST /api/v1/prestages/{name}/build`
+pub(crate) async fn build(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+) -> Result<Json<PrestageVersion>, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let _one_at_a_time = state.builds().lock().await;
+    let draft = draft(&state, &name).await?;
+    let latest: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(version) FROM prestage_versions WHERE prestage = $1")
+            .bind(name.as_str())
+            .fetch_one(state.db().read())
+            .await
+            .doing("read the versions of a prestage")?;
+    let version = u32::try_from(latest.unwrap_or(0) + 1).unwrap_or(u32::MAX);
+    let built_at_ms = now_ms();
+    let packages: Vec<Package> = draft.packages;
+    let content_bytes = packages.iter().map(|package| package.content_bytes).sum();
+    let root = BundleRoot {
+        format: 1,
+        prestage: name.clone(),
+        version,
+        built_at_ms,
+        model: draft.plan.model.clone(),
+        stage: draft.stage,
+        packages,
+        manifests: Vec::new(),
+        packs: Vec::new(),
+        content_bytes,
+    };
+    let writing = state.clone();
+    let (bundle, bundle_bytes) = blocking(move || write_bundle(&writing, root)).await?;
+    let model = draft.plan.model.clone();
+    let plan = draft.plan;
+    let built = PrestageVersion {
+        prestage: name,
+        version,
+        model,
+        bundle,
+        bundle_bytes,
+        content_bytes,
+        built_at_ms,
+        plan,
+    };
+    let mut db = state.db().write().await?;
+    sqlx::query("INSERT INTO prestage_versions (prestage, version, document, built_at_ms) VALUES ($1, $2, $3, $4)")
+        .bind(built.prestage.as_str())
+        .bind(i64::from(version))
+        .bind(to_json("write a prestage", &built)?)
+        .bind(built_at_ms)
+        .execute(&mut *db)
+        .await
+        .doing("store the version of a prestage")?;
+    audit(
+        &mut db,
+        &user.name,
+        "prestage-built",
+        built.prestage.as_str(),
+        &format!("version {version}"),
+    )
+    .await?;
+    commit(db).await?;
+    Ok(Json(built))
+}
+
+/// What would be built.
+struct Draft {
+    plan: PrestagePlan,
+    stage: CompiledSequence,
+    packages: Vec<Package>,
+}
+
+async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> {
+    let mut db = state.db().write().await?;
+    let definition = definition(&mut db, name).await?;
+    let deploy = compiled(&mut db, &definition)
+        .await?
+        .ok_or_else(|| Failure::not_found(format!("sequence {}", definition.sequence)))?;
+    let published = current_packages(&mut db).await?;
+    drop(db);
+    let stage = sequence::derive::stage_sequence(&deploy);
+    // Nothing is known of the device yet, so whatever could run on the model is in.
+    let mut selection =
+        sequence::select::select(&deploy, &definition.model, &BTreeMap::new(), &published);
+    for name in &definition.extra {
+        let Some(package) = published.iter().find(|package| &package.name == name) else {
+            return Err(Failure::not_found(format!(
+                "package {name}, which the prestage asks for"
+            )));
+        };
+        if !selection
+            .kept
+            .iter()
+            .any(|(kept, _)| kept.name == package.name)
+        {
+            selection
+                .omitted
+                .retain(|(omitted, _)| omitted.name != package.name);
+            selection
+                .kept
+                .push((package.clone(), "the prestage asks for it".into()));
+        }
+    }
+    let (omitted, kept): (Vec<_>, Vec<_>) = selection
+        .kept
+        .into_iter()
+        .partition(|(package, _)| definition.omit.contains(&package.name));
+    let omitted = omitted
+        .into_iter()
+        .map(|(package, _)| (package, "the prestage leaves it out".to_owned()));
+    selection.omitted.extend(omitted);
+    let plan = PrestagePlan {
+        prestage: name.clone(),
+        model: definition.model,
+        kept: kept.iter().map(item).collect(),
+        omitted: selection.omitted.iter().map(item).collect(),
+    };
+    Ok(Draft {
+        plan,
+        stage,
+        packages: kept.into_iter().map(|(package, _)| package).collect(),
+    })
+}
+
+fn item((package, reason): &(Package, String)) -> PlanItem {
+    PlanItem {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        kind: package.kind,
+        content_bytes: package.content_bytes,
+        reason: reason.clone(),
+    }
+}
+
+async fn definition(db: &mut Write, name: &PrestageName) -> Result<PrestageDefinition, Failure> {
+    let text: Option<String> =
+        sqlx::query_scalar("SELECT definition FROM prestages WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&mut **db)
+            .await
+            .doing("read a prestage")?;
+    stored(
+        "prestage",
+        &text.ok_or_else(|| Failure::not_found(format!("prestage {name}")))?,
+    )
+}
+
+async fn compiled(
+    db: &mut Write,
+    definition: &PrestageDefinition,
+) -> Result<Option<CompiledSequence>, Failure> {
+    let text: Option<String> = sqlx::query_scalar(
+        "SELECT compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(definition.sequence.as_str())
+    .fetch_optional(&mut **db)
+    .await
+    .doing("read a sequence")?;
+    text.map(|text| stored("sequence", &text)).transpose()
+}
+
+/// Nobody looks: the caller of a build waits for its end.
+struct Silent;
+
+impl content::Meter for Silent {
+    fn report(&self, _done: u64, _total: u64) {}
+}
+
+/// Writes aside, syncs, renames: a bundle is there as a whole or not at all.
+fn write_bundle(
+    state: &AppState,
+    root: BundleRoot,
+) -> Result<(wire::digest::Digest, u64), Failure> {
+    let path = state
+        .bundles()
+        .join(format!("{}@{}.bundle", root.prestage, root.version));
+    let aside = state
+        .bundles()
+        .join(format!("{}@{}.new", root.prestage, root.version));
+    let failed = |what| {
+        let path = aside.clone();
+        move |source| Failure::File { what, path, source }
+    };
+    let mut file = File::create(&aside).map_err(failed("create"))?;
+    let library = state.library();
+    let written = content::write_bundle(root, &library, state.bundle_key(), &mut file, &Silent)
+        .map_err(|source| Failure::Content {
+            what: format!("write bundle {path}"),
+            source,
+        });
+    let written = written.and_then(|written| {
+        file.sync_all().map_err(failed("sync"))?;
+        std::fs::rename(&aside, &path).map_err(failed("rename"))?;
+        sync_parent(&path)?;
+        Ok(written)
+    });
+    if written.is_err()
+        && let Err(error) = std::fs::remove_file(&aside)
+    {
+        tracing::warn!(%error, "cannot remove the unfinished bundle {aside}");
+    }
+    written
+}
+
+/// `GET /api/v1/prestages/{name}/versions/{version}/bundle`: the whole file, or the range asked for.
+pub(crate) async fn bundle(
+    State(state): State<AppState>,
+    Path((name, version)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let version: u32 = parse(&version)?;
+    let path = state.bundles().join(format!("{name}@{version}.bundle"));
+    let failed = |what| {
+        let path = path.clone();
+        move |source| Failure::File { what, path, source }
+    };
+    let mut file = match tokio::fs::File::open(&path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::not_found(format!("bundle {name}@{version}")));
+        }
+        Err(source) => return Err(failed("open")(source)),
+    };
+    let total = file.metadata().await.map_err(failed("look at"))?.len();
+    let asked = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
+    let (status, start, end) = match asked.map(|text| range(text, total)) {
+        None | Some(Range::Whole) => (StatusCode::OK, 0, total),
+        Some(Range::Part(start, end)) => (StatusCode::PARTIAL_CONTENT, start, end),
+        Some(Range::Unsatisfiable) => {
+            let failure = Failure::refused(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "bad-range",
+                format!("it has {total} bytes"),
+            );
+            let mut response = failure.into_response();
+            response
+                .headers_mut()
+                .insert(header::CONTENT_RANGE, ascii(&format!("bytes */{total}")));
+            return Ok(response);
+        }
+    };
+    file.seek(SeekFrom::Start(start))
+        .await
+        .map_err(failed("seek in"))?;
+    let mut response = (status, stretch(file, end - start)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
+    if status == StatusCode::PARTIAL_CONTENT {
+        headers.insert(
+            header::CONTENT_RANGE,
+            ascii(&format!("bytes {start}-{}/{total}", end - 1)),
+        );
+    }
+    Ok(response)
+}
+
+/// The next `bytes` of a file as a body; a file that ends early ends the transfer with an error.
+fn stretch(file: tokio::fs::File, bytes: u64) -> Body {
+    let pieces = futures_util::stream::unfold((file, bytes), |(mut file, left)| async move {
+        if left == 0 {
+            return None;
+        }
+        let mut piece = vec![
+            0;
+            usize::try_from(left)
+                .unwrap_or(PIECE_BYTES)
+                .min(PIECE_BYTES)
+        ];
+        match file.read(&mut piece).await {
+            Ok(0) => {
+                let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+                Some((Err(cut), (file, 0)))
+            }
+            Ok(length) => {
+                piece.truncate(length);
+                let left = left - u64::try_from(length).unwrap_or(left);
+                Some((Ok(Bytes::from(piece)), (file, left)))
+            }
+            Err(error) => Some((Err(error), (file, 0))),
+        }
+    });
+    Body::from_stream(pieces)
+}
+
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// What a `Range` header asks for (RFC 9110, section 14), the end exclusive.
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    Whole,
+    Part(u64, u64),
+    Unsatisfiable,
+}
+
+/// One range of bytes; what we don't understand is answered with everything, as the standard allows.
+fn range(text: &str, total: u64) -> Range {
+    let Some((first, last)) = text
+        .trim()
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+    else {
+        return Range::Whole;
+    };
+    let (start, end) = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+        (Ok(start), Ok(last)) if start <= last => (start, last.saturating_add(1).min(total)),
+        (Ok(start), Err(_)) if last.trim().is_empty() => (start, total),
+        (Err(_), Ok(length)) if first.trim().is_empty() => (total.saturating_sub(length), total),
+        _ => return Range::Whole,
+    };
+    if start < end {
+        Range::Part(start, end)
+    } else {
+        Range::Unsatisfiable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Range, range};
+
+    #[test]
+    fn reads_ranges() {
+        let cases = [
+            ("bytes=0-9", Range::Part(0, 10)),
+            ("bytes=90-200", Range::Part(90, 100)),
+            ("bytes=40-", Range::Part(40, 100)),
+            ("bytes=-10", Range::Part(90, 100)),
+            ("bytes=-500", Range::Part(0, 100)),
+            ("bytes=100-", Range::Unsatisfiable),
+            ("bytes=-0", Range::Unsatisfiable),
+            ("bytes=9-3", Range::Whole),
+            ("bytes=0-1,5-6", Range::Whole),
+            ("lines=1-2", Range::Whole),
+            ("bytes=0-18446744073709551615", Range::Part(0, 100)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(range(text, 100), expected, "{text}");
+        }
+    }
+}

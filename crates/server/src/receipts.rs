@@ -1,0 +1,139 @@
+//! Receipts of the factory, and the audit.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use wire::admin_api::{AuditRow, ReceiptRow};
+use wire::digest::Digest;
+use wire::names::DeviceId;
+use wire::receipt::Receipt;
+
+use crate::auth::{User, audit};
+use crate::db::commit;
+use crate::error::{Doing as _, Failure, stored, to_json};
+use crate::identity::name_key;
+use crate::limits::{
+    DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, JSON_BYTES_MAX, LIST_ROWS_MAX, TITLE_CHARS_MAX,
+};
+use crate::routes::read_json;
+use crate::state::{AppState, Change, now_ms};
+use crate::text::clean;
+
+/// `GET /api/v1/receipts`
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<ReceiptRow>>, Failure> {
+    let rows: Vec<(String, i64, Option<String>)> = sqlx::query_as(
+        "SELECT receipts.document, receipts.received_at_ms, devices.id FROM receipts \
+         LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
+         ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $1",
+    )
+    .bind(LIST_ROWS_MAX)
+    .fetch_all(state.db().read())
+    .await
+    .doing("read the receipts")?;
+    let row = |(document, received_at_ms, device): (String, i64, Option<String>)| {
+        let device = device.and_then(|id| id.parse().ok());
+        Ok(ReceiptRow {
+            receipt: stored("receipt", &document)?,
+            received_at_ms,
+            device,
+        })
+    };
+    rows.into_iter()
+        .map(row)
+        .collect::<Result<Vec<_>, _>>()
+        .map(Json)
+}
+
+/// `POST /api/v1/receipts`; the same receipt again changes nothing.
+pub(crate) async fn post(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Json<ReceiptRow>, Failure> {
+    let mut receipt: Receipt = read_json(body, JSON_BYTES_MAX).await?;
+    tidy(&mut receipt);
+    let document = to_json("write a receipt", &receipt)?;
+    let digest = Digest::of(document.as_bytes()).to_string();
+    let serial_key = name_key(&receipt.serial).unwrap_or_default();
+    let mut db = state.db().write().await?;
+    sqlx::query(
+        "INSERT INTO receipts (digest, serial_key, document, received_at_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(&digest)
+    .bind(&serial_key)
+    .bind(document)
+    .bind(now_ms())
+    .execute(&mut *db)
+    .await
+    .doing("store a receipt")?;
+    let received_at_ms: i64 =
+        sqlx::query_scalar("SELECT received_at_ms FROM receipts WHERE digest = $1")
+            .bind(&digest)
+            .fetch_one(&mut *db)
+            .await
+            .doing("read a receipt")?;
+    let device: Option<String> =
+        sqlx::query_scalar("SELECT id FROM devices WHERE serial_key = $1 AND serial_key <> ''")
+            .bind(&serial_key)
+            .fetch_optional(&mut *db)
+            .await
+            .doing("look for the device of a receipt")?;
+    audit(&mut db, &user.name, "receipt-stored", &receipt.serial, "").await?;
+    commit(db).await?;
+    let device: Option<DeviceId> = device.and_then(|id| id.parse().ok());
+    if let Some(device) = device {
+        state.changed(Change::Device(device));
+    }
+    Ok(Json(ReceiptRow {
+        receipt,
+        received_at_ms,
+        device,
+    }))
+}
+
+/// A receipt comes from a stick that was in strange hands.
+fn tidy(receipt: &mut Receipt) {
+    let texts = [
+        &mut receipt.serial,
+        &mut receipt.vendor,
+        &mut receipt.product,
+        &mut receipt.disk,
+        &mut receipt.disk_serial,
+        &mut receipt.agent,
+    ];
+    for text in texts {
+        *text = clean(text, DEVICE_TEXT_CHARS_MAX);
+    }
+    receipt.macs.truncate(DEVICE_ITEMS_MAX);
+    receipt.errors.truncate(DEVICE_ITEMS_MAX);
+    for text in receipt
+        .macs
+        .iter_mut()
+        .chain(&mut receipt.errors)
+        .chain(&mut receipt.failed_step)
+    {
+        *text = clean(text, TITLE_CHARS_MAX * 5);
+    }
+}
+
+/// `GET /api/v1/audit`
+pub(crate) async fn audit_rows(
+    State(state): State<AppState>,
+) -> Result<Json<Vec<AuditRow>>, Failure> {
+    let rows: Vec<(i64, String, String, String, String)> = sqlx::query_as(
+        "SELECT at_ms, who, action, subject, detail FROM audit ORDER BY id DESC LIMIT $1",
+    )
+    .bind(LIST_ROWS_MAX)
+    .fetch_all(state.db().read())
+    .await
+    .doing("read the audit")?;
+    let row = |(at_ms, who, action, subject, detail)| AuditRow {
+        at_ms,
+        who,
+        action,
+        subject,
+        detail,
+    };
+    Ok(Json(rows.into_iter().map(row).collect()))
+}

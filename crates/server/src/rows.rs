@@ -1,0 +1,578 @@
+//! What lists and pages show: rows of devices and runs, put together from the database and from live runs.
+
+use std::collections::BTreeMap;
+
+use sqlx::FromRow;
+use wire::admin_api::{
+    CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, StepRow,
+};
+use wire::event::{Event, EventBody, LogLevel};
+use wire::facts::Facts;
+use wire::names::{CollectionName, DeviceId, RunId, StepPath};
+use wire::package::Model;
+
+use crate::auth::millis;
+use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::limits::{LIST_ROWS_MAX, STALLED_AFTER};
+use crate::live::{Live, read_event};
+use crate::state::{AppState, now_ms};
+
+/// Log lines in a run's detail; older ones stay in the database.
+const LOG_LINES_MAX: usize = 2000;
+
+/// A device as stored.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct StoredDevice {
+    pub(crate) id: String,
+    pub(crate) serial: String,
+    pub(crate) serial_key: String,
+    pub(crate) asset_tag: String,
+    pub(crate) vendor: String,
+    pub(crate) product: String,
+    pub(crate) sku: String,
+    pub(crate) baseboard: String,
+    pub(crate) site: String,
+    pub(crate) site_name: String,
+    pub(crate) class: String,
+    pub(crate) message: String,
+    pub(crate) waiting: String,
+    pub(crate) facts: String,
+    pub(crate) staged: String,
+    pub(crate) checked_in_at_ms: i64,
+    pub(crate) last_seen_at_ms: i64,
+}
+
+/// A run as stored, with what the lists need of its device and deployment.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct StoredRun {
+    pub(crate) id: String,
+    pub(crate) device: String,
+    serial: String,
+    deployment: String,
+    sequence: String,
+    pub(crate) state: String,
+    server_bytes: i64,
+    started_at_ms: i64,
+    ended_at_ms: i64,
+    last_seen_at_ms: i64,
+    identity: String,
+    take: i64,
+    document: String,
+}
+
+macro_rules! devices_sql {
+    ($rest:literal) => {
+        concat!(
+            "SELECT devices.id, devices.serial, devices.serial_key, devices.asset_tag, devices.vendor, ",
+            "devices.product, devices.sku, devices.baseboard, devices.site, sites.name AS site_name, devices.class, ",
+            "devices.message, devices.waiting, devices.facts, devices.staged, ",
+            "devices.checked_in_at_ms, devices.last_seen_at_ms ",
+            "FROM devices JOIN sites ON sites.code = devices.site ",
+            $rest
+        )
+    };
+}
+
+macro_rules! runs_sql {
+    ($rest:literal) => {
+        concat!(
+            "SELECT runs.id, runs.device, devices.serial, runs.deployment, runs.sequence, runs.state, ",
+            "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
+            "deployments.document FROM runs JOIN devices ON devices.id = runs.device ",
+            "JOIN deployments ON deployments.name = runs.deployment ",
+            $rest
+        )
+    };
+}
+
+impl StoredDevice {
+    /// The model: as imported, completed by what was seen.
+    pub(crate) fn model(&self) -> Model {
+        let imported = Model {
+            vendor: self.vendor.clone(),
+            product: self.product.clone(),
+            sku: self.sku.clone(),
+            baseboard: self.baseboard.clone(),
+        };
+        // What firmware says is what rules match on; what was typed into a file only stands in for it.
+        match stored::<Facts>("facts", &self.facts) {
+            Ok(facts) if !facts.product.is_empty() => Model {
+                vendor: facts.vendor,
+                product: facts.product,
+                sku: facts.sku,
+                baseboard: facts.baseboard,
+            },
+            _ => imported,
+        }
+    }
+}
+
+impl AppState {
+    /// Every device, and every machine in quarantine.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn device_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
+        let devices: Vec<StoredDevice> =
+            sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
+                .fetch_all(self.db().read())
+                .await
+                .doing("read the devices")?;
+        let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
+            "WHERE runs.started_at_ms = (SELECT MAX(newer.started_at_ms) FROM runs newer \
+             WHERE newer.device = runs.device) ORDER BY runs.id"
+        ))
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the latest runs")?;
+        let members: Vec<(String, String)> =
+            sqlx::query_as("SELECT device, collection FROM collection_members ORDER BY collection")
+                .fetch_all(self.db().read())
+                .await
+                .doing("read the members of collections")?;
+        let mut latest: BTreeMap<String, StoredRun> = runs
+            .into_iter()
+            .map(|run| (run.device.clone(), run))
+            .collect();
+        let mut collections: BTreeMap<String, Vec<CollectionName>> = BTreeMap::new();
+        for (device, collection) in members {
+            collections
+                .entry(device)
+                .or_default()
+                .push(stored_text("collection name", &collection)?);
+        }
+        let staged = self.staged_serials().await?;
+        let mut rows = Vec::with_capacity(devices.len());
+        for device in devices {
+            let run = match latest.remove(&device.id) {
+                Some(run) => Some(self.run_row_of(&run).await?),
+                None => None,
+            };
+            let collections = collections.remove(&device.id).unwrap_or_default();
+            let is_staged = staged.contains(&device.serial_key);
+            rows.push(device_row(device, run, collections, is_staged)?);
+        }
+        rows.extend(self.stranger_rows().await?);
+        Ok(rows)
+    }
+
+    /// One device; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn device_row(&self, id: DeviceId) -> Result<Option<DeviceRow>, Failure> {
+        let Some(device) = self.stored_device(id).await? else {
+            return Ok(self
+                .stranger_rows()
+                .await?
+                .into_iter()
+                .find(|row| row.device == id));
+        };
+        let run = self.latest_run(id).await?;
+        let run = match run {
+            Some(run) => Some(self.run_row_of(&run).await?),
+            None => None,
+        };
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT collection FROM collection_members WHERE device = $1 ORDER BY collection",
+        )
+        .bind(&device.id)
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the collections of a device")?;
+        let collections = names
+            .iter()
+            .map(|name| stored_text("collection name", name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_staged = self.staged_serials().await?.contains(&device.serial_key);
+        Ok(Some(device_row(device, run, collections, is_staged)?))
+    }
+
+    /// The device as stored.
+    pub(crate) async fn stored_device(
+        &self,
+        id: DeviceId,
+    ) -> Result<Option<StoredDevice>, Failure> {
+        sqlx::query_as(devices_sql!("WHERE devices.id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(self.db().read())
+            .await
+            .doing("read a device")
+    }
+
+    /// The device as stored, inside a transaction.
+    pub(crate) async fn stored_device_in(
+        &self,
+        db: &mut crate::db::Write,
+        id: DeviceId,
+    ) -> Result<Option<StoredDevice>, Failure> {
+        sqlx::query_as(devices_sql!("WHERE devices.id = $1"))
+            .bind(id.to_string())
+            .fetch_optional(&mut **db)
+            .await
+            .doing("read a device")
+    }
+
+    /// Every run, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn run_rows(&self) -> Result<Vec<RunRow>, Failure> {
+        let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
+            "ORDER BY runs.started_at_ms DESC, runs.id LIMIT $1"
+        ))
+        .bind(LIST_ROWS_MAX)
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the runs")?;
+        let mut rows = Vec::with_capacity(runs.len());
+        for run in &runs {
+            rows.push(self.run_row_of(run).await?);
+        }
+        Ok(rows)
+    }
+
+    /// One run; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn run_row(&self, run: RunId) -> Result<Option<RunRow>, Failure> {
+        match self.stored_run(run).await? {
+            Some(stored) => Ok(Some(self.run_row_of(&stored).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// One run with its steps and its log; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn run_detail(&self, run: RunId) -> Result<Option<RunDetail>, Failure> {
+        let Some(stored_run) = self.stored_run(run).await? else {
+            return Ok(None);
+        };
+        let row = self.run_row_of(&stored_run).await?;
+        let entry = self.views().get(self.db(), run).await?;
+        let steps = steps(&entry.live());
+        let events: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT bytes, received_at_ms FROM events WHERE run = $1 AND take = $2 ORDER BY seq",
+        )
+        .bind(&stored_run.id)
+        .bind(stored_run.take)
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the events of a run")?;
+        let mut log: Vec<LogLine> = events
+            .iter()
+            .filter_map(|(bytes, at)| {
+                read_event(bytes).and_then(|(_, event)| log_line(&event, *at))
+            })
+            .collect();
+        if log.len() > LOG_LINES_MAX {
+            log.drain(..log.len() - LOG_LINES_MAX);
+        }
+        let identity = stored("evidence", &stored_run.identity)?;
+        Ok(Some(RunDetail {
+            row,
+            steps,
+            log,
+            identity,
+        }))
+    }
+
+    /// Every collection.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn collections(&self) -> Result<Vec<CollectionRow>, Failure> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT collections.name, collections.title, COUNT(collection_members.device) FROM collections \
+             LEFT JOIN collection_members ON collection_members.collection = collections.name \
+             GROUP BY collections.name, collections.title ORDER BY collections.name",
+        )
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the collections")?;
+        rows.into_iter()
+            .map(|(name, title, members)| {
+                let name = stored_text("collection name", &name)?;
+                Ok(CollectionRow {
+                    name,
+                    title,
+                    members: u32::try_from(members).unwrap_or(u32::MAX),
+                })
+            })
+            .collect()
+    }
+
+    /// Every deployment, oldest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn deployments(&self) -> Result<Vec<Deployment>, Failure> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT document, stopped FROM deployments ORDER BY created_at_ms, name",
+        )
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the deployments")?;
+        rows.iter()
+            .map(|(document, stopped)| {
+                let deployment: Deployment = stored("deployment", document)?;
+                Ok(Deployment {
+                    stopped: *stopped != 0,
+                    ..deployment
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) async fn stored_run(&self, run: RunId) -> Result<Option<StoredRun>, Failure> {
+        sqlx::query_as(runs_sql!("WHERE runs.id = $1"))
+            .bind(run.to_string())
+            .fetch_optional(self.db().read())
+            .await
+            .doing("read a run")
+    }
+
+    async fn latest_run(&self, device: DeviceId) -> Result<Option<StoredRun>, Failure> {
+        sqlx::query_as(runs_sql!(
+            "WHERE runs.device = $1 ORDER BY runs.started_at_ms DESC, runs.id DESC LIMIT 1"
+        ))
+        .bind(device.to_string())
+        .fetch_optional(self.db().read())
+        .await
+        .doing("read the latest run of a device")
+    }
+
+    async fn staged_serials(&self) -> Result<std::collections::BTreeSet<String>, Failure> {
+        let documents: Vec<(String, String)> =
+            sqlx::query_as("SELECT serial_key, document FROM receipts ORDER BY received_at_ms")
+                .fetch_all(self.db().read())
+                .await
+                .doing("read the receipts")?;
+        let mut staged = std::collections::BTreeSet::new();
+        for (serial_key, document) in documents {
+            let receipt: wire::receipt::Receipt = stored("receipt", &document)?;
+            match receipt.result {
+                wire::receipt::ReceiptResult::Staged => staged.insert(serial_key),
+                wire::receipt::ReceiptResult::Failed => staged.remove(&serial_key),
+            };
+        }
+        Ok(staged)
+    }
+
+    async fn stranger_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
+        let strangers: Vec<(String, String, String, i64)> =
+            sqlx::query_as("SELECT id, facts, message, last_seen_at_ms FROM strangers ORDER BY last_seen_at_ms DESC")
+                .fetch_all(self.db().read())
+                .await
+                .doing("read the machines in quarantine")?;
+        strangers
+            .into_iter()
+            .map(|(id, facts, message, seen)| {
+                let facts: Facts = stored("facts", &facts)?;
+                Ok(DeviceRow {
+                    device: stored_text("device id", &id)?,
+                    name: None,
+                    serial: facts.serial,
+                    asset_tag: facts.asset_tag,
+                    model: Model {
+                        vendor: facts.vendor,
+                        product: facts.product,
+                        sku: facts.sku,
+                        baseboard: facts.baseboard,
+                    },
+                    site: String::new(),
+                    site_name: String::new(),
+                    class: String::new(),
+                    state: DeviceState::Quarantined,
+                    message: Some(message),
+                    run: None,
+                    collections: Vec::new(),
+                    last_seen_at_ms: Some(seen),
+                })
+            })
+            .collect()
+    }
+
+    async fn run_row_of(&self, run: &StoredRun) -> Result<RunRow, Failure> {
+        let id: RunId = stored_text("run id", &run.id)?;
+        let deployment: Deployment = stored("deployment", &run.document)?;
+        let entry = self.views().get(self.db(), id).await?;
+        let live = entry.live();
+        let now = now_ms();
+        let last_seen_at_ms = live
+            .last_seen_at_ms
+            .max(run.last_seen_at_ms)
+            .max(run.started_at_ms);
+        let ended_at_ms = (run.ended_at_ms > 0).then_some(run.ended_at_ms);
+        let elapsed_ms = (ended_at_ms.unwrap_or(now) - run.started_at_ms).max(0);
+        let current = live.view.current_step();
+        Ok(RunRow {
+            run: id,
+            device: stored_text("device id", &run.device)?,
+            serial: run.serial.clone(),
+            name: live.host_name(),
+            deployment: stored_text("deployment name", &run.deployment)?,
+            sequence: stored_text("sequence name", &run.sequence)?,
+            state: run_state(&run.state, now - last_seen_at_ms),
+            step_number: u32::try_from(live.view.step_number()).unwrap_or(u32::MAX),
+            step_count: u32::try_from(live.view.steps.len()).unwrap_or(u32::MAX),
+            step_title: current.map(|step| step.title.clone()).unwrap_or_default(),
+            step_percent: current.and_then(sequence::view::StepView::percent),
+            started_at_ms: run.started_at_ms,
+            ended_at_ms,
+            elapsed_seconds: u64::try_from(elapsed_ms / 1000).unwrap_or(0),
+            expected_seconds: deployment.expected_seconds,
+            content: live.view.content(),
+            server_bytes: u64::try_from(run.server_bytes).unwrap_or(0),
+            interface_bytes: live.interface_bytes.values().sum(),
+            errors: live.view.errors.clone(),
+            failed_step: live.view.failed_step.clone(),
+            hint: live.view.hint.clone(),
+            last_seen_at_ms,
+        })
+    }
+}
+
+fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
+    match stored {
+        "completed" => DeviceState::Completed,
+        "failed" | "aborted" => DeviceState::Failed,
+        _ if silent_ms > millis(STALLED_AFTER) => DeviceState::Stalled,
+        _ => DeviceState::Running,
+    }
+}
+
+fn device_row(
+    device: StoredDevice,
+    run: Option<RunRow>,
+    collections: Vec<CollectionName>,
+    is_staged: bool,
+) -> Result<DeviceRow, Failure> {
+    let state = match &run {
+        Some(run) => run.state,
+        None if device.checked_in_at_ms > 0 => DeviceState::CheckedIn,
+        None if is_staged || !device.staged.is_empty() => DeviceState::Staged,
+        None => DeviceState::Imported,
+    };
+    let last_seen = device
+        .last_seen_at_ms
+        .max(run.as_ref().map_or(0, |run| run.last_seen_at_ms));
+    let failure = run
+        .as_ref()
+        .filter(|run| run.state == DeviceState::Failed)
+        .and_then(|run| run.errors.first());
+    let waiting = (!device.waiting.is_empty()).then(|| device.waiting.clone());
+    let message = if device.message.is_empty() {
+        failure.cloned().or(waiting)
+    } else {
+        Some(device.message.clone())
+    };
+    Ok(DeviceRow {
+        device: stored_text("device id", &device.id)?,
+        name: run.as_ref().and_then(|run| run.name.clone()),
+        model: device.model(),
+        serial: device.serial,
+        asset_tag: device.asset_tag,
+        site: device.site,
+        site_name: device.site_name,
+        class: device.class,
+        state,
+        message,
+        run,
+        collections,
+        last_seen_at_ms: (last_seen > 0).then_some(last_seen),
+    })
+}
+
+fn steps(live: &Live) -> Vec<StepRow> {
+    let row = |step: &sequence::view::StepView| {
+        let times = live.timeline.steps.get(&step.path);
+        let message = step
+            .message
+            .clone()
+            .or_else(|| step.errors.first().cloned());
+        StepRow {
+            path: step.path.clone(),
+            title: step.title.clone(),
+            kind: step.kind.clone(),
+            state: step_state(step.state).to_owned(),
+            offset_ms: times.map(|(start, _)| *start),
+            duration_ms: times.and_then(|(start, end)| Some((*end)?.saturating_sub(*start))),
+            attempts: step.attempts,
+            plan: step.plan.clone().unwrap_or_default(),
+            message,
+            outcome: step.outcome,
+            content: step.content,
+        }
+    };
+    live.view.steps.iter().map(row).collect()
+}
+
+const fn step_state(state: sequence::view::StepState) -> &'static str {
+    use sequence::view::StepState;
+    match state {
+        StepState::Waiting => "waiting",
+        StepState::Running | StepState::Retrying => "running",
+        StepState::Done => "done",
+        StepState::Warning => "warning",
+        StepState::Skipped => "skipped",
+        StepState::Failed => "failed",
+    }
+}
+
+/// What an event adds to the log, if anything.
+fn log_line(event: &Event, received_at_ms: i64) -> Option<LogLine> {
+    let (level, step, text): (LogLevel, Option<&StepPath>, String) = match &event.body {
+        EventBody::Log { path, level, text } => (*level, path.as_ref(), text.clone()),
+        EventBody::RunStarted { steps, .. } => (
+            LogLevel::Info,
+            None,
+            format!("the run begins: {} steps", steps.len()),
+        ),
+        EventBody::RunResumed { environment } => {
+            let place = match environment {
+                wire::event::Environment::BootImage => "the boot image",
+                wire::event::Environment::Os => "the installed system",
+            };
+            (LogLevel::Info, None, format!("the run goes on in {place}"))
+        }
+        EventBody::RunSuspended { .. } => (LogLevel::Info, None, "the machine restarts".into()),
+        EventBody::RunDone { .. } => (LogLevel::Info, None, "the run is done".into()),
+        EventBody::RunAborted { reason } => (
+            LogLevel::Warning,
+            None,
+            format!("the run was stopped: {reason}"),
+        ),
+        EventBody::RunFailed { path, errors, .. } => {
+            (LogLevel::Error, Some(path), errors.join(": "))
+        }
+        EventBody::AttemptFailed {
+            path,
+            attempt,
+            errors,
+            wait_seconds,
+        } => {
+            let text = format!(
+                "attempt {attempt} failed: {}; next in {wait_seconds} s",
+                errors.join(": ")
+            );
+            (LogLevel::Warning, Some(path), text)
+        }
+        _ => return None,
+    };
+    let level = match level {
+        LogLevel::Info => "info",
+        LogLevel::Warning => "warning",
+        LogLevel::Error => "error",
+    };
+    Some(LogLine {
+        seq: event.seq,
+        received_at_ms,
+        level: level.to_owned(),
+        step: step.cloned(),
+        text,
+    })
+}

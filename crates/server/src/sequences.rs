@@ -1,0 +1,174 @@
+//! Task sequences: checked, compiled and kept, each accepted change as a new version.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use sequence::document::compile;
+use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
+use wire::names::SequenceName;
+use wire::sequence::CompiledSequence;
+
+use crate::auth::{User, audit};
+use crate::db::commit;
+use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::limits::SEQUENCE_BYTES_MAX;
+use crate::orders::current_packages;
+use crate::routes::{parse, read_body};
+use crate::state::{AppState, now_ms};
+
+type Stored = (String, i64, String, String, i64);
+
+impl AppState {
+    /// Every sequence at its latest version.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn sequences(&self) -> Result<Vec<SequenceRow>, Failure> {
+        let rows: Vec<Stored> = sqlx::query_as(
+            "SELECT name, version, compiled, findings, updated_at_ms FROM sequences WHERE version = \
+             (SELECT MAX(newer.version) FROM sequences newer WHERE newer.name = sequences.name) ORDER BY name",
+        )
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the sequences")?;
+        rows.into_iter().map(row).collect()
+    }
+}
+
+/// `GET /api/v1/sequences`
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<SequenceRow>>, Failure> {
+    state.sequences().await.map(Json)
+}
+
+fn row((name, version, compiled, findings, updated_at_ms): Stored) -> Result<SequenceRow, Failure> {
+    let compiled: CompiledSequence = stored("sequence", &compiled)?;
+    Ok(SequenceRow {
+        name: stored_text("sequence name", &name)?,
+        version: u32::try_from(version).unwrap_or(u32::MAX),
+        steps: u32::try_from(compiled.steps.len()).unwrap_or(u32::MAX),
+        updated_at_ms,
+        findings: stored("findings", &findings)?,
+    })
+}
+
+/// `GET /api/v1/sequences/{name}`: the text as it was sent.
+pub(crate) async fn text(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name: SequenceName = parse(&name)?;
+    let text: Option<String> = sqlx::query_scalar(
+        "SELECT document FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(name.as_str())
+    .fetch_optional(state.db().read())
+    .await
+    .doing("read a sequence")?;
+    let text = text.ok_or_else(|| Failure::not_found(format!("sequence {name}")))?;
+    Ok((
+        [(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/yaml"),
+        )],
+        text,
+    )
+        .into_response())
+}
+
+/// `PUT /api/v1/sequences/{name}`
+pub(crate) async fn put(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Response, Failure> {
+    let name: SequenceName = parse(&name)?;
+    let bytes = read_body(body, SEQUENCE_BYTES_MAX).await?;
+    let text = String::from_utf8(bytes.to_vec())
+        .map_err(|_| Failure::bad_request("bad-text", "a sequence is text in UTF-8"))?;
+    let mut db = state.db().write().await?;
+    let packages = current_packages(&mut db).await?;
+    let findings = sequence::lint::lint(&text, &packages);
+    let mut compiled = match compile(&text) {
+        Ok(compiled)
+            if findings
+                .iter()
+                .all(|finding| finding.severity != Severity::Error) =>
+        {
+            compiled.sequence
+        }
+        Ok(_) => return Ok(refused(findings)),
+        Err(errors) if findings.is_empty() => return Ok(refused(errors)),
+        Err(_) => return Ok(refused(findings)),
+    };
+    // The name it is stored under is the one that deployments and prestages use.
+    compiled.name = name.clone();
+    let compiled = to_json("write a sequence", &compiled)?;
+    let latest: Option<Stored> = sqlx::query_as(
+        "SELECT name, version, compiled, findings, updated_at_ms FROM sequences WHERE name = $1 \
+         ORDER BY version DESC LIMIT 1",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut *db)
+    .await
+    .doing("read a sequence")?;
+    let findings = to_json("write findings", &findings)?;
+    let stored_row = match latest {
+        Some((_, version, known, _, at)) if known == compiled => {
+            (name.to_string(), version, compiled, findings, at)
+        }
+        latest => {
+            let version = latest.map_or(1, |(_, version, ..)| version + 1);
+            let now = now_ms();
+            sqlx::query(
+                "INSERT INTO sequences (name, version, document, compiled, findings, updated_at_ms) \
+                 VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(name.as_str())
+            .bind(version)
+            .bind(&text)
+            .bind(&compiled)
+            .bind(&findings)
+            .bind(now)
+            .execute(&mut *db)
+            .await
+            .doing("store a sequence")?;
+            audit(
+                &mut db,
+                &user.name,
+                "sequence-changed",
+                name.as_str(),
+                &format!("version {version}"),
+            )
+            .await?;
+            (name.to_string(), version, compiled, findings, now)
+        }
+    };
+    commit(db).await?;
+    Ok(Json(row(stored_row)?).into_response())
+}
+
+fn refused(findings: Vec<Finding>) -> Response {
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .count();
+    let refused = SequenceRefused {
+        code: "sequence-refused".into(),
+        message: match findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Error)
+        {
+            Some(first) => format!(
+                "the sequence has {errors} errors; the first, line {}: {}",
+                first.line, first.message
+            ),
+            None => "the sequence can't be compiled".into(),
+        },
+        hint: Some("`forestage sequence lint FILE` shows them all".into()),
+        findings,
+    };
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(refused)).into_response()
+}

@@ -1,0 +1,204 @@
+//! What every handler and page shares: the database, the content library, live runs, and who listens for changes.
+
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use content::Library;
+use ed25519_dalek::SigningKey;
+use tokio::sync::{Semaphore, broadcast, watch};
+use wire::boot_config::Trust;
+use wire::names::{DeviceId, RunId};
+
+use crate::db::Db;
+use crate::error::{Failure, chain};
+use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
+use crate::live::Views;
+use crate::secret;
+use crate::throttle::Throttle;
+
+/// Something that a list or a page shows has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Change {
+    /// A device: its state, its names, its collections.
+    Device(DeviceId),
+    /// A run: a step, its progress, its end.
+    Run(RunId),
+}
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    data: Utf8PathBuf,
+    library: Arc<Library>,
+    bundle_key: SigningKey,
+    trust: Trust,
+    changes: broadcast::Sender<Change>,
+    views: Views,
+    throttle: Throttle,
+    passwords: Semaphore,
+    builds: tokio::sync::Mutex<()>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl AppState {
+    /// Opens everything in the data folder.
+    pub(crate) async fn open(
+        data: &Utf8Path,
+        trust: Trust,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
+        let db = Db::open(&data.join("forestage.db")).await?;
+        let folder = data.join("library");
+        let library = blocking(move || {
+            Library::open(&folder).map_err(|source| Failure::Content {
+                what: format!("open the content library in {folder}"),
+                source,
+            })
+        })
+        .await?;
+        secret::private_folder(&data.join("bundles"))?;
+        let bundle_key = bundle_key(&data.join("keys"))?;
+        let trust = Trust {
+            bundle_keys: vec![secret::hex(bundle_key.verifying_key().as_bytes())],
+            ..trust
+        };
+        let (changes, _) = broadcast::channel(CHANGES_MAX);
+        let inner = Inner {
+            db,
+            data: data.to_owned(),
+            library: Arc::new(library),
+            bundle_key,
+            trust,
+            changes,
+            views: Views::default(),
+            throttle: Throttle::default(),
+            passwords: Semaphore::new(LOGINS_AT_ONCE),
+            builds: tokio::sync::Mutex::new(()),
+            stopping,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Hears of every change from now on. Whoever falls behind gets `Lagged` and reads everything again.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Becomes `true` when the server stops; endless replies end then.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.inner.stopping.clone()
+    }
+
+    /// Whom devices trust, and where they call home.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.inner.trust
+    }
+
+    pub(crate) fn changed(&self, change: Change) {
+        // Nobody listening is fine.
+        let _listeners = self.inner.changes.send(change);
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    pub(crate) fn library(&self) -> Arc<Library> {
+        Arc::clone(&self.inner.library)
+    }
+
+    pub(crate) fn views(&self) -> &Views {
+        &self.inner.views
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.inner.throttle
+    }
+
+    pub(crate) fn passwords(&self) -> &Semaphore {
+        &self.inner.passwords
+    }
+
+    pub(crate) fn bundle_key(&self) -> &SigningKey {
+        &self.inner.bundle_key
+    }
+
+    /// Only one bundle is built at a time: each uses all the disk there is.
+    pub(crate) fn builds(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.builds
+    }
+
+    pub(crate) fn bundles(&self) -> Utf8PathBuf {
+        self.inner.data.join("bundles")
+    }
+}
+
+/// Milliseconds since 1970, now.
+#[must_use]
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Waits until the server stops.
+pub(crate) async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the server is gone altogether.
+    let _stopping = stopping.wait_for(|stopping| *stopping).await.is_ok();
+}
+
+/// Runs blocking work beside the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "a blocking task ended early");
+            Err(Failure::System {
+                what: "finish a task",
+                source: error.into(),
+            })
+        }
+    }
+}
+
+/// The key that signs bundles, made at the first start.
+fn bundle_key(folder: &Utf8Path) -> Result<SigningKey, Failure> {
+    secret::private_folder(folder)?;
+    let path = folder.join("bundle.key");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match secret::unhex::<32>(text.trim()) {
+            Some(seed) => Ok(SigningKey::from_bytes(&seed)),
+            None => {
+                let source = std::io::Error::new(
+                    std::io::ErrorKind::InvalidData,
+                    "not 64 hexadecimal digits",
+                );
+                Err(Failure::File {
+                    what: "read",
+                    path,
+                    source,
+                })
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let seed = secret::random()?;
+            secret::write_durably(&path, secret::hex(&seed).as_bytes(), 0o600)?;
+            Ok(SigningKey::from_bytes(&seed))
+        }
+        Err(source) => Err(Failure::File {
+            what: "read",
+            path,
+            source,
+        }),
+    }
+}

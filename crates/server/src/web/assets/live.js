@@ -1,0 +1,176 @@
+// Keeps a page up to date: replaces what the server says has changed, counts times on, and says when it can't.
+"use strict";
+(() => {
+  const address = document.body.dataset.live;
+  const HUE_MAX = 20;
+  const TOLERANCE = 0.1;
+  // The server says something at least every ten seconds; silence for longer means that the line is dead.
+  const SILENCE_MS = 25000;
+
+  // --- Times count on between updates ------------------------------------------------------------------------
+  const since = new WeakMap();
+  const secondsOf = (element, key) => {
+    if (!since.has(element)) since.set(element, performance.now());
+    return Number(element.dataset[key]) + Math.floor((performance.now() - since.get(element)) / 1000);
+  };
+  const two = (number) => String(number).padStart(2, "0");
+  const clock = (seconds) => {
+    const hours = Math.floor(seconds / 3600);
+    const minutes = Math.floor(seconds / 60) % 60;
+    return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+  };
+  const ago = (seconds) => {
+    if (seconds <= 2) return "now";
+    if (seconds < 60) return `${seconds} s ago`;
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+    return `${Math.floor(seconds / 86400)} d ago`;
+  };
+  const setText = (element, text) => {
+    if (element && element.textContent !== text) element.textContent = text;
+  };
+  // The same arithmetic as databar() on the server, for a run that goes on.
+  const tickBar = (timing) => {
+    const elapsed = secondsOf(timing, "elapsed");
+    const expected = Number(timing.dataset.expected);
+    setText(timing.querySelector(".elapsed"), clock(elapsed));
+    if (!(expected > 0)) return;
+    const over = Math.max(0, elapsed / expected - 1);
+    const share = Math.min(1, Math.max(0, (over - TOLERANCE) / (1 - TOLERANCE)));
+    const label = elapsed > expected ? `${clock(elapsed - expected)} over` : `${Math.floor(elapsed * 100 / expected)} %`;
+    setText(timing.querySelector(".label"), label);
+    const bar = timing.querySelector(".databar");
+    bar.setAttribute("class", `databar hue-${Math.round(share * HUE_MAX)}`);
+    bar.querySelector(".fill").setAttribute("width", String(Math.min(100, Math.floor(elapsed * 50 / expected))));
+  };
+  const tick = () => {
+    document.querySelectorAll("[data-elapsed]").forEach(tickBar);
+    document.querySelectorAll("[data-ago]").forEach((element) => setText(element, ago(secondsOf(element, "ago"))));
+  };
+
+  // --- Fragments ---------------------------------------------------------------------------------------------
+  const parse = (html) => {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content.firstElementChild;
+  };
+  const flash = (element) => {
+    element.classList.add("fresh");
+    element.addEventListener("animationend", () => element.classList.remove("fresh"), { once: true });
+  };
+  const replace = (old, html) => {
+    const fresh = parse(html);
+    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    old.replaceWith(fresh);
+    if (focused) fresh.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    return fresh;
+  };
+
+  const showOverview = (update) => {
+    const table = document.querySelector("table.devices");
+    for (const [id, html] of Object.entries(update.rows)) {
+      const old = document.getElementById(id);
+      const fresh = parse(html);
+      if (!old) table.append(fresh);
+      else if (old.dataset.version !== fresh.dataset.version) {
+        const news = old.className !== fresh.className;
+        const shown = replace(old, html);
+        if (news) flash(shown);
+      }
+    }
+    const wanted = new Set(update.order);
+    table.querySelectorAll("tbody").forEach((row) => wanted.has(row.id) || row.remove());
+    let place = table.tHead;
+    for (const id of update.order) {
+      const row = document.getElementById(id);
+      if (!row) continue;
+      if (place.nextElementSibling !== row) place.after(row);
+      place = row;
+    }
+    if (update.tiles) replace(document.getElementById("tiles"), update.tiles);
+    setText(document.getElementById("count"), update.count);
+    document.getElementById("empty").hidden = update.order.length > 0;
+  };
+
+  const showRun = (update) => {
+    for (const [id, html] of Object.entries(update.parts)) {
+      const old = document.getElementById(id);
+      if (old) replace(old, html);
+    }
+    const log = document.getElementById("log");
+    if (!update.log || !log) return;
+    const scroll = log.parentElement;
+    const atEnd = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 30;
+    const template = document.createElement("template");
+    template.innerHTML = update.log;
+    for (const line of [...template.content.children]) {
+      if (Number(line.dataset.seq) <= Number(log.dataset.after)) continue;
+      log.dataset.after = line.dataset.seq;
+      log.append(line);
+    }
+    document.getElementById("log-empty")?.remove();
+    if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+  };
+
+  // --- The connection ----------------------------------------------------------------------------------------
+  const lamp = document.getElementById("live");
+  const say = (alive) => {
+    if (lamp) lamp.dataset.state = alive ? "live" : "lost";
+    setText(document.getElementById("live-text"), alive ? "Live" : "Not live");
+    const lost = document.getElementById("lost");
+    if (lost) lost.hidden = alive;
+  };
+  let source = null;
+  let heard = 0;
+  let wait = 1000;
+  let timer = 0;
+  const connect = () => {
+    timer = 0;
+    source?.close();
+    heard = performance.now();
+    const log = document.getElementById("log");
+    source = new EventSource(log ? `${address}?after=${log.dataset.after}` : address);
+    const hear = (show) => (event) => {
+      heard = performance.now();
+      wait = 1000;
+      say(true);
+      if (show) show(JSON.parse(event.data));
+      tick();
+    };
+    source.addEventListener("beat", hear(null));
+    source.addEventListener("overview", hear(showOverview));
+    source.addEventListener("run", hear(showRun));
+    source.onerror = () => {
+      say(false);
+      source.close();
+      retry();
+    };
+  };
+  const retry = async () => {
+    if (timer) return;
+    timer = setTimeout(connect, wait);
+    wait = Math.min(wait * 2, 15000);
+    // A session that has ended looks like a lost line; the sign-in page is then the way back.
+    try {
+      const answer = await fetch("/live/session", { cache: "no-store" });
+      if (answer.status === 401) location.reload();
+    } catch { /* The line is down; the timer tries again. */ }
+  };
+
+  setInterval(() => {
+    tick();
+    if (source && !timer && performance.now() - heard > SILENCE_MS) {
+      say(false);
+      source.close();
+      retry();
+    }
+  }, 1000);
+  tick();
+  const scroll = document.querySelector(".log-scroll");
+  if (scroll) scroll.scrollTop = scroll.scrollHeight;
+  const filters = document.getElementById("filters");
+  filters?.addEventListener("change", (event) => event.target.matches("select") && filters.requestSubmit());
+  addEventListener("pagehide", () => source?.close());
+  addEventListener("pageshow", (event) => event.persisted && connect());
+  if (address && location.protocol !== "file:") connect();
+})();

@@ -1,0 +1,312 @@
+//! A device from its first check-in to the end of its run.
+
+use serde_json::{Value, json};
+use wire::admin_api::{DeviceState, RunRow};
+use wire::device_api::CheckInReply;
+
+use crate::admin::refusal;
+use crate::harness::{Machine, Site, event, good_run, send};
+
+const ASSETS: &str =
+    "serial;asset tag;site code;site name;class\nPF1;A1;BJO;Bjørnøya skole;8B\nPF2;A2;BJO;;9A\n";
+
+fn site() -> Site {
+    let site = Site::new();
+    site.prepare(10);
+    site.import(ASSETS);
+    site
+}
+
+#[test]
+fn a_run_from_check_in_to_done() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = machine.order(&site);
+    assert_eq!(
+        order.variables["site"],
+        json!({"code": "BJO", "name": "Bjørnøya skole"})
+    );
+    assert_eq!(order.variables["class"], json!("8B"));
+    assert!(
+        order
+            .packages
+            .iter()
+            .any(|package| package.name.as_str() == "java")
+    );
+    let events = good_run(order.run);
+    // In pieces, with duplicates and a gap.
+    assert_eq!(send(&device, order.run, &events[..2]).acknowledged, 2);
+    assert_eq!(send(&device, order.run, &events[4..]).acknowledged, 2);
+    assert_eq!(send(&device, order.run, &events[..4]).acknowledged, 4);
+    let progress =
+        json!({"kind": "progress", "path": "os", "current": 1, "total": 4, "unit": "bytes"});
+    assert_eq!(
+        send(&device, order.run, &[event(order.run, 4, progress)]).acknowledged,
+        4
+    );
+    let row = site.device("PF1");
+    let run = row.run.unwrap();
+    assert_eq!(
+        (row.state, run.step_percent, run.name.as_deref()),
+        (DeviceState::Running, Some(25), Some("bjo-8b-pf1"))
+    );
+    assert_eq!(
+        (run.step_number, run.step_count, run.expected_seconds),
+        (1, 1, 600)
+    );
+    // The same order again, to the letter.
+    assert_eq!(machine.order(&site).1, order);
+    assert_eq!(send(&device, order.run, &events).acknowledged, 6);
+    let row = site.device("PF1");
+    assert_eq!(
+        (row.state, row.collections.len()),
+        (DeviceState::Completed, 0)
+    );
+    let run = row.run.unwrap();
+    assert!(
+        run.server_bytes > 3000 && run.server_bytes < 100_000,
+        "{}",
+        run.server_bytes
+    );
+    assert_eq!((run.interface_bytes, run.content.local), (12_345, 77));
+    let detail = site.admin.run(order.run).unwrap();
+    assert!(
+        detail
+            .log
+            .iter()
+            .any(|line| line.text == "blåbær" && line.seq == 4)
+    );
+    assert_eq!(
+        (detail.steps[0].state.as_str(), detail.steps[0].duration_ms),
+        ("done", Some(3000))
+    );
+    assert!(!detail.identity.is_empty());
+    assert!(matches!(machine.check_in(&site), CheckInReply::Idle { .. }));
+}
+
+#[test]
+fn only_the_holder_of_the_key_may_answer_a_challenge_and_only_once() {
+    let site = site();
+    let client = site.server.anyone();
+    let machine = Machine::new("PF1");
+    let challenge = client.challenge().unwrap().challenge;
+    let mut forged = machine.sign(&challenge);
+    forged.body = forged.body.replace("PF1", "PF2");
+    assert_eq!(refusal(client.check_in(&forged)).1, "bad-signature");
+    assert_eq!(
+        refusal(client.check_in(&machine.sign(&challenge))).1,
+        "bad-challenge"
+    );
+    let fresh = client.challenge().unwrap().challenge;
+    let mut strange = machine.sign(&fresh);
+    strange.signature = "zz".into();
+    assert_eq!(refusal(client.check_in(&strange)).1, "bad-signature");
+    assert_eq!(site.device("PF1").state, DeviceState::Imported);
+}
+
+#[test]
+fn a_second_claimant_is_refused_and_shown_until_the_key_is_reset() {
+    let site = site();
+    let (_, order) = Machine::new("PF1").order(&site);
+    let thief = Machine::new("PF1");
+    assert!(matches!(
+        thief.check_in(&site),
+        CheckInReply::Refused { .. }
+    ));
+    let row = site.device("PF1");
+    assert!(
+        row.message
+            .as_deref()
+            .is_some_and(|text| text.contains("another machine")),
+        "{:?}",
+        row.message
+    );
+    let _row: Value = site
+        .admin
+        .send(
+            "POST",
+            &format!("/api/v1/devices/{}/reset-key", row.device),
+            &json!({}),
+        )
+        .unwrap();
+    assert_eq!(thief.order(&site).1.run, order.run);
+    assert_eq!(site.device("PF1").message, None);
+}
+
+#[test]
+fn an_unknown_machine_waits_in_quarantine_until_it_is_imported() {
+    let site = site();
+    for serial in ["PF9", "To be filled by O.E.M."] {
+        let machine = Machine::new(serial);
+        assert!(
+            matches!(machine.check_in(&site), CheckInReply::Quarantined { .. }),
+            "{serial}"
+        );
+        assert!(
+            matches!(machine.check_in(&site), CheckInReply::Quarantined { .. }),
+            "{serial}"
+        );
+    }
+    let quarantined = |site: &Site| {
+        let rows = site.admin.devices().unwrap();
+        rows.iter()
+            .filter(|row| row.state == DeviceState::Quarantined)
+            .count()
+    };
+    assert_eq!(quarantined(&site), 2);
+    let machine = Machine::new("PF10");
+    assert!(matches!(
+        machine.check_in(&site),
+        CheckInReply::Quarantined { .. }
+    ));
+    site.import("serial;class\nPF10;8B\n");
+    machine.order(&site);
+    assert_eq!(quarantined(&site), 2);
+    assert_eq!(site.device("PF10").state, DeviceState::Running);
+}
+
+#[test]
+fn a_deployment_stops_at_its_cap() {
+    let site = Site::new();
+    site.prepare(1);
+    site.import(ASSETS);
+    Machine::new("PF1").order(&site);
+    match Machine::new("PF2").check_in(&site) {
+        CheckInReply::Idle { message, .. } => assert!(message.contains("cap"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(site.device("PF2").message.unwrap().contains("cap"));
+}
+
+#[test]
+fn a_restart_of_the_server_in_the_middle_keeps_everything() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = machine.order(&site);
+    let events = good_run(order.run);
+    send(&device, order.run, &events[..4]);
+    let before = site.admin.run(order.run).unwrap();
+    drop(device);
+    let site = site.restart();
+    let after = site.admin.run(order.run).unwrap();
+    assert_eq!(
+        (&after.steps, &after.log, &after.identity),
+        (&before.steps, &before.log, &before.identity)
+    );
+    assert!(after.row.server_bytes >= before.row.server_bytes);
+    assert_eq!(after.row.interface_bytes, before.row.interface_bytes);
+    let (device, again) = machine.order(&site);
+    assert_eq!(again, order);
+    assert_eq!(send(&device, order.run, &events[4..]).acknowledged, 6);
+    assert_eq!(site.device("PF1").state, DeviceState::Completed);
+}
+
+#[test]
+fn a_failed_run_is_shown_and_tried_again() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = machine.order(&site);
+    let mut events = good_run(order.run)[..2].to_vec();
+    let failure = json!({"kind": "run-failed", "path": "os", "errors": ["no disk", "it is gone"], "hint": "look"});
+    events.push(event(order.run, 3, failure));
+    send(&device, order.run, &events);
+    let row = site.device("PF1");
+    assert_eq!(
+        (row.state, row.message.as_deref()),
+        (DeviceState::Failed, Some("no disk"))
+    );
+    assert_eq!(row.run.unwrap().hint.as_deref(), Some("look"));
+    // As it was, so long as nobody has mended it.
+    assert_eq!(machine.order(&site).1, order);
+    send(
+        &device,
+        order.run,
+        &[event(
+            order.run,
+            4,
+            json!({"kind": "run-resumed", "environment": "boot-image"}),
+        )],
+    );
+    assert_eq!(site.device("PF1").state, DeviceState::Running);
+    send(
+        &device,
+        order.run,
+        &[event(
+            order.run,
+            5,
+            json!({"kind": "run-failed", "path": "os", "errors": ["no"]}),
+        )],
+    );
+    site.publish_tree(
+        "java",
+        "18",
+        wire::package::PackageKind::Application,
+        b"java 18",
+    );
+    let mended = machine.order(&site).1;
+    assert_ne!(mended.run, order.run);
+    assert!(
+        mended
+            .packages
+            .iter()
+            .any(|package| package.version.as_str() == "18")
+    );
+}
+
+#[test]
+fn a_run_belongs_to_its_device_and_can_be_stopped() {
+    let site = site();
+    let (device, order) = Machine::new("PF1").order(&site);
+    let (other, _) = Machine::new("PF2").order(&site);
+    let path = format!("/device/v1/runs/{}/events", order.run);
+    let nothing = json!({"events": []});
+    assert_eq!(
+        refusal(other.send::<_, Value>("POST", &path, &nothing)).0,
+        404
+    );
+    assert!(!send(&device, order.run, &good_run(order.run)[..1]).stop);
+    let _row: RunRow = site
+        .admin
+        .send(
+            "POST",
+            &format!("/api/v1/runs/{}/stop", order.run),
+            &json!({}),
+        )
+        .unwrap();
+    assert!(send(&device, order.run, &[]).stop);
+    send(
+        &device,
+        order.run,
+        &[event(
+            order.run,
+            2,
+            json!({"kind": "run-aborted", "reason": "stopped by an admin"}),
+        )],
+    );
+    assert_eq!(site.device("PF1").state, DeviceState::Failed);
+    assert!(matches!(
+        Machine::new("PF1").check_in(&site),
+        CheckInReply::Refused { .. }
+    ));
+}
+
+#[test]
+fn bad_events_are_refused_and_events_of_a_newer_release_are_kept() {
+    let site = site();
+    let (device, order) = Machine::new("PF1").order(&site);
+    let path = format!("/device/v1/runs/{}/events", order.run);
+    let post = |events: Value| device.send::<_, Value>("POST", &path, &json!({"events": events}));
+    assert_eq!(refusal(post(json!([{"seq": 1}]))).1, "bad-event");
+    let other = event(wire::names::RunId::random(), 1, json!({"kind": "log"}));
+    assert_eq!(refusal(post(json!([other]))).1, "bad-event");
+    assert_eq!(
+        refusal(post(json!(vec![
+            event(order.run, 1, json!({"kind": "x"}));
+            501
+        ])))
+        .1,
+        "too-many-events"
+    );
+    let newer = event(order.run, 1, json!({"kind": "battery-low", "percent": 3}));
+    assert_eq!(send(&device, order.run, &[newer]).acknowledged, 1);
+}

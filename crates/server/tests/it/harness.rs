@@ -1,0 +1,428 @@
+//! A real server on a free port in a temporary folder, and a device that is nothing but a key and some facts.
+
+use std::io::Write as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use client::Client;
+use content::{Library, Manifest, NoMeter};
+use ed25519_dalek::{Signer as _, SigningKey};
+use serde_json::{Value, json};
+use server::{Ready, ServerConfig, serve_until};
+use wire::admin_api::{CollectionRow, Deployment, DeviceRow, Login, Purpose, Token};
+use wire::device_api::{
+    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch,
+};
+use wire::digest::Digest;
+use wire::facts::Facts;
+use wire::names::RunId;
+use wire::order::Order;
+use wire::package::{Install, Package, PackageKind};
+
+pub(crate) const PASSWORD: &str = "correct horse battery";
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running server. Dropping it stops it gracefully; its folder stays as long as the folder is held.
+pub(crate) struct Server {
+    pub(crate) ready: Ready,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Server {
+    pub(crate) fn start(data: &Utf8Path) -> Self {
+        let config = ServerConfig {
+            data: data.to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            urls: vec!["https://127.0.0.1:0".into()],
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (send, receive) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
+            let ready = move |ready| send.send(ready).unwrap();
+            let stop = async move {
+                let _stopped = stopped.await;
+            };
+            runtime.block_on(serve_until(config, ready, stop)).unwrap();
+        });
+        let ready = receive
+            .recv_timeout(TIMEOUT)
+            .expect("the server gets ready");
+        Self {
+            ready,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// A client without a token.
+    pub(crate) fn anyone(&self) -> Client {
+        let ca = std::fs::read_to_string(&self.ready.ca_path).unwrap();
+        Client::new(&self.ready.urls[0], &ca, TIMEOUT).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.stop.take().map(|stop| stop.send(()));
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            assert!(result.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+/// A fresh server with a signed-in admin.
+pub(crate) struct Site {
+    pub(crate) server: Server,
+    pub(crate) admin: Client,
+    pub(crate) data: Utf8PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
+        let server = Server::start(&data);
+        let one_time = server
+            .ready
+            .one_time_login
+            .clone()
+            .expect("the first start says the one-time password");
+        let login = Login {
+            user: "admin".into(),
+            password: one_time,
+            token_name: "test".into(),
+            new_password: Some(PASSWORD.into()),
+        };
+        let token: Token = server
+            .anyone()
+            .send("POST", "/api/v1/login", &login)
+            .unwrap();
+        let admin = server.anyone().with_token(&token.token);
+        Self {
+            server,
+            admin,
+            data,
+            _folder: folder,
+        }
+    }
+
+    /// Stops the server and starts it again on the same folder (and another port).
+    pub(crate) fn restart(self) -> Self {
+        let Self {
+            server,
+            data,
+            _folder,
+            ..
+        } = self;
+        drop(server);
+        let server = Server::start(&data);
+        assert_eq!(server.ready.one_time_login, None);
+        let login = login(PASSWORD);
+        let token: Token = server
+            .anyone()
+            .send("POST", "/api/v1/login", &login)
+            .unwrap();
+        let admin = server.anyone().with_token(&token.token);
+        Self {
+            server,
+            admin,
+            data,
+            _folder,
+        }
+    }
+
+    /// Publishes a package whose only file holds `text`.
+    pub(crate) fn publish_tree(
+        &self,
+        name: &str,
+        version: &str,
+        kind: PackageKind,
+        text: &[u8],
+    ) -> Package {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tree")).unwrap();
+        for file in ["stage.efi", "deploy.efi", "loader.efi", "blåbær.deb"] {
+            std::fs::write(
+                folder.path().join("tree").join(file),
+                [file.as_bytes(), text].concat(),
+            )
+            .unwrap();
+        }
+        let tree = Utf8PathBuf::from_path_buf(folder.path().join("tree")).unwrap();
+        self.publish(name, version, kind, |library| {
+            let mut pack = library.pack_writer().unwrap();
+            let manifest = content::capture_tree(&tree, &mut pack, &NoMeter).unwrap();
+            pack.finish().unwrap();
+            manifest
+        })
+    }
+
+    /// Publishes an OS image.
+    pub(crate) fn publish_image(&self, name: &str, version: &str) -> Package {
+        self.publish(name, version, PackageKind::OsImage, |library| {
+            let mut image = tempfile::tempfile().unwrap();
+            image.write_all(&[7; 1 << 20]).unwrap();
+            image.set_len(4 << 20).unwrap();
+            let mut pack = library.pack_writer().unwrap();
+            let manifest = content::capture_image(&image, &mut pack, &NoMeter).unwrap();
+            pack.finish().unwrap();
+            manifest
+        })
+    }
+
+    fn publish(
+        &self,
+        name: &str,
+        version: &str,
+        kind: PackageKind,
+        capture: impl FnOnce(&Library) -> Manifest,
+    ) -> Package {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::open(Utf8Path::from_path(folder.path()).unwrap()).unwrap();
+        let manifest = capture(&library);
+        let bytes = manifest.encode();
+        let package = Package {
+            name: name.parse().unwrap(),
+            version: version.parse().unwrap(),
+            kind,
+            title: String::new(),
+            manifest: Digest::of(&bytes),
+            manifest_bytes: bytes.len() as u64,
+            content_bytes: manifest.content_bytes(),
+            models: Vec::new(),
+            install: (kind == PackageKind::Application).then(|| Install {
+                command: vec!["true".into()],
+                success_exit_codes: vec![0],
+                restart_exit_codes: vec![],
+                detect: None,
+            }),
+            volume_bytes_min: manifest.image_bytes().unwrap_or(0),
+        };
+        self.upload(&library, &manifest);
+        let _row: Value = self
+            .admin
+            .send("POST", "/api/v1/packages", &package)
+            .unwrap();
+        package
+    }
+
+    pub(crate) fn upload(&self, library: &Library, manifest: &Manifest) {
+        let digests: Vec<Digest> = manifest.chunks().iter().map(|chunk| chunk.digest).collect();
+        let missing = self.admin.missing_chunks(digests).unwrap();
+        let mut frames = Vec::new();
+        for digest in &missing {
+            library
+                .frame(digest)
+                .unwrap()
+                .unwrap()
+                .write(&mut frames)
+                .unwrap();
+        }
+        let length = frames.len() as u64;
+        self.admin
+            .upload_chunks(&mut frames.as_slice(), Some(length))
+            .unwrap();
+        let bytes = manifest.encode();
+        self.admin
+            .upload_manifest(&Digest::of(&bytes), &bytes)
+            .unwrap();
+    }
+
+    /// Content, a sequence, a collection and a required deployment.
+    pub(crate) fn prepare(&self, cap: u32) {
+        self.publish_image("debian", "12");
+        self.publish_tree("boot-image", "1", PackageKind::BootImage, b"boot");
+        self.publish_tree("java", "17", PackageKind::Application, b"java 17");
+        self.admin
+            .put_sequence(&"deploy".parse().unwrap(), SEQUENCE)
+            .unwrap();
+        let collection = CollectionRow {
+            name: "laptops".parse().unwrap(),
+            title: "Laptops".into(),
+            members: 0,
+        };
+        self.admin.put_collection(&collection).unwrap();
+        self.admin
+            .put_deployment(&Deployment {
+                name: "autumn".parse().unwrap(),
+                collection: "laptops".parse().unwrap(),
+                sequence: "deploy".parse().unwrap(),
+                purpose: Purpose::Required,
+                expected_seconds: 600,
+                leave_collection_on_success: true,
+                cap,
+                stopped: false,
+            })
+            .unwrap();
+    }
+
+    pub(crate) fn import(&self, csv: &str) -> wire::admin_api::AssetImportReport {
+        self.admin
+            .import_assets(csv.as_bytes(), Some(&"laptops".parse().unwrap()), false)
+            .unwrap()
+    }
+
+    pub(crate) fn device(&self, serial: &str) -> DeviceRow {
+        let rows = self.admin.devices().unwrap();
+        rows.into_iter()
+            .find(|row| row.serial == serial)
+            .unwrap_or_else(|| panic!("no device {serial}"))
+    }
+}
+
+pub(crate) fn login(password: &str) -> Login {
+    Login {
+        user: "admin".into(),
+        password: password.into(),
+        token_name: String::new(),
+        new_password: None,
+    }
+}
+
+pub(crate) const SEQUENCE: &str = "sequence: deploy
+variables:
+  update: false
+steps:
+  - id: disk
+    format-disk:
+      disk: { removable: false }
+      volumes: [{ role: esp, size: 1GiB }, { role: os, size: rest }, { role: staging, size: 2GiB }]
+  - id: os
+    apply-image: { image: debian }
+  - id: java
+    when: class == '8B'
+    install-packages: { packages: [java] }
+  - id: boot
+    when: update
+    install-boot-image: { image: boot-image }
+  - id: finish
+    finish: { action: restart }
+";
+
+/// A machine as far as the server can tell.
+pub(crate) struct Machine {
+    key: SigningKey,
+    pub(crate) facts: Facts,
+}
+
+impl Machine {
+    pub(crate) fn new(serial: &str) -> Self {
+        let facts = Facts {
+            vendor: "Acme".into(),
+            product: "Book 14".into(),
+            serial: serial.into(),
+            ..Facts::default()
+        };
+        Self {
+            key: SigningKey::from_bytes(uuid_bytes().as_slice().try_into().unwrap()),
+            facts,
+        }
+    }
+
+    pub(crate) fn sign(&self, challenge: &str) -> CheckIn {
+        let body = CheckInBody {
+            facts: self.facts.clone(),
+            agent: "test".into(),
+            staged: None,
+            run: None,
+        };
+        let body = serde_json::to_string(&body).unwrap();
+        let signed = [CHECK_IN_CONTEXT, challenge.as_bytes(), body.as_bytes()].concat();
+        CheckIn {
+            challenge: challenge.into(),
+            device_key: hex(self.key.verifying_key().as_bytes()),
+            signature: hex(&self.key.sign(&signed).to_bytes()),
+            body,
+        }
+    }
+
+    pub(crate) fn check_in(&self, site: &Site) -> CheckInReply {
+        let client = site.server.anyone();
+        let challenge = client.challenge().unwrap();
+        client.check_in(&self.sign(&challenge.challenge)).unwrap()
+    }
+
+    /// Checks in and gets an order.
+    pub(crate) fn order(&self, site: &Site) -> (Client, Order) {
+        let client = site.server.anyone();
+        let challenge = client.challenge().unwrap();
+        match client.check_in(&self.sign(&challenge.challenge)).unwrap() {
+            CheckInReply::Run { session, order, .. } => (client.with_token(&session), order),
+            other => panic!("no order: {other:?}"),
+        }
+    }
+}
+
+pub(crate) fn event(run: RunId, seq: u64, body: Value) -> Value {
+    json!({"run": run, "seq": seq, "boot": 1, "uptime-ms": seq * 1000, "body": body})
+}
+
+pub(crate) fn send(client: &Client, run: RunId, events: &[Value]) -> EventAck {
+    let events = events
+        .iter()
+        .map(|event| serde_json::value::to_raw_value(event).unwrap())
+        .collect();
+    client
+        .events(
+            run,
+            &EventBatch {
+                events,
+                interface_bytes: 12_345,
+            },
+        )
+        .unwrap()
+}
+
+/// The events of a whole run that goes well.
+pub(crate) fn good_run(run: RunId) -> Vec<Value> {
+    let steps = json!([{"path": "os", "title": "Apply the OS image", "kind": "apply-image"}]);
+    vec![
+        event(
+            run,
+            1,
+            json!({"kind": "run-started", "sequence": "deploy", "steps": steps}),
+        ),
+        event(
+            run,
+            2,
+            json!({"kind": "step-started", "path": "os", "attempt": 1}),
+        ),
+        event(
+            run,
+            3,
+            json!({"kind": "step-planned", "path": "os", "plan": {"hostname": "bjo-8b-pf1"}, "text": "apply"}),
+        ),
+        event(
+            run,
+            4,
+            json!({"kind": "log", "path": "os", "level": "info", "text": "blåbær"}),
+        ),
+        event(
+            run,
+            5,
+            json!({"kind": "step-done", "path": "os", "outcome": "done", "content": {"local": 77}}),
+        ),
+        event(run, 6, json!({"kind": "run-done", "action": "restart"})),
+    ]
+}
+
+fn uuid_bytes() -> Vec<u8> {
+    [
+        uuid::Uuid::new_v4().into_bytes(),
+        uuid::Uuid::new_v4().into_bytes(),
+    ]
+    .concat()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,8 @@
+//! The server as its callers see it: over HTTPS, with everything real.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod admin;
+mod device;
+mod harness;
+mod prestage;

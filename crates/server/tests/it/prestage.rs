@@ -1,0 +1,145 @@
+//! Content up and down, and the bundle of a prestage.
+
+use std::io::{Cursor, Read as _};
+
+use content::{Bundle, Frame, Manifest, Unverified};
+use ed25519_dalek::VerifyingKey;
+use serde_json::json;
+use wire::admin_api::PrestageDefinition;
+use wire::boot_config::Trust;
+use wire::digest::Digest;
+use wire::package::{Model, ModelRule, PackageKind};
+
+use crate::admin::refusal;
+use crate::harness::{Machine, Site};
+
+#[test]
+fn content_goes_up_once_and_comes_down_verified() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial;class\nPF1;8B\n");
+    let (device, order) = Machine::new("PF1").order(&site);
+    let java = order
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "java")
+        .unwrap();
+    let bytes = device.manifest(&java.manifest).unwrap();
+    let manifest = Manifest::decode(&bytes).unwrap();
+    let digests: Vec<Digest> = manifest.chunks().iter().map(|chunk| chunk.digest).collect();
+    assert_eq!(site.admin.missing_chunks(digests.clone()).unwrap(), []);
+    let unknown = Digest::of(b"never seen");
+    let mut stream = device
+        .chunks(&[digests.clone(), vec![unknown]].concat())
+        .unwrap();
+    let mut received = Vec::new();
+    let mut raw = Vec::new();
+    while let Some(frame) = Frame::read(&mut stream).unwrap() {
+        frame.unpack(&mut raw).unwrap();
+        received.push(frame.digest());
+    }
+    assert_eq!(received, digests);
+    assert_eq!(refusal(device.manifest(&unknown)).0, 404);
+}
+
+#[test]
+fn a_package_without_its_content_or_with_a_taken_version_is_refused() {
+    let site = Site::new();
+    let mut package = site.publish_tree("java", "17", PackageKind::Application, b"one");
+    package.title = "Another".into();
+    assert_eq!(refusal(site.admin.publish(&package)).1, "version-taken");
+    package.version = "18".parse().unwrap();
+    package.manifest = Digest::of(b"nowhere");
+    assert_eq!(refusal(site.admin.publish(&package)).1, "content-missing");
+    let cut: &[u8] = b"not a frame at all";
+    let length = Some(cut.len() as u64);
+    assert_eq!(
+        refusal(site.admin.upload_chunks(&mut &cut[..], length)).1,
+        "bad-content"
+    );
+    assert_eq!(
+        refusal(site.admin.upload_manifest(&Digest::of(b"x"), b"y")).1,
+        "wrong-digest"
+    );
+}
+
+#[test]
+fn a_prestage_becomes_a_bundle_that_verifies() {
+    let site = Site::new();
+    site.prepare(10);
+    let mut driver = site.publish_tree("wifi", "1", PackageKind::Driver, b"wifi");
+    driver.version = "2".parse().unwrap();
+    driver.models = vec![ModelRule {
+        product: Some("Other 13".into()),
+        ..ModelRule::default()
+    }];
+    site.admin.publish(&driver).unwrap();
+    let name = "book".parse().unwrap();
+    let definition = PrestageDefinition {
+        sequence: "deploy".parse().unwrap(),
+        model: Model {
+            vendor: "Acme".into(),
+            product: "Book 14".into(),
+            ..Model::default()
+        },
+        extra: vec![],
+        omit: vec![],
+    };
+    site.admin.put_prestage(&name, &definition).unwrap();
+    let plan = site.admin.plan_prestage(&name).unwrap();
+    let names = |items: &[wire::admin_api::PlanItem]| {
+        let mut names: Vec<String> = items.iter().map(|item| item.name.to_string()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&plan.kept), ["boot-image", "debian", "java"]);
+    assert_eq!(names(&plan.omitted), ["wifi"]);
+    assert!(
+        plan.kept
+            .iter()
+            .chain(&plan.omitted)
+            .all(|item| !item.reason.is_empty())
+    );
+    let built = site.admin.build_prestage(&name).unwrap();
+    assert_eq!(
+        (
+            built.version,
+            site.admin.build_prestage(&name).unwrap().version
+        ),
+        (1, 2)
+    );
+    let mut bytes = Vec::new();
+    let path = "/api/v1/prestages/book/versions/1/bundle";
+    site.admin
+        .download(path, 0)
+        .unwrap()
+        .0
+        .read_to_end(&mut bytes)
+        .unwrap();
+    assert_eq!(bytes.len() as u64, built.bundle_bytes);
+    let mut tail = Vec::new();
+    site.admin
+        .download(path, built.bundle_bytes - 9)
+        .unwrap()
+        .0
+        .read_to_end(&mut tail)
+        .unwrap();
+    assert_eq!(tail, bytes[bytes.len() - 9..]);
+    let trust: Trust = site.server.anyone().get("/api/v1/trust").unwrap();
+    let key: Vec<u8> = (0..32)
+        .map(|at| u8::from_str_radix(&trust.bundle_keys[0][at * 2..at * 2 + 2], 16).unwrap())
+        .collect();
+    let key = VerifyingKey::from_bytes(key.as_slice().try_into().unwrap()).unwrap();
+    let bundle =
+        Bundle::<_, Unverified>::open(Cursor::new(bytes.clone()), built.bundle_bytes).unwrap();
+    let bundle = bundle.verify(&[key]).unwrap();
+    assert_eq!(
+        (bundle.root_digest(), bundle.root().packages.len()),
+        (built.bundle, 3)
+    );
+    assert_eq!(site.admin.prestages().unwrap().len(), 2);
+    let missing =
+        site.admin
+            .send::<_, serde_json::Value>("POST", "/api/v1/prestages/none/build", &json!({}));
+    assert_eq!(refusal(missing).0, 404);
+}

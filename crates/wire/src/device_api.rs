@@ -1,0 +1,159 @@
+//! The device API, version 1: what an agent sends and gets. See `docs/formats/device-api.md`.
+//!
+//! | request | answers |
+//! | --- | --- |
+//! | `POST /device/v1/challenge` | [`Challenge`] |
+//! | `POST /device/v1/check-in` with [`CheckIn`] | [`CheckInReply`] |
+//! | `POST /device/v1/runs/{run}/events` with [`EventBatch`] | [`EventAck`] |
+//! | `GET /device/v1/content/manifests/{digest}` | the manifest's bytes |
+//! | `POST /device/v1/content/chunks` with [`ChunkRequest`] | frames, as in a pack |
+//!
+//! The first two are public. All others carry `Authorization: Bearer <session>`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::digest::Digest;
+use crate::facts::Facts;
+use crate::names::{DeviceId, PrestageName, RunId};
+use crate::order::Order;
+
+/// Events in one batch; more wait for the next.
+pub const EVENTS_MAX: usize = 500;
+/// Digests in one [`ChunkRequest`].
+pub const CHUNKS_MAX: usize = 1024;
+/// What a check-in's signature covers begins with this, so that the signature is good for nothing else.
+pub const CHECK_IN_CONTEXT: &[u8] = b"forestage check-in 1\0";
+
+/// A random value to be signed once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Challenge {
+    /// 64 hexadecimal digits, good for two minutes and one check-in.
+    pub challenge: String,
+}
+
+/// "Here I am." The signature covers [`CHECK_IN_CONTEXT`], the challenge's text and the bytes of `body`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckIn {
+    /// The challenge being answered.
+    pub challenge: String,
+    /// The device's Ed25519 public key, 64 hexadecimal digits.
+    pub device_key: String,
+    /// The signature, 128 hexadecimal digits.
+    pub signature: String,
+    /// A [`CheckInBody`] as JSON text.
+    pub body: String,
+}
+
+/// What a device says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckInBody {
+    /// What it observed.
+    pub facts: Facts,
+    /// The version of the agent.
+    pub agent: String,
+    /// What was staged, if anything.
+    #[serde(default)]
+    pub staged: Option<Staged>,
+    /// The run it is in the middle of, if any.
+    #[serde(default)]
+    pub run: Option<RunId>,
+}
+
+/// What a device carries since the factory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Staged {
+    /// The prestage.
+    pub prestage: PrestageName,
+    /// Its version.
+    pub version: u32,
+    /// The digest of the bundle's signed root.
+    pub bundle: Digest,
+}
+
+/// The server's answer to a check-in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "answer",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum CheckInReply {
+    /// Recognised, and there is something to run (or to go on with).
+    Run {
+        /// The device's id.
+        device: DeviceId,
+        /// The bearer token of this session; kept in memory only.
+        session: String,
+        /// What to run.
+        order: Order,
+    },
+    /// Recognised, and nothing is to be done.
+    Idle {
+        /// The device's id.
+        device: DeviceId,
+        /// The bearer token of this session.
+        session: String,
+        /// Why, for the screen.
+        message: String,
+    },
+    /// Not (yet) recognised: shown to the admin, ask again later.
+    Quarantined {
+        /// Why, for the screen.
+        message: String,
+        /// When to ask again, in seconds.
+        retry_seconds: u64,
+    },
+    /// Refused for good, such as a second machine that claims a bound serial.
+    Refused {
+        /// Why, for the screen.
+        message: String,
+    },
+}
+
+/// Events after a cursor, oldest first. The server stores each as received.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EventBatch {
+    /// The events, each an [`crate::event::Event`].
+    pub events: Vec<Box<RawValue>>,
+    /// Bytes the machine's network interfaces received and sent since power-on, as the kernel counts them.
+    #[serde(default)]
+    pub interface_bytes: u64,
+}
+
+/// What the server has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EventAck {
+    /// All events up to this `seq` are durable at the server.
+    pub acknowledged: u64,
+    /// Whether an admin wants this run stopped.
+    #[serde(default)]
+    pub stop: bool,
+}
+
+/// Chunks wanted, at most [`CHUNKS_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ChunkRequest {
+    /// Their digests, in the order wanted.
+    pub digests: Vec<Digest>,
+}
+
+/// The body of every error reply of both APIs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ApiError {
+    /// A stable word for programs, such as `not-found`.
+    pub code: String,
+    /// What went wrong, for people.
+    pub message: String,
+    /// What to do, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}

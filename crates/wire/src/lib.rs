@@ -1,0 +1,23 @@
+//! What crosses a boundary: ids, digests, facts, packages, compiled sequences, events, orders, receipts and the
+//! requests and replies of both APIs.
+//!
+//! No I/O, no clock, no sockets. Every type here is a *wire* type: fields are only ever added, an old field never gets
+//! a new meaning, and readers pass over what they do not know.
+
+#[macro_use]
+mod text;
+
+pub mod admin_api;
+pub mod boot_config;
+pub mod bundle;
+pub mod device_api;
+pub mod digest;
+pub mod event;
+pub mod facts;
+pub mod layout;
+pub mod mark;
+pub mod names;
+pub mod order;
+pub mod package;
+pub mod receipt;
+pub mod sequence;

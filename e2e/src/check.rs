@@ -1,0 +1,270 @@
+//! Byte-for-byte checks of disks, done outside the machines and without mounting anything.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use content::{Bundle, Library, Manifest, NoMeter, Verified, compare_image};
+use ed25519_dalek::VerifyingKey;
+use wire::boot_config::Trust;
+use wire::layout::VolumeRole;
+use wire::package::{Package, PackageKind};
+
+use crate::fleet::copy_sparse;
+
+/// Files of a .deb that need not be in place as they are: configuration that scripts may change, and documents that the
+/// OS image's recipe leaves out of every installation.
+const NOT_INSTALLED: &[&str] = &[
+    "etc/",
+    "usr/share/bug/",
+    "usr/share/doc/",
+    "usr/share/info/",
+    "usr/share/lintian/",
+    "usr/share/locale/",
+    "usr/share/man/",
+];
+
+/// A bundle whose signature was checked with the keys that devices trust.
+pub(crate) fn open_bundle(file: &Utf8Path, trust: &Trust) -> Result<Bundle<File, Verified>> {
+    let reader = File::open(file).with_context(|| format!("cannot open {file}"))?;
+    let length = reader.metadata()?.len();
+    let keys = trust
+        .bundle_keys
+        .iter()
+        .map(|text| verifying_key(text))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Bundle::open(reader, length)?.verify(&keys)?)
+}
+
+fn verifying_key(text: &str) -> Result<VerifyingKey> {
+    let digest: wire::digest::Digest = text.parse().context("a key is 64 hexadecimal digits")?;
+    Ok(VerifyingKey::from_bytes(digest.as_bytes())?)
+}
+
+/// After staging: the OS volume equals the image, and the staging partition holds every chunk of every package.
+pub(crate) fn staged_disk(
+    disk: &Utf8Path,
+    bundle: &Bundle<File, Verified>,
+    scratch: &Utf8Path,
+) -> Result<u64> {
+    std::fs::create_dir_all(scratch)?;
+    let manifests = decode_manifests(bundle)?;
+    let os_image = os_image(bundle)?;
+    let os = partition(disk, VolumeRole::Os, scratch)?;
+    let manifest = &manifests[&os_image.manifest];
+    if let Some(offset) = compare_image(manifest, &File::open(&os)?, &NoMeter)? {
+        bail!(
+            "the OS volume of {disk} differs from {} {} at byte {offset}",
+            os_image.name,
+            os_image.version
+        );
+    }
+    let staging = partition(disk, VolumeRole::Staging, scratch)?;
+    let library = dump(&staging, "/library", scratch)?;
+    let library = Library::open(&library)?;
+    let report = library.verify(&NoMeter)?;
+    ensure!(
+        report.damaged.is_empty(),
+        "{} chunks on {disk} are damaged",
+        report.damaged.len()
+    );
+    for (digest, manifest) in &manifests {
+        ensure!(
+            library.manifest_bytes(digest)?.is_some(),
+            "manifest {digest} is missing on {disk}"
+        );
+        let missing = library.missing(manifest);
+        ensure!(
+            missing.is_empty(),
+            "{} chunks of manifest {digest} are missing on {disk}",
+            missing.len()
+        );
+    }
+    std::fs::remove_file(os)?;
+    std::fs::remove_file(staging)?;
+    Ok(report.bytes + manifest.content_bytes())
+}
+
+/// After deployment: every file of the OS image is as it was, but for those in `may_differ` (a prefix each), and every
+/// file of the applications' .deb packages is in place. Returns how many files were compared.
+pub(crate) fn deployed_disk(
+    disk: &Utf8Path,
+    image: &Utf8Path,
+    applications: &[(Package, Manifest)],
+    library: &Library,
+    may_differ: &[&str],
+    scratch: &Utf8Path,
+) -> Result<usize> {
+    std::fs::create_dir_all(scratch)?;
+    let os = partition(disk, VolumeRole::Os, scratch)?;
+    let deployed = dump(&os, "/", &scratch.join("deployed"))?;
+    let original = dump(image, "/", &scratch.join("original"))?;
+    let mut compared = compare_trees(&original, &deployed, may_differ)?;
+    for (package, manifest) in applications {
+        let debs = scratch.join("debs").join(package.name.as_str());
+        std::fs::create_dir_all(&debs)?;
+        content::converge_tree(manifest, &debs, &[library], &NoMeter)?;
+        let unpacked = scratch.join("unpacked").join(package.name.as_str());
+        std::fs::create_dir_all(&unpacked)?;
+        for deb in std::fs::read_dir(&debs)? {
+            let deb = Utf8PathBuf::try_from(deb?.path())?;
+            let status = Command::new("dpkg-deb")
+                .args(["-x", deb.as_str(), unpacked.as_str()])
+                .status()?;
+            ensure!(status.success(), "cannot unpack {deb}");
+        }
+        compared += compare_trees(&unpacked, &deployed, NOT_INSTALLED).with_context(|| {
+            format!(
+                "application {} {} is not in place",
+                package.name, package.version
+            )
+        })?;
+    }
+    std::fs::remove_dir_all(scratch)?;
+    Ok(compared)
+}
+
+/// A file of the deployed OS, as text.
+pub(crate) fn os_file(disk: &Utf8Path, path: &str, scratch: &Utf8Path) -> Result<String> {
+    std::fs::create_dir_all(scratch)?;
+    let os = partition(disk, VolumeRole::Os, scratch)?;
+    let output = Command::new("debugfs")
+        .args(["-R", &format!("cat {path}"), os.as_str()])
+        .output()?;
+    std::fs::remove_file(os)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The manifests of a bundle, by digest.
+pub(crate) fn decode_manifests(
+    bundle: &Bundle<File, Verified>,
+) -> Result<BTreeMap<wire::digest::Digest, Manifest>> {
+    bundle
+        .manifests()
+        .iter()
+        .map(|(digest, bytes)| Ok((*digest, Manifest::decode(bytes)?)))
+        .collect()
+}
+
+fn os_image(bundle: &Bundle<File, Verified>) -> Result<&Package> {
+    let mut images = bundle
+        .root()
+        .packages
+        .iter()
+        .filter(|package| package.kind == PackageKind::OsImage);
+    images.next().context("the bundle has no OS image")
+}
+
+/// Copies a partition into a file of its own, holes left out.
+fn partition(disk: &Utf8Path, role: VolumeRole, scratch: &Utf8Path) -> Result<Utf8PathBuf> {
+    let mut file = File::open(disk)?;
+    let table = gptman::GPT::find_from(&mut file)
+        .with_context(|| format!("{disk} has no partition table"))?;
+    let (_, entry) = table
+        .iter()
+        .find(|(_, entry)| entry.partition_name.as_str() == role.partition_name())
+        .with_context(|| format!("{disk} has no partition {}", role.partition_name()))?;
+    let sector = table.sector_size;
+    let copy = scratch.join(format!("{role}.img"));
+    let status = Command::new("dd")
+        .args([
+            &format!("if={disk}"),
+            &format!("of={copy}"),
+            "bs=1M",
+            "conv=sparse",
+            "status=none",
+        ])
+        .args([
+            "iflag=skip_bytes,count_bytes",
+            &format!("skip={}", entry.starting_lba * sector),
+        ])
+        .arg(format!(
+            "count={}",
+            (entry.ending_lba - entry.starting_lba + 1) * sector
+        ))
+        .status()?;
+    ensure!(
+        status.success(),
+        "cannot copy the {role} partition of {disk}"
+    );
+    // `conv=sparse` leaves a hole at the end unwritten.
+    File::options()
+        .write(true)
+        .open(&copy)?
+        .set_len((entry.ending_lba - entry.starting_lba + 1) * sector)?;
+    Ok(copy)
+}
+
+/// Copies a folder out of an ext4 filesystem, without mounting it.
+fn dump(filesystem: &Utf8Path, folder: &str, scratch: &Utf8Path) -> Result<Utf8PathBuf> {
+    // A machine whose power was cut left a journal; debugfs reads only what has been replayed.
+    let replayed = scratch.join("replayed.img");
+    std::fs::create_dir_all(scratch)?;
+    copy_sparse(filesystem, &replayed)?;
+    let _ = Command::new("e2fsck")
+        .args(["-p", replayed.as_str()])
+        .output()?;
+    let target = scratch.join("dump");
+    std::fs::create_dir_all(&target)?;
+    let output = Command::new("debugfs")
+        .args(["-R", &format!("rdump {folder} {target}"), replayed.as_str()])
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "cannot read {folder} of {filesystem}"
+    );
+    std::fs::remove_file(replayed)?;
+    Ok(target.join(folder.trim_start_matches('/')))
+}
+
+/// Every file of `original` must be in `copy` with the same bytes, every link with the same target.
+fn compare_trees(original: &Utf8Path, copy: &Utf8Path, may_differ: &[&str]) -> Result<usize> {
+    let mut compared = 0;
+    let mut folders = vec![Utf8PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in original.join(&folder).read_dir_utf8()? {
+            let entry = entry?;
+            let relative = folder.join(entry.file_name());
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(relative);
+                continue;
+            }
+            if may_differ
+                .iter()
+                .any(|prefix| relative.as_str().starts_with(prefix))
+            {
+                continue;
+            }
+            let there = resolve_merged_usr(copy, &relative);
+            if kind.is_symlink() {
+                let same = std::fs::read_link(entry.path())?
+                    == std::fs::read_link(&there).unwrap_or_default();
+                ensure!(same, "the link /{relative} differs");
+            } else if kind.is_file() {
+                let bytes =
+                    std::fs::read(&there).with_context(|| format!("/{relative} is missing"))?;
+                ensure!(bytes == std::fs::read(entry.path())?, "/{relative} differs");
+            }
+            compared += 1;
+        }
+    }
+    Ok(compared)
+}
+
+/// Packages of Debian 12 may still carry `/lib/x`, which an OS with merged /usr keeps at `/usr/lib/x`.
+fn resolve_merged_usr(root: &Utf8Path, relative: &Utf8Path) -> Utf8PathBuf {
+    let first = relative
+        .components()
+        .next()
+        .map(|part| part.as_str().to_owned())
+        .unwrap_or_default();
+    let is_link =
+        ["bin", "sbin", "lib", "lib64"].contains(&first.as_str()) && root.join(&first).is_symlink();
+    if is_link && relative != first.as_str() {
+        return root.join("usr").join(relative);
+    }
+    root.join(relative)
+}

@@ -1,0 +1,69 @@
+//! Scenarios that boot virtual machines: the demo, and what must not go wrong.
+//!
+//! Nothing is simulated but the hardware. Every command of `forestage` that a scenario runs is shown as it is typed.
+
+mod check;
+mod console;
+mod documents;
+mod first_light;
+mod fleet;
+mod scenarios;
+mod summary;
+mod world;
+
+use std::process::ExitCode;
+
+use camino::Utf8PathBuf;
+use clap::{Parser, Subcommand};
+
+/// Scenarios that boot virtual machines.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole path once: from bare disk to a pupil's desk
+    FirstLight(FirstLight),
+    /// What must not go wrong: altered bundles, wrong disks, no network, power cuts
+    Scenarios {
+        /// Only scenarios whose name contains this
+        name: Option<String>,
+    },
+    /// Both, as the tests run them
+    All,
+}
+
+/// Options of the demo.
+#[derive(clap::Args, Clone, Default)]
+struct FirstLight {
+    /// End when it is done, instead of leaving the server running
+    #[arg(long)]
+    exit: bool,
+    /// Write the measured figures as JSON
+    #[arg(long, value_name = "FILE")]
+    summary: Option<Utf8PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::FirstLight(options) => first_light::run(&options),
+        Command::Scenarios { name } => scenarios::run(name.as_deref()),
+        Command::All => {
+            let options = FirstLight {
+                exit: true,
+                summary: None,
+            };
+            scenarios::run(None).and_then(|()| first_light::run(&options))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

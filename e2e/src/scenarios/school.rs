@@ -1,0 +1,176 @@
+//! At school.
+
+use anyhow::{Context, Result, ensure};
+use testkit::vm::{AgentLine, Network, Vm};
+use wire::admin_api::DeviceState;
+
+use super::shared::Shared;
+use crate::fleet::Laptop;
+
+/// The cable leads nowhere: the screen says so, nothing is lost, and with a network the run goes through.
+pub(super) fn no_dhcp(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("DHCP-0001")?;
+    shared.import(&laptop, "tiny")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "no-dhcp", Network::Silent)?;
+    vm.wait_for("the wait for a network", |line| {
+        line.is_milestone("waiting-network")
+    })?;
+    laptop.picture(&vm, "no-dhcp")?;
+    vm.cut_power();
+    deploys(shared, &laptop)
+}
+
+/// The network is there, the server is not: the screen says so, and later the run goes through.
+pub(super) fn no_server(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("NSRV-0001")?;
+    shared.import(&laptop, "tiny")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "no-server", Network::Walled)?;
+    vm.wait_for("the server being missed", |line| {
+        line.is_milestone("unreachable")
+    })?;
+    laptop.picture(&vm, "no-server")?;
+    vm.cut_power();
+    deploys(shared, &laptop)
+}
+
+/// Nobody knows the serial: quarantined and shown. Once it is imported, the machine goes on by itself.
+pub(super) fn unknown_serial(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("UNKN-0001")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "school", shared.network(&laptop, "school"))?;
+    vm.wait_for("the quarantine", |line| line.is_milestone("quarantined"))?;
+    laptop.picture(&vm, "quarantined")?;
+    let device = shared.world.device("UNKN-0001")?;
+    ensure!(
+        device.state == DeviceState::Quarantined,
+        "the overview says {}",
+        device.state
+    );
+    ensure!(device.message.is_some(), "the overview doesn't say why");
+    shared.import(&laptop, "tiny")?;
+    finishes(shared, &laptop, &mut vm)
+}
+
+/// Two machines with one serial: the first is bound to it, the second is refused and shown.
+pub(super) fn second_claimant(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("TWIN-0001")?;
+    shared.import(&laptop, "tiny")?;
+    shared.stage(&laptop)?;
+    deploys(shared, &laptop)?;
+    let mut twin = shared.laptop("TWIN-0001-b")?;
+    twin.identity = laptop.identity.clone();
+    shared.stage(&twin)?;
+    let mut vm = shared.at_school(&twin, "school", shared.network(&twin, "school"))?;
+    let decided =
+        |line: &AgentLine| line.is_milestone("refused") || line.is_milestone("checked-in");
+    let line = vm.wait_for("the refusal", decided)?;
+    ensure!(
+        line.is_milestone("refused"),
+        "the second machine was taken for the first"
+    );
+    laptop.picture(&vm, "refused")?;
+    let device = shared.world.device("TWIN-0001")?;
+    ensure!(
+        device.message.is_some(),
+        "the overview doesn't show the second claimant"
+    );
+    Ok(())
+}
+
+/// A script fails: step id, plain words and log on the screen and on the overview.
+pub(super) fn failing_script(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("FAIL-0001")?;
+    shared.import(&laptop, "tiny-failing")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "school", shared.network(&laptop, "school"))?;
+    vm.wait_for("the failure", |line| {
+        line.is_event("run-failed", Some("printers"))
+    })?;
+    vm.wait_for("the report", |line| line.is_milestone("reported"))?;
+    laptop.picture(&vm, "failed")?;
+    let device = shared.world.device("FAIL-0001")?;
+    ensure!(
+        device.state == DeviceState::Failed,
+        "the overview says {}",
+        device.state
+    );
+    ensure!(
+        !device.collections.is_empty(),
+        "a failed machine must stay in its collection"
+    );
+    let run = device.run.context("it has a run")?;
+    ensure!(
+        run.failed_step
+            .as_ref()
+            .is_some_and(|step| step.as_str() == "printers"),
+        "failed at {:?}",
+        run.failed_step
+    );
+    ensure!(!run.errors.is_empty(), "the overview doesn't say why");
+    let detail = shared.world.run_detail(&run)?;
+    ensure!(
+        detail.log.iter().any(|line| line
+            .text
+            .contains("no printer answers at skriver.bjørnsletta")),
+        "the script's own words are not in the log"
+    );
+    Ok(())
+}
+
+/// The power goes in the middle of the run; at the next start it resumes and does no step twice.
+pub(super) fn power_cut(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("SCUT-0001")?;
+    shared.import(&laptop, "tiny")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "school-cut", shared.network(&laptop, "school-cut"))?;
+    vm.wait_for("the script", |line| {
+        line.is_event("step-started", Some("identity"))
+    })?;
+    vm.cut_power();
+    let mut vm = shared.at_school(&laptop, "school", shared.network(&laptop, "school"))?;
+    let line = vm.wait_for("the run going on", |line| {
+        line.is_event("run-resumed", None) || line.is_event("run-started", None)
+    })?;
+    ensure!(line.is_event("run-resumed", None), "the run began anew");
+    finishes(shared, &laptop, &mut vm)?;
+    ensure!(
+        vm.lines().iter().all(|(_, line)| AgentLine::parse(line)
+            .is_none_or(|l| !l.is_event("step-started", Some("os")))),
+        "a step that was done was run again"
+    );
+    Ok(())
+}
+
+fn deploys(shared: &Shared, laptop: &Laptop) -> Result<()> {
+    let mut vm = shared.at_school(laptop, "school", shared.network(laptop, "school"))?;
+    finishes(shared, laptop, &mut vm)
+}
+
+fn finishes(shared: &Shared, laptop: &Laptop, vm: &mut Vm) -> Result<()> {
+    vm.wait_for_milestone("reported")?;
+    vm.wait_for_power_off()?;
+    let serial = &laptop.identity.serial;
+    let device = shared.world.device(serial)?;
+    ensure!(
+        device.state == DeviceState::Completed,
+        "{serial} is {}",
+        device.state
+    );
+    ensure!(
+        device.collections.is_empty(),
+        "{serial} is still in {:?}",
+        device.collections
+    );
+    let host_name = crate::check::os_file(
+        &laptop.disk,
+        "/etc/hostname",
+        &laptop.folder().join("scratch"),
+    )?;
+    ensure!(
+        host_name.trim() == serial.to_lowercase(),
+        "the script wrote {host_name:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! What all scenarios share: a server, a boot image, a tiny OS, a stick.
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use media::uki;
+use testkit::vm::{Bus, Network, Start, Vm, VmDisk, VmSpec};
+use wire::boot_config::BootMode;
+
+use crate::fleet::Laptop;
+use crate::world::{Places, World};
+
+/// Large enough for the layout of `tiny.yaml`.
+pub(super) const DISK_BYTES: u64 = 1 << 30;
+/// `vga=791` gives a frame buffer (1024x768, 16 bits) without firmware that offers one.
+const COMMAND_LINE: &str =
+    "vga=791 quiet loglevel=3 mitigations=off no_timer_check forestage.quick";
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) world: World,
+    pub(super) stick: Utf8PathBuf,
+    pub(super) bundle: Utf8PathBuf,
+    kernel: Utf8PathBuf,
+    initrd: Utf8PathBuf,
+}
+
+impl Shared {
+    /// Builds everything once.
+    pub(super) fn prepare() -> Result<Self> {
+        let world = World::start(Places::new("scenarios")?)?;
+        let work = world.places.work.clone();
+        let boot_image = world.boot_image()?;
+        let (kernel, initrd) = take_apart(&boot_image.join("deploy.efi"), &work)?;
+        let image = tiny_os(&work, &kernel)?;
+        world.import_package(
+            "tiny-os.yaml",
+            &format!("name: tiny-os\nversion: '1'\nkind: os-image\nsource:\n  image: {image}\n"),
+        )?;
+        for sequence in ["tiny", "tiny-failing"] {
+            let file = world
+                .places
+                .root
+                .join(format!("e2e/sequences/{sequence}.yaml"));
+            world.run(&["sequence", "put", file.as_str()])?;
+            world.run(&["collection", "create", sequence])?;
+            world.run(&[
+                "deployment",
+                "create",
+                sequence,
+                "--collection",
+                sequence,
+                "--sequence",
+                sequence,
+                "--expected",
+                "1m",
+                "--cap",
+                "50",
+            ])?;
+        }
+        world.run(&[
+            "prestage",
+            "define",
+            "tiny",
+            "--sequence",
+            "tiny",
+            "--vendor",
+            "Acme",
+            "--product",
+            "Book 14",
+        ])?;
+        world.run(&["prestage", "build", "tiny"])?;
+        let stick = work.join("stick.img");
+        world.run(&[
+            "medium",
+            "build",
+            "--prestage",
+            "tiny@1",
+            "--output",
+            stick.as_str(),
+        ])?;
+        let bundle = work.join("data/bundles/tiny@1.bundle");
+        Ok(Self {
+            world,
+            stick,
+            bundle,
+            kernel,
+            initrd,
+        })
+    }
+
+    /// A laptop with a blank disk.
+    pub(super) fn laptop(&self, serial: &str) -> Result<Laptop> {
+        Laptop::new(&self.world.places.work.join("laptops"), serial, DISK_BYTES)
+    }
+
+    /// Puts a laptop into the asset file and a collection.
+    pub(super) fn import(&self, laptop: &Laptop, collection: &str) -> Result<()> {
+        let identity = &laptop.identity;
+        let file = laptop.folder().join("asset.csv");
+        std::fs::write(
+            &file,
+            format!(
+                "serial;vendor;model;site code;site;class\n{};{};{};BJO;Bjørnsletta;1STA\n",
+                identity.serial, identity.vendor, identity.product
+            ),
+        )?;
+        self.world
+            .run(&["asset", "import", file.as_str(), "--collection", collection])
+    }
+
+    /// Switches a laptop on at the factory.
+    pub(super) fn at_factory(&self, laptop: &Laptop, name: &str, stick: &Utf8Path) -> Result<Vm> {
+        let stick = VmDisk {
+            path: stick.to_owned(),
+            bus: Bus::Usb,
+        };
+        self.start(
+            laptop.spec(name, vec![stick, laptop.own_disk()], Network::None),
+            BootMode::Stage,
+        )
+    }
+
+    /// Switches a laptop on at school.
+    pub(super) fn at_school(&self, laptop: &Laptop, name: &str, network: Network) -> Result<Vm> {
+        self.start(
+            laptop.spec(name, vec![laptop.own_disk()], network),
+            BootMode::Deploy,
+        )
+    }
+
+    /// The network of a school where everything works.
+    pub(super) fn network(&self, laptop: &Laptop, name: &str) -> Network {
+        Network::User {
+            capture: laptop.capture(name),
+        }
+    }
+
+    /// Stages a laptop, from power-on to power-off.
+    pub(super) fn stage(&self, laptop: &Laptop) -> Result<()> {
+        let stick = laptop.stick(&self.stick)?;
+        let mut vm = self.at_factory(laptop, "factory", &stick)?;
+        vm.wait_for_milestone("stage-done")?;
+        vm.wait_for_power_off()
+    }
+
+    fn start(&self, spec: VmSpec, mode: BootMode) -> Result<Vm> {
+        let start = Start::Kernel {
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            command_line: format!("forestage.mode={} {COMMAND_LINE}", mode.as_str()),
+        };
+        Vm::start(&VmSpec {
+            start,
+            memory_mib: 768,
+            cpus: 1,
+            ..spec
+        })
+    }
+}
+
+/// Takes kernel and initrd out of a boot image.
+fn take_apart(image: &Utf8Path, folder: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf)> {
+    let bytes = std::fs::read(image)?;
+    let (kernel, initrd) = (folder.join("linux"), folder.join("initrd"));
+    let sections = uki::parse_uki(&bytes)?;
+    for (name, path) in [(".linux", &kernel), (".initrd", &initrd)] {
+        let section = sections.iter().find(|section| section.name == name);
+        std::fs::write(
+            path,
+            section
+                .with_context(|| format!("{image} has no section {name}"))?
+                .bytes,
+        )?;
+    }
+    Ok((kernel, initrd))
+}
+
+/// An OS of one program, to run scripts in.
+fn tiny_os(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
+    let root = work.join("tiny-os");
+    for folder in [
+        "bin",
+        "etc",
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "var/cache",
+        "usr/sbin",
+        "usr/share/tekst-æøå",
+    ] {
+        std::fs::create_dir_all(root.join(folder))?;
+    }
+    std::fs::copy("/bin/busybox", root.join("bin/busybox"))
+        .context("apt-get install busybox-static")?;
+    for name in ["sh", "sync", "cat", "echo", "rm"] {
+        symlink("busybox", root.join("bin").join(name))?;
+    }
+    // Never started, but an OS without a kernel is refused.
+    std::fs::create_dir(root.join("boot"))?;
+    std::fs::copy(kernel, root.join("boot/vmlinuz-6.1.0-tiny"))?;
+    // Something to move: chunks that compress, and chunks that don't.
+    let mut noise = blake3::Hasher::new_derive_key("forestage scenarios: noise").finalize_xof();
+    let mut block = vec![0_u8; 1 << 20];
+    for number in 0..24 {
+        noise.fill(&mut block);
+        std::fs::write(
+            root.join(format!("usr/share/tekst-æøå/støy-{number}")),
+            &block,
+        )?;
+    }
+    let image = work.join("tiny-os.img");
+    std::fs::File::create(&image)?.set_len(64 << 20)?;
+    let status = Command::new("mke2fs")
+        .args([
+            "-q",
+            "-t",
+            "ext4",
+            "-F",
+            "-E",
+            "root_owner=0:0",
+            "-d",
+            root.as_str(),
+            image.as_str(),
+        ])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .status()?;
+    ensure!(status.success(), "cannot make the tiny OS's filesystem");
+    Ok(image)
+}

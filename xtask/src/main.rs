@@ -1,0 +1,159 @@
+//! The one door: `cargo xtask demo`, `test`, `check`.
+//!
+//! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
+
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  demo      Build everything and show the whole path once, in virtual machines
+              --exit            End when it is done, instead of leaving the server running
+              --summary FILE    Write the measured figures as JSON
+  test      Run all tests, those in virtual machines included
+  check     Formatting, lints and the tests that need no virtual machine
+  setup     Only install what the other commands need
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("--help", &[][..]),
+    };
+    let done = match command {
+        "demo" => demo(rest),
+        "test" => test(),
+        "check" => check(),
+        "setup" => setup::everything(),
+        "-h" | "--help" | "help" => {
+            eprint!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprint!("error: there is no command `{other}`\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error
+                .chain()
+                .skip(1)
+                .for_each(|cause| eprintln!("  cause: {cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &[String]) -> Result<()> {
+    setup::everything()?;
+    build_programs()?;
+    run(cargo()
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "e2e",
+            "--",
+            "first-light",
+        ])
+        .args(arguments))
+}
+
+fn test() -> Result<()> {
+    setup::everything()?;
+    timed("check", check_without_setup)?;
+    timed("build the programs", build_programs)?;
+    timed("virtual machines", || {
+        run(cargo().args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "e2e",
+            "--",
+            "all",
+        ]))
+    })
+}
+
+fn check() -> Result<()> {
+    setup::everything()?;
+    check_without_setup()
+}
+
+fn check_without_setup() -> Result<()> {
+    timed("formatting", || {
+        run(cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    timed("lints", || {
+        run(cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    })?;
+    timed("tests without virtual machines", || {
+        run(cargo().args(["test", "--workspace", "--quiet"]))
+    })
+}
+
+/// The release programs: `forestage` for people, `forestage-agent` (static) for devices.
+fn build_programs() -> Result<()> {
+    run(cargo().args(["build", "--release", "--package", "cli"]))?;
+    run(cargo().args([
+        "build",
+        "--profile",
+        "agent",
+        "--package",
+        "agent",
+        "--target",
+        setup::AGENT_TARGET,
+    ]))
+}
+
+fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("==> {what}");
+    let start = Instant::now();
+    work().with_context(|| format!("{what} failed"))?;
+    eprintln!("==> {what}: done in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the root")
+        .to_owned()
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", command.get_program().display());
+    }
+    Ok(())
+}

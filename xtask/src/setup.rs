@@ -1,0 +1,110 @@
+//! Installs what the project needs, saying so first. What is there already is left alone.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The agent is static, so that it runs in a boot image and in any OS.
+pub(crate) const AGENT_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Debian packages and what each is for.
+const DEBIAN_PACKAGES: &[(&str, &str)] = &[
+    ("gcc", "C parts of crates (zstd, ring, SQLite)"),
+    ("libc6-dev", "C parts of crates"),
+    ("musl-tools", "the static forestage-agent"),
+    ("qemu-system-x86", "virtual machines"),
+    ("ovmf", "UEFI firmware for them"),
+    ("mmdebstrap", "OS images"),
+    ("e2fsprogs", "ext4 filesystem images"),
+    (
+        "systemd-boot-efi",
+        "the boot manager and the stub of boot images",
+    ),
+    ("fonts-dejavu-core", "the font on the device's screen"),
+    ("busybox-static", "the tiny OS of scenarios"),
+    ("dosfstools", "checking FAT volumes in tests"),
+];
+
+/// Debian packages and the Rust target.
+pub(crate) fn everything() -> Result<()> {
+    debian_packages()?;
+    rust_target()
+}
+
+fn debian_packages() -> Result<()> {
+    let missing: Vec<&(&str, &str)> = DEBIAN_PACKAGES
+        .iter()
+        .filter(|(name, _)| !is_installed(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("==> installing Debian packages:");
+    missing
+        .iter()
+        .for_each(|(name, purpose)| eprintln!("      {name:<20} {purpose}"));
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    apt_get(&["update", "-q"])?;
+    apt_get(
+        &[
+            &["install", "-q", "-y", "--no-install-recommends"],
+            names.as_slice(),
+        ]
+        .concat(),
+    )
+}
+
+fn is_installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// As root directly, otherwise through sudo, which may ask for a password.
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+    let mut command = if is_root {
+        Command::new("apt-get")
+    } else {
+        Command::new("sudo")
+    };
+    if !is_root {
+        command.arg("apt-get");
+    }
+    let status = command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot run apt-get: this needs Debian 12 and root or sudo")?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn rust_target() -> Result<()> {
+    let installed = Command::new("rustup")
+        .args(["target", "list", "--installed"])
+        .output();
+    let installed = installed.context("cannot run rustup: install Rust with rustup first")?;
+    if String::from_utf8_lossy(&installed.stdout)
+        .lines()
+        .any(|line| line == AGENT_TARGET)
+    {
+        return Ok(());
+    }
+    eprintln!("==> installing the Rust target {AGENT_TARGET}");
+    let status = Command::new("rustup")
+        .args(["target", "add", AGENT_TARGET])
+        .status()?;
+    if !status.success() {
+        bail!("rustup target add {AGENT_TARGET} ended with {status}");
+    }
+    Ok(())
+}
