@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use content::{Library, Manifest, NoMeter};
-use testkit::vm::{AgentLine, Vm, captured_bytes, pressed_keys};
+use testkit::vm::{AgentLine, Captured, Vm, captured, pressed_keys};
 use wire::admin_api::{DeviceState, PackageRow, PrestageVersion, RunRow};
 use wire::digest::Digest;
 use wire::names::PackageName;
@@ -383,13 +383,13 @@ impl Demo {
             .find(|(staged, ..)| *staged == serial)
             .map(|(_, seconds, phases)| (*seconds, phases.clone()))
             .context("was never staged")?;
-        let network_bytes = captured_bytes(&laptop.capture("school"))?;
+        let card = captured(&laptop.capture("school"))?;
         Ok(figures(
             &run,
             name,
             stage_seconds,
             deploy_seconds,
-            network_bytes,
+            card,
             [stage_phases, phases].concat(),
         ))
     }
@@ -518,11 +518,17 @@ impl Demo {
             second.fetched_bytes > 0,
             "the second laptop fetched nothing, so it cannot have the update"
         );
-        ensure!(
-            second.network_bytes <= changed + NETWORK_BYTES_MAX,
-            "the second laptop moved {}, more than the changed chunks and 1 MiB",
-            bytes(second.network_bytes)
-        );
+        // Headers of Ethernet, IP and TCP come on top of what is sent, in proportion to it: they are shown, not bounded.
+        for (place, moved) in [
+            ("the server", second.server_bytes),
+            ("its network card", second.network_payload_bytes),
+        ] {
+            ensure!(
+                moved <= changed + NETWORK_BYTES_MAX,
+                "the second laptop moved {} at {place}, more than the changed chunks and 1 MiB",
+                bytes(moved)
+            );
+        }
         Ok(())
     }
 
@@ -617,7 +623,7 @@ fn figures(
     name: String,
     stage_seconds: f64,
     deploy_seconds: f64,
-    network_bytes: u64,
+    card: Captured,
     phases: Vec<Phase>,
 ) -> LaptopFigures {
     LaptopFigures {
@@ -625,7 +631,8 @@ fn figures(
         name,
         stage_seconds,
         deploy_seconds,
-        network_bytes,
+        network_bytes: card.bytes,
+        network_payload_bytes: card.payload_bytes,
         server_bytes: run.server_bytes,
         interface_bytes: run.interface_bytes,
         local_bytes: run.content.unchanged + run.content.local,

@@ -34,6 +34,8 @@ pub(crate) struct LaptopFigures {
     pub(crate) deploy_seconds: f64,
     /// Bytes through its network card during the deployment, both ways, as captured outside the machine.
     pub(crate) network_bytes: u64,
+    /// The same without the headers of Ethernet, IP and TCP.
+    pub(crate) network_payload_bytes: u64,
     /// The same, counted at the server's sockets.
     pub(crate) server_bytes: u64,
     /// The same, counted by the machine's own kernel.
@@ -94,9 +96,10 @@ impl Summary {
                 laptop.state
             ));
             say(&format!(
-                "{:<14} network bytes at its card {}, in its kernel {}, at the server {}; fetched {} as transferred",
+                "{:<14} network bytes at its card {} ({} without headers), in its kernel {}, at the server {}; fetched {} as transferred",
                 "",
                 laptop.network_bytes,
+                laptop.network_payload_bytes,
                 laptop.interface_bytes,
                 laptop.server_bytes,
                 bytes(laptop.fetched_packed_bytes)

@@ -634,29 +634,64 @@ pub fn pressed_keys(folder: &Utf8Path) -> Result<usize> {
     Ok(pressed)
 }
 
-/// Adds up the frames of a capture (pcap, as QEMU's `filter-dump` writes it): every byte through the network card.
+/// What went through a machine's network card, both ways.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Captured {
+    /// Whole frames: every byte there was.
+    pub bytes: u64,
+    /// The same without the Ethernet, IP and TCP headers of TCP segments: what the programs on both ends sent,
+    /// TLS and repetitions included. Frames that are not TCP count as a whole.
+    pub payload_bytes: u64,
+}
+
+/// Adds up the frames of a capture (pcap, as QEMU's `filter-dump` writes it).
 ///
 /// # Errors
 /// The file is not a capture.
-pub fn captured_bytes(capture: &Utf8Path) -> Result<u64> {
+pub fn captured(capture: &Utf8Path) -> Result<Captured> {
     let bytes = std::fs::read(capture).with_context(|| format!("cannot read {capture}"))?;
+    add_up(&bytes).with_context(|| format!("{capture} is not a capture"))
+}
+
+fn add_up(capture: &[u8]) -> Option<Captured> {
     let word = |at: usize| -> Option<u32> {
-        Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        Some(u32::from_le_bytes(
+            capture.get(at..at + 4)?.try_into().ok()?,
+        ))
     };
     if word(0) != Some(0xa1b2_c3d4) {
-        bail!("{capture} is not a capture");
+        return None;
     }
-    let (mut at, mut total) = (24_usize, 0_u64);
+    let (mut at, mut total) = (24_usize, Captured::default());
     while let (Some(kept), Some(length)) = (word(at + 8), word(at + 12)) {
-        total += u64::from(length);
+        let frame = capture.get(at + 16..at + 16 + kept as usize)?;
+        total.bytes += u64::from(length);
+        total.payload_bytes += tcp_payload_bytes(frame).unwrap_or(u64::from(length));
         at += 16 + kept as usize;
     }
-    Ok(total)
+    Some(total)
+}
+
+/// The bytes a TCP segment over IPv4 (RFC 791, RFC 9293) carries; `None` if the Ethernet frame is anything else.
+fn tcp_payload_bytes(frame: &[u8]) -> Option<u64> {
+    const IPV4: [u8; 2] = [0x08, 0x00];
+    const TCP: u8 = 6;
+    if frame.get(12..14)? != IPV4 {
+        return None;
+    }
+    let packet = &frame[14..];
+    let ip_header = usize::from(packet.first()? & 0x0f) * 4;
+    if *packet.get(9)? != TCP {
+        return None;
+    }
+    let tcp_header = usize::from(packet.get(ip_header + 12)? >> 4) * 4;
+    let packet_bytes = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
+    u64::try_from(packet_bytes.checked_sub(ip_header + tcp_header)?).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AgentLine, strip_escapes};
+    use super::{AgentLine, Captured, add_up, strip_escapes};
 
     #[test]
     fn agent_lines_are_found_behind_other_output() {
@@ -670,5 +705,36 @@ mod tests {
     #[test]
     fn escapes_are_stripped() {
         assert_eq!(strip_escapes("\u{1b}[2J\u{1b}[01;01HBdsDxe\r"), "BdsDxe");
+    }
+
+    /// A capture of one frame.
+    fn capture_of(frame: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(frame.len()).unwrap().to_le_bytes();
+        let header = [&0xa1b2_c3d4_u32.to_le_bytes()[..], &[0; 20]].concat();
+        [&header[..], &[0; 8], &length, &length, frame].concat()
+    }
+
+    #[test]
+    fn headers_are_told_from_what_they_carry() {
+        let segment = |protocol: u8| {
+            let mut frame = vec![0_u8; 14 + 20 + 32 + 7];
+            frame[12..14].copy_from_slice(&[0x08, 0x00]);
+            frame[14] = 0x45;
+            frame[16..18].copy_from_slice(&59_u16.to_be_bytes());
+            frame[23] = protocol;
+            frame[14 + 20 + 12] = 8 << 4;
+            frame
+        };
+        let check = |frame: &[u8]| add_up(&capture_of(frame)).unwrap();
+        let of = |bytes, payload_bytes| Captured {
+            bytes,
+            payload_bytes,
+        };
+        assert_eq!(check(&segment(6)), of(73, 7));
+        assert_eq!(check(&segment(17)), of(73, 73), "UDP counts as a whole");
+        assert_eq!(check(&[0; 60]), of(60, 60), "so does what isn't IP");
+        assert_eq!(check(&segment(6)[..20]), of(20, 20), "and what is cut off");
+        assert_eq!(add_up(b"something else, but long enough"), None);
+        assert_eq!(add_up(&capture_of(&segment(6))[..60]), None);
     }
 }
