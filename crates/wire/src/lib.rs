@@ -20,4 +20,5 @@ pub mod names;
 pub mod order;
 pub mod package;
 pub mod receipt;
+pub mod run_plan;
 pub mod sequence;
