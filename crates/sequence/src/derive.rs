@@ -124,6 +124,8 @@ impl Builder {
         let Ok(path) = StepPath::new(id) else { return };
         debug_assert!(step_type(kind).is_some_and(|step_type| step_type.parse(&with).is_ok()));
         let step = CompiledStep {
+            on_restart: None,
+            runs_in: None,
             path,
             title: title.to_owned(),
             kind: kind.to_owned(),

@@ -14,6 +14,8 @@ use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
 use wire::names::{PackageName, StepPath};
 use wire::package::{Package, PackageKind};
+use wire::sequence::CompiledStep;
+pub use wire::sequence::OnRestart;
 
 use crate::ports::{Command, CommandOutput, Content, Machine, Progress, StepError};
 use crate::problem::Problems;
@@ -61,17 +63,6 @@ step_catalog![
 
 /// Where a step keeps files in the target OS while it runs.
 pub const CACHE_FOLDER: &str = "/var/cache/forestage";
-
-/// What becomes of a step that was begun and not done when the power failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRestart {
-    /// Safe to repeat: the recorded plan is applied again.
-    Redo,
-    /// It is planned again, and finds out what is already true.
-    Verify,
-    /// The run stops and asks a person.
-    Refuse,
-}
 
 /// A step type: it checks its arguments, plans without effects, then applies the plan.
 pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
@@ -504,6 +495,12 @@ fn parse_arguments<S: Step>(with: &Value) -> Result<Box<dyn AnyStep>, ArgumentEr
             message: error.into_inner().to_string(),
         }),
     }
+}
+
+/// What becomes of `step` after a power cut: what the document says, otherwise what the step type does.
+#[must_use]
+pub fn on_restart(step: &CompiledStep, parsed: &dyn AnyStep) -> OnRestart {
+    step.on_restart.unwrap_or_else(|| parsed.on_restart())
 }
 
 /// The step type of this kind.

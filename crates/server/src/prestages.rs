@@ -221,6 +221,12 @@ async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> 
     // Nothing is known of the device yet, so whatever could run on the model is in.
     let mut selection =
         sequence::select::select(&deploy, &definition.model, &BTreeMap::new(), &published);
+    if let Some(ambiguous) = &selection.ambiguous {
+        return Err(
+            Failure::bad_request("ambiguous-drivers", ambiguous.to_string())
+                .hint(sequence::steps::apply_drivers::Ambiguous::HINT),
+        );
+    }
     for name in &definition.extra {
         let Some(package) = published.iter().find(|package| &package.name == name) else {
             return Err(Failure::not_found(format!(

@@ -188,6 +188,24 @@ fn guard(disk: &Disk) -> Result<(), StepError> {
 }
 
 impl FormatDisk {
+    /// The bytes of all volumes with a size of their own.
+    pub(crate) fn fixed_bytes(&self) -> u64 {
+        let bytes = |volume: &VolumeSpec| match volume.size {
+            VolumeSize::Bytes(bytes) => bytes,
+            VolumeSize::Rest => 0,
+        };
+        self.volumes.iter().map(bytes).sum()
+    }
+
+    /// The bytes of the OS volume, if it doesn't take the rest.
+    pub(crate) fn os_bytes(&self) -> Option<u64> {
+        let os = |volume: &&VolumeSpec| volume.role == VolumeRole::Os;
+        match self.volumes.iter().find(os)?.size {
+            VolumeSize::Bytes(bytes) => Some(bytes),
+            VolumeSize::Rest => None,
+        }
+    }
+
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for role in [VolumeRole::Esp, VolumeRole::Os, VolumeRole::Staging] {
