@@ -28,6 +28,7 @@ mod stream;
 mod text;
 mod throttle;
 mod tls;
+mod variables;
 
 pub mod auth;
 pub mod error;

@@ -21,3 +21,4 @@ pub mod order;
 pub mod package;
 pub mod receipt;
 pub mod sequence;
+pub mod variables;

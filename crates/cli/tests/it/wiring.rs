@@ -303,6 +303,7 @@ fn the_school() {
         0
     );
     assert!(world.run(&["collection", "show", "pupils"]).contains("PF1"));
+    variables(&world);
     world.run(&["device", "reset-key", "PF1"]);
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
@@ -320,5 +321,49 @@ fn the_school() {
     assert!(
         code == 1 && stderr.contains("cause: cannot listen on 192.0.2.1:1"),
         "{stderr}"
+    );
+}
+
+fn variables(world: &World) {
+    let set = ["variable", "set", "--model", "ACME/book 14", "room=112"];
+    let made = world.json(&[&set[..], &["keyboard=no"]].concat());
+    assert_eq!(
+        (
+            &made["name"],
+            &made["devices"],
+            &made["variables"][0]["value"]
+        ),
+        (&"acme/book 14".into(), &1.into(), &"no".into())
+    );
+    world.run(&["variable", "set", "--device", "pf1", "room=[a, b]"]);
+    let only = ["variable", "list", "--model", "Acme/Book 14"];
+    assert_eq!(world.json(&only).as_array().unwrap().len(), 2);
+    assert_eq!(
+        world.json(&["variable", "list"]).as_array().unwrap().len(),
+        3
+    );
+    let shown = world.run(&["variable", "list", "--device", "PF1"]);
+    assert!(
+        shown.contains("device PF1") && shown.contains("model acme/book 14"),
+        "{shown}"
+    );
+    world.run(&[
+        "variable",
+        "unset",
+        "--model",
+        "acme/Book 14",
+        "room",
+        "none",
+    ]);
+    assert_eq!(world.json(&only).as_array().unwrap().len(), 1);
+    let (code, _, stderr) = world.fail(&["variable", "set", "--collection", "none", "a=1"]);
+    assert!(
+        code == 1 && stderr.contains("there is no collection none"),
+        "{stderr}"
+    );
+    assert_eq!(world.fail(&["variable", "set", "a=1"]).0, 2);
+    assert_eq!(
+        world.fail(&["variable", "set", "--site", "BJO", "A=1"]).0,
+        2
     );
 }

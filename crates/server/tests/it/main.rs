@@ -6,3 +6,4 @@ mod admin;
 mod device;
 mod harness;
 mod prestage;
+mod variables;
