@@ -5,7 +5,8 @@ use wire::names::{SequenceName, StepPath};
 use wire::sequence::{CompiledSequence, CompiledStep, FORMAT};
 
 use crate::document::TIMEOUT_SECONDS_DEFAULT;
-use crate::scope::{FACT_NAMES, condition_names};
+use crate::expression::condition_names;
+use crate::scope::FACT_NAMES;
 use crate::steps::apply_image::ApplyImage;
 use crate::steps::finish::Finish;
 use crate::steps::format_disk::FormatDisk;

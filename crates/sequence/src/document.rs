@@ -7,6 +7,7 @@ use wire::admin_api::{Finding, Severity};
 use wire::names::{SequenceName, StepPath};
 use wire::sequence::{CompiledSequence, CompiledStep, FORMAT, STEPS_MAX};
 
+use crate::expression;
 use crate::node::{self, Key, Node, Shape};
 use crate::problem::{Code, Place, Problems, did_you_mean, finding};
 use crate::scope;
@@ -212,6 +213,17 @@ impl Reader {
         None
     }
 
+    /// Filters and tests that don't exist: the engine would only find them on the device.
+    fn words(&mut self, expression: &str, place: Place) {
+        for unknown in expression::unknown_words(expression) {
+            let known = unknown.known.iter().copied();
+            let hint = did_you_mean(&unknown.word, known)
+                .unwrap_or_else(|| format!("there are: {}", unknown.known.join(", ")));
+            let message = format!("there is no {} `{}`", unknown.role, unknown.word);
+            self.error(Code::Expression, place, message, Some(hint));
+        }
+    }
+
     fn unknown_key(&mut self, key: &Key, what: &str, known: &[&str]) {
         let message = format!("{what} has no key `{}`", key.text);
         let hint = did_you_mean(&key.text, known.iter().copied())
@@ -337,7 +349,7 @@ impl Reader {
     fn enter(&mut self, node: &Node, entries: &Entries, group: &Group) -> Option<Group> {
         let mut inner = group.clone();
         if let Some((condition, place)) = self.text(entries, "when") {
-            if let Err(message) = scope::condition_names(condition) {
+            if let Err(message) = expression::condition_names(condition) {
                 self.error(
                     Code::Expression,
                     place,
@@ -345,6 +357,7 @@ impl Reader {
                     None,
                 );
             }
+            self.words(condition, place);
             inner.when.push((condition.to_owned(), place));
         }
         let Some((id, place)) = self.text(entries, "id") else {
@@ -500,7 +513,7 @@ impl Reader {
                 .push(finding(severity, code, kind_place, message, hint));
         }
         for template in step.templates() {
-            if let Err(message) = scope::template_names(&template.0) {
+            if let Err(message) = expression::template_names(&template.0) {
                 let place = with.place_of_text(&template.0).unwrap_or(kind_place);
                 self.error(
                     Code::Expression,
@@ -508,6 +521,10 @@ impl Reader {
                     format!("the template can't be understood: {message}"),
                     None,
                 );
+            }
+            for expression in expression::expressions(&template.0) {
+                let place = with.place_of_text(&template.0).unwrap_or(kind_place);
+                self.words(expression, place);
             }
         }
         if let (true, Shape::Map(entries)) = (step_type.sets_variables, &with.shape) {

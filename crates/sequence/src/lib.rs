@@ -4,12 +4,14 @@
 pub mod derive;
 pub mod document;
 pub mod engine;
+pub mod expression;
 pub mod journal_line;
 pub mod layout;
 pub mod lint;
 mod node;
 pub mod ports;
 pub mod problem;
+pub mod run_plan;
 pub mod schema;
 pub mod scope;
 pub mod select;

@@ -7,6 +7,7 @@ use wire::event::Environment;
 use wire::package::{Package, PackageKind};
 
 use crate::document::{self, Parsed, ParsedStep};
+use crate::expression;
 use crate::problem::{Code, Place, did_you_mean, finding};
 use crate::scope;
 use crate::steps::restart::environment_name;
@@ -99,12 +100,12 @@ impl Linter {
         let mut seen = BTreeSet::new();
         for step in steps {
             for (condition, place) in &step.when {
-                let names = scope::condition_names(condition).unwrap_or_default();
+                let names = expression::condition_names(condition).unwrap_or_default();
                 self.undefined(&names, &known, *place, &mut seen);
             }
             for template in step.step.iter().flat_map(|step| step.templates()) {
                 let place = step.with.place_of_text(&template.0).unwrap_or(step.place);
-                let names = scope::template_names(&template.0).unwrap_or_default();
+                let names = expression::template_names(&template.0).unwrap_or_default();
                 self.undefined(&names, &known, place, &mut seen);
             }
             if let (true, Some(values)) = (

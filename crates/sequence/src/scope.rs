@@ -1,4 +1,4 @@
-//! What expressions and templates can see, and the one engine (minijinja) that evaluates both.
+//! What expressions and templates can see. The engine that evaluates them is in [`crate::expression`].
 //!
 //! Names, later ones winning: the sequence's variables, the order's variables, variables set by earlier steps. Facts
 //! and `outputs` always win: what was observed cannot be talked over. A name that isn't there is an error, never an empty
@@ -6,13 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::value::{Serde, Value as TemplateValue, ValueKind};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::facts::Facts;
 
+use crate::expression::{self, Explained};
 use crate::ports::StepError;
 
 /// The names of facts that expressions can use.
@@ -37,9 +36,6 @@ pub const ORDER_NAMES: [&str; 3] = ["asset", "class", "site"];
 pub const OUTPUTS_NAME: &str = "outputs";
 /// The longest label of a DNS name (RFC 1035, 2.3.4).
 pub const HOST_NAME_BYTES_MAX: usize = 63;
-/// An expression that takes more instructions than this loops.
-const RECURSION_MAX: usize = 50;
-
 /// What a person can do about an expression that fails.
 const HINT: &str =
     "correct it in the sequence, or give the name a value under `variables` or in the deployment";
@@ -92,66 +88,41 @@ impl Scope {
         self.values.contains_key(name)
     }
 
+    /// Gives a name a value.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.values.insert(name.to_owned(), value);
+    }
+
+    /// Takes a name's value away.
+    pub fn forget(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
     /// Renders a template.
     ///
     /// # Errors
     /// It cannot be parsed, or needs a name that isn't there.
     pub fn render(&self, template: &Template) -> Result<String, StepError> {
-        let what = || format!("cannot fill in the template `{}`", template.0);
-        environment()
-            .render_str(&template.0, TemplateValue::from(Serde(&self.values)))
-            .map_err(|error| {
-                StepError::refused(what())
-                    .hint(HINT)
-                    .because(Explained::of(&error))
-            })
+        expression::render(&template.0, &self.values).map_err(|error| {
+            cannot(
+                format!("cannot fill in the template `{}`", template.0),
+                error,
+            )
+        })
     }
 
     /// Evaluates a condition.
     ///
     /// # Errors
-    /// It cannot be parsed, needs a name that isn't there, or is neither true nor false.
+    /// It cannot be parsed, or needs a name that isn't there.
     pub fn is_true(&self, condition: &str) -> Result<bool, StepError> {
-        let what = || format!("cannot decide the condition `{condition}`");
-        let value = environment()
-            .compile_expression(condition)
-            .and_then(|expression| expression.eval(TemplateValue::from(Serde(&self.values))))
-            .map_err(|error| {
-                StepError::refused(what())
-                    .hint(HINT)
-                    .because(Explained::of(&error))
-            })?;
-        if value.kind() == ValueKind::Undefined {
-            return Err(StepError::refused(what())
-                .hint(HINT)
-                .because("it asks for a value that isn't there"));
-        }
-        Ok(value.is_true())
+        expression::is_true(condition, &self.values)
+            .map_err(|error| cannot(format!("cannot decide the condition `{condition}`"), error))
     }
 }
 
-/// Checks that a condition can be parsed and returns the names it uses.
-///
-/// # Errors
-/// Says what is wrong with it.
-pub fn condition_names(condition: &str) -> Result<Vec<String>, String> {
-    let environment = environment();
-    let expression = environment
-        .compile_expression(condition)
-        .map_err(|error| Explained::of(&error).0)?;
-    Ok(sorted(expression.undeclared_variables(false)))
-}
-
-/// Checks that a template can be parsed and returns the names it uses.
-///
-/// # Errors
-/// Says what is wrong with it.
-pub fn template_names(template: &str) -> Result<Vec<String>, String> {
-    let environment = environment();
-    let parsed = environment
-        .template_from_str(template)
-        .map_err(|error| Explained::of(&error).0)?;
-    Ok(sorted(parsed.undeclared_variables(false)))
+fn cannot(what: String, error: Explained) -> StepError {
+    StepError::refused(what).hint(HINT).because(error)
 }
 
 /// Makes a host name out of any text: Latin letters become ASCII, what a host name can't hold becomes a hyphen or is
@@ -174,6 +145,28 @@ pub fn host_name(text: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
+/// Writes European letters in ASCII: æ→ae, ø→o, å→a and so on. What is neither is dropped.
+#[must_use]
+pub fn ascii(text: &str) -> String {
+    let mut plain = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii() {
+            plain.push(letter);
+        } else if letter.is_uppercase() {
+            plain.extend(first_upper(transliterate(letter)));
+        } else {
+            plain.push_str(transliterate(letter));
+        }
+    }
+    plain
+}
+
+fn first_upper(text: &str) -> impl Iterator<Item = char> {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters)
+}
+
 /// Whether a text can be a host name as it is.
 #[must_use]
 pub fn is_host_name(text: &str) -> bool {
@@ -186,17 +179,7 @@ pub fn is_host_name(text: &str) -> bool {
         && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn sorted(names: std::collections::HashSet<String>) -> Vec<String> {
-    let own = ["version_compare"];
-    let mut names: Vec<String> = names
-        .into_iter()
-        .filter(|name| !own.contains(&name.as_str()))
-        .collect();
-    names.sort();
-    names
-}
-
-fn fact_values(facts: &Facts) -> Vec<(String, Value)> {
+pub(crate) fn fact_values(facts: &Facts) -> Vec<(String, Value)> {
     let text = |text: &str| Value::String(text.to_owned());
     let firmware = serde_json::to_value(facts.firmware).unwrap_or(Value::Null);
     let values = [
@@ -219,81 +202,6 @@ fn fact_values(facts: &Facts) -> Vec<(String, Value)> {
         .map(|name| (*name).to_owned())
         .zip(values)
         .collect()
-}
-
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_recursion_limit(RECURSION_MAX);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.add_filter("last", |text: &str, count: Option<usize>| {
-        take_last(text, count)
-    });
-    environment.add_filter("first", |text: &str, count: Option<usize>| {
-        take_first(text, count)
-    });
-    environment.add_filter("upper", |text: &str| text.to_uppercase());
-    environment.add_filter("lower", |text: &str| text.to_lowercase());
-    environment.add_filter("hostname", |text: &str| host_name(text));
-    environment.add_function("version_compare", |left: &str, right: &str| {
-        version_compare(left, right)
-    });
-    environment
-}
-
-fn take_last(text: &str, count: Option<usize>) -> String {
-    let skipped = text.chars().count().saturating_sub(count.unwrap_or(1));
-    text.chars().skip(skipped).collect()
-}
-
-fn take_first(text: &str, count: Option<usize>) -> String {
-    text.chars().take(count.unwrap_or(1)).collect()
-}
-
-/// Compares two versions: -1, 0 or 1. Runs of digits compare as numbers, everything else as text; `~` sorts before the
-/// end, so that `1.0~rc1` comes before `1.0` (Debian policy 5.6.12).
-#[must_use]
-pub fn version_compare(left: &str, right: &str) -> i32 {
-    let (mut left, mut right) = (left, right);
-    while !(left.is_empty() && right.is_empty()) {
-        let (left_text, left_rest) = split_at(left, |c| c.is_ascii_digit());
-        let (right_text, right_rest) = split_at(right, |c| c.is_ascii_digit());
-        let weigh = |text: &str| {
-            text.chars()
-                .map(letter_weight)
-                .chain([0])
-                .collect::<Vec<_>>()
-        };
-        match weigh(left_text).cmp(&weigh(right_text)) {
-            std::cmp::Ordering::Equal => {}
-            other => return other as i32,
-        }
-        let (left_digits, left_next) = split_at(left_rest, |c| !c.is_ascii_digit());
-        let (right_digits, right_next) = split_at(right_rest, |c| !c.is_ascii_digit());
-        let (a, b) = (
-            left_digits.trim_start_matches('0'),
-            right_digits.trim_start_matches('0'),
-        );
-        match a.len().cmp(&b.len()).then_with(|| a.cmp(b)) {
-            std::cmp::Ordering::Equal => {}
-            other => return other as i32,
-        }
-        (left, right) = (left_next, right_next);
-    }
-    0
-}
-
-fn split_at(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(ends).unwrap_or(text.len()))
-}
-
-/// `~` before the end, the end before letters, letters before everything else.
-fn letter_weight(letter: char) -> i64 {
-    match letter {
-        '~' => -1,
-        letter if letter.is_ascii_alphabetic() => i64::from(u32::from(letter)),
-        letter => i64::from(u32::from(letter)) + 256,
-    }
 }
 
 /// ASCII for the letters of European names. What is not listed is dropped.
@@ -327,22 +235,6 @@ fn transliterate(letter: char) -> &'static str {
     }
 }
 
-/// An error of the expression engine, in one line.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Explained(String);
-
-impl Explained {
-    fn of(error: &minijinja::Error) -> Self {
-        let detail = error.detail().unwrap_or_default();
-        Self(match error.kind() {
-            ErrorKind::UndefinedError => "it asks for a value that isn't there".to_owned(),
-            _ if detail.is_empty() => error.kind().to_string(),
-            kind => format!("{kind}: {detail}"),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -351,9 +243,8 @@ mod tests {
     use serde_json::json;
     use wire::facts::Facts;
 
-    use super::{
-        Scope, Template, condition_names, host_name, is_host_name, template_names, version_compare,
-    };
+    use super::{Scope, Template, host_name, is_host_name};
+    use crate::expression::{condition_names, template_names};
 
     fn scope() -> Scope {
         let facts = Facts {
@@ -411,19 +302,6 @@ mod tests {
     }
 
     #[test]
-    fn names_used() {
-        assert_eq!(
-            condition_names("a == 1 and version_compare(b.c, '1') > 0").unwrap(),
-            ["a", "b"]
-        );
-        assert_eq!(
-            template_names("{{ x | last(4) }}{{ y['z'] }}").unwrap(),
-            ["x", "y"]
-        );
-        assert!(template_names("{{ x").is_err());
-    }
-
-    #[test]
     fn host_names() {
         for (text, name) in [
             ("Åsgård Øst_1", "asgard-ost-1"),
@@ -437,21 +315,6 @@ mod tests {
         assert!(is_host_name("baer-1sta-bc12"));
         for wrong in ["", "-a", "a-", "a_b", "æ", "123", &"a".repeat(64)] {
             assert!(!is_host_name(wrong), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn versions() {
-        for (left, right, order) in [
-            ("1.0", "1.0", 0),
-            ("1.9", "1.10", -1),
-            ("1.0~rc1", "1.0", -1),
-            ("2", "1.9", 1),
-            ("1.0a", "1.0", 1),
-            ("01", "1", 0),
-        ] {
-            assert_eq!(version_compare(left, right), order, "{left} {right}");
-            assert_eq!(version_compare(right, left), -order, "{right} {left}");
         }
     }
 

@@ -89,6 +89,8 @@ pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
     const ENDS_RUN: bool = false;
     /// Whether its output becomes variables.
     const SETS_VARIABLES: bool = false;
+    /// Whether its plan looks at facts beyond the model, so at the machine itself.
+    const OBSERVES: bool = false;
 
     /// What the document alone can tell.
     fn check(&self, problems: &mut Problems) {
@@ -459,6 +461,8 @@ pub struct StepType {
     pub ends_run: bool,
     /// See [`Step::SETS_VARIABLES`].
     pub sets_variables: bool,
+    /// See [`Step::OBSERVES`].
+    pub observes: bool,
     parse: fn(&Value) -> Result<Box<dyn AnyStep>, ArgumentError>,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -472,6 +476,7 @@ impl StepType {
             needs: S::NEEDS,
             ends_run: S::ENDS_RUN,
             sets_variables: S::SETS_VARIABLES,
+            observes: S::OBSERVES,
             parse: parse_arguments::<S>,
             schema: S::json_schema,
         }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::scope::{self, Scope};
+use crate::expression;
+use crate::scope::Scope;
 
 /// Deeper nesting is left undecided.
 const DEPTH_MAX: usize = 32;
@@ -22,35 +23,58 @@ pub(crate) enum Tri {
 
 /// Decides a condition as far as `known` allows.
 pub(crate) fn decide(condition: &str, known: &BTreeMap<String, Value>) -> Tri {
-    if scope::condition_names(condition).is_err() {
-        return Tri::Unknown;
-    }
-    decide_part(condition, &Scope::of(known.clone()), 0)
+    decide_in(condition, &Scope::of(known.clone()), &|_| false)
 }
 
-fn decide_part(part: &str, scope: &Scope, depth: usize) -> Tri {
-    let part = without_parentheses(part.trim());
-    let words = top_words(part);
-    if depth > DEPTH_MAX || words.iter().any(|(_, word)| *word == "if") {
-        return decide_leaf(part, scope);
+/// Decides a condition as far as `scope` allows. A part for which `is_open` says so isn't known yet, whatever its names.
+pub(crate) fn decide_in(condition: &str, scope: &Scope, is_open: &dyn Fn(&str) -> bool) -> Tri {
+    if expression::condition_names(condition).is_err() {
+        return Tri::Unknown;
     }
-    for (operator, decisive) in [("or", Tri::True), ("and", Tri::False)] {
-        let parts = split(part, &words, operator);
-        if parts.len() > 1 {
-            let values: Vec<Tri> = parts
-                .iter()
-                .map(|part| decide_part(part, scope, depth + 1))
-                .collect();
-            return combine(&values, decisive);
+    Decider { scope, is_open }.part(condition, 0)
+}
+
+struct Decider<'a> {
+    scope: &'a Scope,
+    is_open: &'a dyn Fn(&str) -> bool,
+}
+
+impl Decider<'_> {
+    fn part(&self, part: &str, depth: usize) -> Tri {
+        let part = without_parentheses(part.trim());
+        let words = top_words(part);
+        if depth > DEPTH_MAX || words.iter().any(|(_, word)| *word == "if") {
+            return self.leaf(part);
+        }
+        for (operator, decisive) in [("or", Tri::True), ("and", Tri::False)] {
+            let parts = split(part, &words, operator);
+            if parts.len() > 1 {
+                let values: Vec<Tri> = parts
+                    .iter()
+                    .map(|part| self.part(part, depth + 1))
+                    .collect();
+                return combine(&values, decisive);
+            }
+        }
+        match words.first() {
+            Some((0, "not")) => match self.part(&part["not".len()..], depth + 1) {
+                Tri::True => Tri::False,
+                Tri::False => Tri::True,
+                Tri::Unknown => Tri::Unknown,
+            },
+            _ => self.leaf(part),
         }
     }
-    match words.first() {
-        Some((0, "not")) => match decide_part(&part["not".len()..], scope, depth + 1) {
-            Tri::True => Tri::False,
-            Tri::False => Tri::True,
-            Tri::Unknown => Tri::Unknown,
-        },
-        _ => decide_leaf(part, scope),
+
+    fn leaf(&self, part: &str) -> Tri {
+        let is_known = !(self.is_open)(part)
+            && expression::condition_names(part)
+                .is_ok_and(|names| names.iter().all(|name| self.scope.knows(name)));
+        match is_known.then(|| self.scope.is_true(part)) {
+            Some(Ok(true)) => Tri::True,
+            Some(Ok(false)) => Tri::False,
+            _ => Tri::Unknown,
+        }
     }
 }
 
@@ -64,16 +88,6 @@ fn combine(values: &[Tri], decisive: Tri) -> Tri {
         Tri::False
     } else {
         Tri::True
-    }
-}
-
-fn decide_leaf(part: &str, scope: &Scope) -> Tri {
-    let is_known =
-        scope::condition_names(part).is_ok_and(|names| names.iter().all(|name| scope.knows(name)));
-    match is_known.then(|| scope.is_true(part)) {
-        Some(Ok(true)) => Tri::True,
-        Some(Ok(false)) => Tri::False,
-        _ => Tri::Unknown,
     }
 }
 
@@ -136,7 +150,7 @@ fn split<'p>(part: &'p str, words: &[(usize, &str)], operator: &str) -> Vec<&'p 
 }
 
 /// The letters that aren't inside a text in quotes.
-fn outside_quotes(part: &str) -> impl Iterator<Item = (usize, char)> {
+pub(crate) fn outside_quotes(part: &str) -> impl Iterator<Item = (usize, char)> {
     let (mut quote, mut is_escaped) = (None, false);
     part.char_indices().filter(move |(_, letter)| match quote {
         Some(open) => {

@@ -238,6 +238,7 @@ impl Step for FormatDisk {
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const MAKES_STAGING: bool = true;
+    const OBSERVES: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);
 
     fn check(&self, problems: &mut Problems) {

@@ -4,5 +4,6 @@
 mod crash;
 mod examples;
 mod failures;
+mod run_plan;
 mod steps;
 mod world;
