@@ -9,6 +9,7 @@ use wire::admin_api::{
     PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow, Token,
 };
 use wire::digest::Digest;
+use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
 use wire::names::{CollectionName, DeviceId, PrestageName, RunId, SequenceName};
 use wire::package::Package;
 use wire::receipt::Receipt;
@@ -156,6 +157,34 @@ impl Client {
     /// See [`ClientError`].
     pub fn plan_prestage(&self, name: &PrestageName) -> Result<PrestagePlan, ClientError> {
         self.get(&format!("/api/v1/prestages/{name}/plan"))
+    }
+
+    /// What changed from one version of a prestage to another.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn prestage_diff(
+        &self,
+        from: &PrestageId,
+        to: &PrestageId,
+    ) -> Result<PrestageDiff, ClientError> {
+        let (from, to) = (query_value(&from.to_string()), query_value(&to.to_string()));
+        self.get(&format!("/api/v1/prestage-diff?from={from}&to={to}"))
+    }
+
+    /// How far devices staged with a prestage are behind: those with one version, or with any.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn prestage_drift(
+        &self,
+        name: &PrestageName,
+        version: Option<u32>,
+    ) -> Result<PrestageDrift, ClientError> {
+        let query = version
+            .map(|version| format!("?version={version}"))
+            .unwrap_or_default();
+        self.get(&format!("/api/v1/prestages/{name}/drift{query}"))
     }
 
     /// Builds the bundle of a prestage and waits for it.

@@ -12,8 +12,8 @@ use crate::error::Failure;
 use crate::limits::JSON_BYTES_MAX;
 use crate::state::AppState;
 use crate::{
-    assets, auth, check_in, collections, content_api, deployments, devices, events, packages,
-    prestages, receipts, sequences, stream, variables, web,
+    assets, auth, check_in, collections, content_api, deployments, devices, drift, events,
+    packages, prestages, receipts, sequences, stream, variables, web,
 };
 
 /// Routes and the list of them.
@@ -87,6 +87,8 @@ fn all() -> Routes {
         .get("/api/v1/prestages/{name}", prestages::get)
         .put("/api/v1/prestages/{name}", prestages::put)
         .get("/api/v1/prestages/{name}/plan", prestages::plan)
+        .get("/api/v1/prestages/{name}/drift", drift::drift)
+        .get("/api/v1/prestage-diff", drift::diff)
         .post("/api/v1/prestages/{name}/build", prestages::build)
         .get("/api/v1/prestages/{name}/versions/{version}/bundle", prestages::bundle)
         .post("/api/v1/assets/import", assets::import)

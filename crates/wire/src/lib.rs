@@ -12,6 +12,7 @@ pub mod boot_config;
 pub mod bundle;
 pub mod device_api;
 pub mod digest;
+pub mod drift;
 pub mod event;
 pub mod facts;
 pub mod layout;

@@ -114,6 +114,7 @@ fn content_sequences_and_the_factory() {
     );
     assert_eq!(world.json(&["prestage", "build", "book"])["version"], 1);
     assert_eq!(world.json(&["prestage", "list"])[0]["prestage"], "book");
+    drift(&world);
     world.run(&["prestage", "download", "book@1", "--output", "book.bundle"]);
     let (code, _, stderr) = world.fail(&["prestage", "download", "book@9", "--output", "x"]);
     assert_eq!(
@@ -152,6 +153,29 @@ fn content_sequences_and_the_factory() {
             .all(|name| !name.to_string_lossy().starts_with("work-")),
         "{left:?}"
     );
+}
+
+fn drift(world: &World) {
+    let (code, _, stderr) = world.fail(&["prestage", "diff", "book"]);
+    assert!(
+        code == 1 && stderr.starts_with("error: the prestage book has only one version"),
+        "{stderr}"
+    );
+    let same = world.json(&["prestage", "diff", "book@1", "book@1"]);
+    assert_eq!(
+        (&same["packages"], &same["steps"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+    world.write("PF1.json", include_str!("receipt.json"));
+    world.run(&["receipt", "import", "PF1.json"]);
+    let drift = world.json(&["prestage", "drift", "book@1"]);
+    assert_eq!(drift["versions"][0]["fetch-bytes"], 0, "{drift}");
+    assert!(
+        world
+            .run(&["prestage", "drift", "book"])
+            .contains("as staged")
+    );
+    assert_eq!(world.fail(&["prestage", "drift", "book@7"]).0, 1);
 }
 
 fn compare(world: &World) {
