@@ -33,7 +33,14 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         title: "At school",
-        nouns: &["asset", "collection", "deployment", "device", "run"],
+        nouns: &[
+            "asset",
+            "collection",
+            "variable",
+            "deployment",
+            "device",
+            "run",
+        ],
     },
     Chapter {
         title: "This program",

@@ -18,3 +18,4 @@ pub(crate) mod run;
 pub(crate) mod sequence;
 pub(crate) mod serve;
 pub(crate) mod trust;
+pub(crate) mod variable;

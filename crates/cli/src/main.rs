@@ -21,7 +21,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, boot_image, collection, completion, content as content_command, deployment, device,
     login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command, serve,
-    trust,
+    trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -90,6 +90,8 @@ enum Command {
     #[command(subcommand)]
     Collection(collection::Collection),
     #[command(subcommand)]
+    Variable(variable::Variable),
+    #[command(subcommand)]
     Deployment(deployment::Deployment),
     #[command(subcommand)]
     Device(device::Device),
@@ -135,6 +137,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Receipt(command) => receipt::run(command, output),
         Command::Asset(command) => asset::run(command, output),
         Command::Collection(command) => collection::run(command, output),
+        Command::Variable(command) => variable::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Run(command) => run::run(command, output),

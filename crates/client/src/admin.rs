@@ -10,9 +10,13 @@ use wire::admin_api::{
     Token,
 };
 use wire::digest::Digest;
-use wire::names::{CollectionName, PrestageName, RunId, SequenceName};
+use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
+use wire::names::{CollectionName, DeviceId, PrestageName, RunId, SequenceName};
 use wire::package::Package;
 use wire::receipt::Receipt;
+use wire::variables::{
+    DeviceVariables, ScopeVariables, VariableChange, VariableRow, VariableScope,
+};
 
 use crate::connection::Client;
 use crate::error::ClientError;
@@ -171,6 +175,34 @@ impl Client {
         self.get(&format!("/api/v1/prestages/{name}/plan"))
     }
 
+    /// What changed from one version of a prestage to another.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn prestage_diff(
+        &self,
+        from: &PrestageId,
+        to: &PrestageId,
+    ) -> Result<PrestageDiff, ClientError> {
+        let (from, to) = (query_value(&from.to_string()), query_value(&to.to_string()));
+        self.get(&format!("/api/v1/prestage-diff?from={from}&to={to}"))
+    }
+
+    /// How far devices staged with a prestage are behind: those with one version, or with any.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn prestage_drift(
+        &self,
+        name: &PrestageName,
+        version: Option<u32>,
+    ) -> Result<PrestageDrift, ClientError> {
+        let query = version
+            .map(|version| format!("?version={version}"))
+            .unwrap_or_default();
+        self.get(&format!("/api/v1/prestages/{name}/drift{query}"))
+    }
+
     /// Builds the bundle of a prestage and waits for it.
     ///
     /// # Errors
@@ -259,6 +291,36 @@ impl Client {
         .map(|_: IgnoredAny| ())
     }
 
+    /// The variables of one scope name, or all of them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn variables(
+        &self,
+        only: Option<(VariableScope, &str)>,
+    ) -> Result<Vec<VariableRow>, ClientError> {
+        let query = only
+            .map(|(scope, name)| format!("?scope={scope}&name={}", query_value(name)))
+            .unwrap_or_default();
+        self.get(&format!("/api/v1/variables{query}"))
+    }
+
+    /// Sets and removes variables of one scope name, all of them or none.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_variables(&self, change: &VariableChange) -> Result<ScopeVariables, ClientError> {
+        self.send("POST", "/api/v1/variables", change)
+    }
+
+    /// The variables a run on this device would see, and where each comes from.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn device_variables(&self, device: DeviceId) -> Result<DeviceVariables, ClientError> {
+        self.get(&format!("/api/v1/devices/{device}/variables"))
+    }
+
     /// All devices, as on the overview.
     ///
     /// # Errors
@@ -293,7 +355,14 @@ impl Client {
     }
 }
 
-/// A name in a query: of the characters names may have, only the plus sign means something there.
-fn query_value(name: &str) -> String {
-    name.replace('+', "%2B")
+/// A value in a query: everything but the unreserved characters (RFC 3986, section 2.3) percent-encoded.
+fn query_value(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
 }

@@ -139,8 +139,19 @@ pub(crate) fn sort(findings: &mut [Finding]) {
     });
 }
 
+/// Reads one value as a document would: only `true` and `false` are truth values, `no` is text.
+///
+/// # Errors
+/// Why it can't be read.
+pub fn parse_value(text: &str) -> Result<Value, String> {
+    node::parse(text)
+        .map(|node| node.value())
+        .map_err(|(_, message)| message)
+}
+
 /// Whether a text can be the name of a variable.
-pub(crate) fn is_variable_name(text: &str) -> bool {
+#[must_use]
+pub fn is_variable_name(text: &str) -> bool {
     let is_first = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     text.bytes().next().is_some_and(is_first)
         && text.len() <= 63

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use wire::admin_api::{Deployment, Purpose};
 use wire::device_api::Staged;
-use wire::names::{DeviceId, RunId};
+use wire::names::{DeviceId, RunId, SequenceName};
 use wire::order::Order;
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
@@ -15,6 +15,10 @@ use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::rows::StoredDevice;
 use crate::state::now_ms;
+use crate::variables::{ScopeNames, layered, scoped_for};
+
+/// The variable that says what was staged on the device.
+pub(crate) const STAGED_NAME: &str = "staged";
 
 /// What a device that has checked in is to do.
 pub(crate) enum Errand {
@@ -117,12 +121,25 @@ async fn from_deployment(
     // A run that failed is tried again as it was, unless someone has mended what it runs.
     if let Some((_, document)) = before.iter().find(|(state, _)| state == "failed") {
         let failed: Order = stored("order", document)?;
-        if failed.sequence == order.sequence && failed.packages == order.packages {
+        if is_same_work(&failed, &order) {
             return Ok(Errand::Run(Box::new(failed)));
         }
     }
     store(db, device, deployment, version, &order, evidence).await?;
     Ok(Errand::Run(Box::new(order)))
+}
+
+/// Whether a new order would ask for what the failed one did. What is staged is left out: it is told at one check-in
+/// and may be missing at the next.
+fn is_same_work(failed: &Order, order: &Order) -> bool {
+    let settings = |order: &Order| {
+        let mut variables = order.variables.clone();
+        variables.remove(STAGED_NAME);
+        variables
+    };
+    failed.sequence == order.sequence
+        && failed.packages == order.packages
+        && settings(failed) == settings(order)
 }
 
 async fn is_at_cap(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {
@@ -141,19 +158,17 @@ async fn make(
     staged: Option<&Staged>,
     deployment: &Deployment,
 ) -> Result<Option<(i64, Order)>, Failure> {
-    let found: Option<(i64, String)> = sqlx::query_as(
-        "SELECT version, compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
-    )
-    .bind(deployment.sequence.as_str())
-    .fetch_optional(&mut **db)
-    .await
-    .doing("read a sequence")?;
-    let Some((version, compiled)) = found else {
+    let Some((version, sequence)) = latest_sequence(db, &deployment.sequence).await? else {
         return Ok(None);
     };
-    let sequence: CompiledSequence = stored("sequence", &compiled)?;
     let published = current_packages(db).await?;
-    let variables = variables(&sequence, device, staged)?;
+    let names = ScopeNames::of(device, Some(&deployment.collection));
+    let scoped = scoped_for(db, &names).await?;
+    let known = device_values(device, staged)?;
+    let variables: BTreeMap<String, Value> = layered(Some(&sequence), &names, &scoped, known)
+        .into_iter()
+        .map(|(name, value, _)| (name, value))
+        .collect();
     let selection = sequence::select::select(&sequence, &device.model(), &variables, &published);
     let device_id: DeviceId = stored_text("device id", &device.id)?;
     let order = Order {
@@ -173,13 +188,68 @@ async fn make(
     Ok(Some((version, order)))
 }
 
-/// Values for templates and conditions: those of the sequence, then what is known of site, class and device.
-fn variables(
-    sequence: &CompiledSequence,
+/// A sequence at its latest version, with that.
+pub(crate) async fn latest_sequence(
+    db: &mut Write,
+    name: &SequenceName,
+) -> Result<Option<(i64, CompiledSequence)>, Failure> {
+    let found: Option<(i64, String)> = sqlx::query_as(
+        "SELECT version, compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
+    )
+    .bind(name.as_str())
+    .fetch_optional(&mut **db)
+    .await
+    .doing("read a sequence")?;
+    match found {
+        Some((version, compiled)) => Ok(Some((version, stored("sequence", &compiled)?))),
+        None => Ok(None),
+    }
+}
+
+/// The deployment that each device runs, or would begin at its next check-in; by device id. Caps are left out: that one
+/// is reached doesn't change what is due.
+pub(crate) async fn due_deployments(
+    db: &mut Write,
+    device: Option<&str>,
+) -> Result<BTreeMap<String, Deployment>, Failure> {
+    let waiting: Vec<(String, String)> = sqlx::query_as(
+        "SELECT collection_members.device, deployments.document FROM deployments \
+         JOIN collection_members ON collection_members.collection = deployments.collection \
+         WHERE deployments.stopped = 0 AND ($1 = '' OR collection_members.device = $1) AND NOT EXISTS \
+         (SELECT 1 FROM runs WHERE runs.device = collection_members.device AND runs.deployment = deployments.name \
+         AND runs.state IN ('completed', 'aborted')) \
+         ORDER BY deployments.created_at_ms, deployments.name",
+    )
+    .bind(device.unwrap_or_default())
+    .fetch_all(&mut **db)
+    .await
+    .doing("look for deployments that are due")?;
+    let running: Vec<(String, String)> = sqlx::query_as(
+        "SELECT runs.device, deployments.document FROM runs JOIN deployments ON deployments.name = runs.deployment \
+         WHERE runs.state = 'running' AND ($1 = '' OR runs.device = $1) ORDER BY runs.started_at_ms",
+    )
+    .bind(device.unwrap_or_default())
+    .fetch_all(&mut **db)
+    .await
+    .doing("look for runs that go on")?;
+    let mut due = BTreeMap::new();
+    for (device, document) in waiting {
+        let deployment: Deployment = stored("deployment", &document)?;
+        if deployment.purpose == Purpose::Required {
+            due.entry(device).or_insert(deployment);
+        }
+    }
+    for (device, document) in running {
+        due.insert(device, stored("deployment", &document)?);
+    }
+    Ok(due)
+}
+
+/// What the server knows of site, class and device, for templates and conditions.
+pub(crate) fn device_values(
     device: &StoredDevice,
     staged: Option<&Staged>,
-) -> Result<BTreeMap<String, Value>, Failure> {
-    let mut variables = sequence.variables.clone();
+) -> Result<Vec<(&'static str, Value)>, Failure> {
     let staged = match staged {
         Some(staged) => serde_json::to_value(staged).map_err(|source| Failure::System {
             what: "write what is staged",
@@ -187,7 +257,7 @@ fn variables(
         })?,
         None => Value::Null,
     };
-    let known = [
+    Ok(vec![
         (
             "site",
             json!({ "code": device.site, "name": device.site_name }),
@@ -195,10 +265,8 @@ fn variables(
         ("class", json!(device.class)),
         ("serial", json!(device.serial)),
         ("asset_tag", json!(device.asset_tag)),
-        ("staged", staged),
-    ];
-    variables.extend(known.map(|(name, value)| (name.to_owned(), value)));
-    Ok(variables)
+        (STAGED_NAME, staged),
+    ])
 }
 
 /// Every package at the version that new orders use.

@@ -203,13 +203,18 @@ pub(crate) async fn build(
 }
 
 /// What would be built.
-struct Draft {
+pub(crate) struct Draft {
     plan: PrestagePlan,
-    stage: CompiledSequence,
-    packages: Vec<Package>,
+    /// The factory sequence.
+    pub(crate) stage: CompiledSequence,
+    /// What the bundle would carry.
+    pub(crate) packages: Vec<Package>,
+    /// What a run could ask for on this model, whatever the prestage adds or leaves out.
+    pub(crate) wanted: Vec<Package>,
 }
 
-async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> {
+/// Decides what would be built today.
+pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> {
     let mut db = state.db().write().await?;
     let definition = definition(&mut db, name).await?;
     let deploy = compiled(&mut db, &definition)
@@ -227,6 +232,11 @@ async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> 
                 .hint(sequence::steps::apply_drivers::Ambiguous::HINT),
         );
     }
+    let wanted = selection
+        .kept
+        .iter()
+        .map(|(package, _)| package.clone())
+        .collect();
     for name in &definition.extra {
         let Some(package) = published.iter().find(|package| &package.name == name) else {
             return Err(Failure::not_found(format!(
@@ -264,6 +274,7 @@ async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> 
         plan,
         stage,
         packages: kept.into_iter().map(|(package, _)| package).collect(),
+        wanted,
     })
 }
 

@@ -12,8 +12,8 @@ use crate::error::Failure;
 use crate::limits::JSON_BYTES_MAX;
 use crate::state::AppState;
 use crate::{
-    assets, auth, check_in, collections, content_api, deployments, devices, events, packages,
-    prestages, receipts, sequences, stream, web,
+    assets, auth, check_in, collections, content_api, deployments, devices, drift, events,
+    packages, prestages, receipts, sequences, stream, variables, web,
 };
 
 /// Routes and the list of them.
@@ -88,6 +88,8 @@ fn all() -> Routes {
         .get("/api/v1/prestages/{name}", prestages::get)
         .put("/api/v1/prestages/{name}", prestages::put)
         .get("/api/v1/prestages/{name}/plan", prestages::plan)
+        .get("/api/v1/prestages/{name}/drift", drift::drift)
+        .get("/api/v1/prestage-diff", drift::diff)
         .post("/api/v1/prestages/{name}/build", prestages::build)
         .get("/api/v1/prestages/{name}/versions/{version}/bundle", prestages::bundle)
         .post("/api/v1/assets/import", assets::import)
@@ -98,9 +100,12 @@ fn all() -> Routes {
         .get("/api/v1/deployments", deployments::list)
         .put("/api/v1/deployments/{name}", deployments::put)
         .post("/api/v1/deployments/{name}/stop", deployments::stop)
+        .get("/api/v1/variables", variables::list)
+        .post("/api/v1/variables", variables::change)
         .get("/api/v1/devices", devices::list)
         .get("/api/v1/devices/{id}", devices::get)
         .post("/api/v1/devices/{id}/reset-key", devices::reset_key)
+        .get("/api/v1/devices/{id}/variables", variables::of_device)
         .get("/api/v1/runs", devices::runs)
         .get("/api/v1/runs/{run}", devices::run)
         .post("/api/v1/runs/{run}/stop", devices::stop_run)

@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, StepRow,
 };
+use wire::device_api::Staged;
 use wire::event::{Event, EventBody, LogLevel};
 use wire::facts::Facts;
 use wire::names::{CollectionName, DeviceId, RunId, StepPath};
@@ -107,6 +108,14 @@ impl StoredDevice {
             _ => imported,
         }
     }
+
+    /// What the device said was staged on it, at its latest check-in that told.
+    pub(crate) fn staged(&self) -> Result<Option<Staged>, Failure> {
+        if self.staged.is_empty() {
+            return Ok(None);
+        }
+        stored("staged content", &self.staged).map(Some)
+    }
 }
 
 impl AppState {
@@ -115,11 +124,7 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn device_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
-        let devices: Vec<StoredDevice> =
-            sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
-                .fetch_all(self.db().read())
-                .await
-                .doing("read the devices")?;
+        let devices = self.stored_devices().await?;
         let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
             "WHERE runs.started_at_ms = (SELECT MAX(newer.started_at_ms) FROM runs newer \
              WHERE newer.device = runs.device) ORDER BY runs.id"
@@ -188,6 +193,14 @@ impl AppState {
             .collect::<Result<Vec<_>, _>>()?;
         let is_staged = self.staged_serials().await?.contains(&device.serial_key);
         Ok(Some(device_row(device, run, collections, is_staged)?))
+    }
+
+    /// Every device as stored.
+    pub(crate) async fn stored_devices(&self) -> Result<Vec<StoredDevice>, Failure> {
+        sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
+            .fetch_all(self.db().read())
+            .await
+            .doing("read the devices")
     }
 
     /// The device as stored.

@@ -1,6 +1,7 @@
 //! `forestage device`: the machines and where they stand.
 
 use clap::{Args, Subcommand};
+use client::Client;
 use wire::admin_api::{DeviceRow, DeviceState};
 
 use crate::api;
@@ -52,19 +53,7 @@ pub(crate) fn run(command: &Device, output: &Output) -> Outcome<()> {
             output.answer(&devices, |look| render_list(&devices, look))
         }
         Device::ResetKey { serial } => {
-            let mut matches = devices.iter().filter(|row| row.serial == *serial);
-            let device = matches.next().ok_or_else(|| {
-                Failure::new(format!(
-                    "there is no device with the serial number {serial}"
-                ))
-                .hint("`forestage device list` shows all")
-            })?;
-            if matches.next().is_some() {
-                return Err(Failure::refused(format!(
-                    "several devices have the serial number {serial}"
-                ))
-                .hint("correct the asset data first: it must be clear which machine is meant"));
-            }
+            let device = only_match(&devices, serial)?;
             api::reset_key(&client, device.device)
                 .trying(|| format!("cannot reset the key of {serial}"))?;
             output.answer(device, |_| {
@@ -72,6 +61,29 @@ pub(crate) fn run(command: &Device, output: &Output) -> Outcome<()> {
             })
         }
     }
+}
+
+/// The device with this serial number.
+pub(crate) fn find(client: &Client, serial: &str) -> Outcome<DeviceRow> {
+    let devices = client.devices().trying(|| "cannot list devices".into())?;
+    only_match(&devices, serial).cloned()
+}
+
+fn only_match<'d>(devices: &'d [DeviceRow], serial: &str) -> Outcome<&'d DeviceRow> {
+    let mut matches = devices.iter().filter(|row| row.serial == serial);
+    let device = matches.next().ok_or_else(|| {
+        Failure::new(format!(
+            "there is no device with the serial number {serial}"
+        ))
+        .hint("`forestage device list` shows all")
+    })?;
+    if matches.next().is_some() {
+        return Err(
+            Failure::refused(format!("several devices have the serial number {serial}"))
+                .hint("correct the asset data first: it must be clear which machine is meant"),
+        );
+    }
+    Ok(device)
 }
 
 fn parse_state(text: &str) -> Result<DeviceState, String> {

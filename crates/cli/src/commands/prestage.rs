@@ -2,12 +2,14 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
+use client::Client;
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
-use wire::names::{PackageName, PrestageName, SequenceName};
+use wire::drift::{PrestageDiff, PrestageDrift, PrestageId, StepDifference, VersionDrift};
+use wire::names::{PackageName, PackageVersion, PrestageName, SequenceName};
 use wire::package::Model;
 
 use crate::bundle::{PrestageRef, download, keys_of};
-use crate::failure::{Outcome, Trying};
+use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, bytes, clean, count, moment};
 use crate::settings::connect;
 
@@ -35,6 +37,24 @@ pub(crate) enum Prestage {
     /// List all versions that were built
     #[command(after_help = "Example:\n  forestage prestage list")]
     List,
+    /// Show what changed between two versions of a prestage
+    ///
+    /// Packages that were added, removed or changed, and what a device staged with the first version would fetch for the
+    /// second; then the steps of the factory sequence that differ. With one version it is compared with the latest, with
+    /// none the last two versions are compared.
+    #[command(after_help = "Example:\n  forestage prestage diff book-14@1 book-14@3")]
+    Diff(Diff),
+    /// Show how far staged devices are behind what they would run today
+    ///
+    /// For every version that a device carries, and the latest: each package as it was staged and as it is now, and the
+    /// bytes that a device fetches for it at most when it is deployed. Packages count if the sequence could ask for them
+    /// on this model.
+    #[command(after_help = "Example:\n  forestage prestage drift book-14")]
+    Drift {
+        /// The prestage, with @N for one version
+        #[arg(value_name = "NAME[@N]")]
+        prestage: PrestageRef,
+    },
     /// Download a bundle and check its signature
     #[command(
         after_help = "Example:\n  forestage prestage download book-14@2 --output book-14.bundle"
@@ -68,6 +88,48 @@ pub(crate) struct Define {
     /// A package to leave out although a step may ask for it; may be repeated
     #[arg(long, value_name = "PACKAGE")]
     omit: Vec<PackageName>,
+}
+
+/// `prestage diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The one version
+    #[arg(value_name = "NAME[@N]")]
+    from: PrestageRef,
+    /// The other; the latest if not given
+    #[arg(value_name = "NAME[@M]")]
+    to: Option<PrestageRef>,
+}
+
+impl Diff {
+    /// The versions meant.
+    fn resolve(&self, client: &Client) -> Outcome<(PrestageId, PrestageId)> {
+        let to = self.to.as_ref();
+        let latest = PrestageRef {
+            name: self.from.name.clone(),
+            version: None,
+        };
+        let to = to.unwrap_or(&latest).resolve(client)?;
+        let mut from = self.from.clone();
+        if self.to.is_none() && from.version.is_none() {
+            if to.version == 1 {
+                return Err(Failure::new(format!(
+                    "the prestage {} has only one version",
+                    from.name
+                ))
+                .hint(format!(
+                    "`forestage prestage drift {}` compares it with today's content",
+                    from.name
+                )));
+            }
+            from.version = Some(to.version - 1);
+        }
+        let id = |row: PrestageVersion| PrestageId {
+            prestage: row.prestage,
+            version: row.version,
+        };
+        Ok((id(from.resolve(client)?), id(to)))
+    }
 }
 
 /// `prestage download`
@@ -118,6 +180,19 @@ pub(crate) fn run(command: &Prestage, output: &Output) -> Outcome<()> {
                 .prestages()
                 .trying(|| "cannot list prestages".into())?;
             output.answer(&rows, |look| render_list(&rows, look))
+        }
+        Prestage::Diff(diff) => {
+            let (from, to) = diff.resolve(&client)?;
+            let diff = client
+                .prestage_diff(&from, &to)
+                .trying(|| format!("cannot compare {from} with {to}"))?;
+            output.answer(&diff, |look| render_diff(&diff, look))
+        }
+        Prestage::Drift { prestage } => {
+            let drift = client
+                .prestage_drift(&prestage.name, prestage.version)
+                .trying(|| format!("cannot find the drift of {}", prestage.name))?;
+            output.answer(&drift, |look| render_drift(&drift, look))
         }
         Prestage::Download(wanted) => {
             let row = wanted.prestage.resolve(&client)?;
@@ -250,10 +325,152 @@ fn render_list(rows: &[PrestageVersion], look: &Look) -> String {
     }
 }
 
+fn render_diff(diff: &PrestageDiff, look: &Look) -> String {
+    let (from, to) = (diff.from.to_string(), diff.to.to_string());
+    let mut text = format!(
+        "{} → {}: bundle {} → {}, {} unchanged\n\n",
+        look.paint.bold(&from),
+        look.paint.bold(&to),
+        bytes(diff.from_bytes),
+        bytes(diff.to_bytes),
+        count(diff.unchanged as usize, "package"),
+    );
+    if diff.packages.is_empty() {
+        text.push_str("  no package differs\n");
+    } else {
+        let mut table = Table::new(&[
+            "",
+            "package",
+            "kind",
+            "before",
+            "after",
+            ">size before",
+            ">size after",
+            ">to fetch",
+        ]);
+        for package in &diff.packages {
+            table.row([
+                sign(package.from.is_some(), package.to.is_some()).into(),
+                package.name.to_string(),
+                package.kind.to_string(),
+                or_dash(package.from.as_ref()),
+                or_dash(package.to.as_ref()),
+                bytes(package.from_bytes),
+                bytes(package.to_bytes),
+                bytes(package.fetch_bytes),
+            ]);
+        }
+        let total = diff
+            .packages
+            .iter()
+            .map(|package| package.fetch_bytes)
+            .sum();
+        let mut sums = [const { String::new() }; 8];
+        sums[1] = count(diff.packages.len(), "package");
+        sums[7] = bytes(total);
+        table.sums(sums);
+        text.push_str(&table.render(look, "  "));
+    }
+    text.push_str(&render_steps(diff.steps.as_deref(), look));
+    text
+}
+
+fn render_drift(drift: &PrestageDrift, look: &Look) -> String {
+    let versions: Vec<String> = drift
+        .versions
+        .iter()
+        .map(|version| render_version(&drift.prestage, version, look))
+        .collect();
+    versions.join("\n")
+}
+
+fn render_version(name: &PrestageName, version: &VersionDrift, look: &Look) -> String {
+    let id = format!("{name}@{}", version.version);
+    let mut text = format!(
+        "{} of {}: {} staged with it, {} deployed since\n",
+        look.paint.bold(&id),
+        moment(version.built_at_ms),
+        count(version.devices as usize, "device"),
+        version.deployed,
+    );
+    let mut table = Table::new(&["", "package", "kind", "staged", "now", ">to fetch"]);
+    let mut same = 0;
+    for package in &version.packages {
+        if package.staged == package.now && package.fetch_bytes == 0 {
+            same += 1;
+            continue;
+        }
+        table.row([
+            sign(package.staged.is_some(), package.now.is_some()).into(),
+            package.name.to_string(),
+            package.kind.to_string(),
+            or_dash(package.staged.as_ref()),
+            or_dash(package.now.as_ref()),
+            bytes(package.fetch_bytes),
+        ]);
+    }
+    if table.is_empty() {
+        text.push_str(&format!("  {}, all as staged\n", count(same, "package")));
+    } else {
+        let mut sums = [const { String::new() }; 6];
+        sums[1] = format!("{same} more as staged");
+        sums[5] = bytes(version.fetch_bytes);
+        table.sums(sums);
+        text.push_str(&table.render(look, "  "));
+    }
+    if version.total_bytes() > 0 {
+        let waiting = version.devices - version.deployed;
+        text.push_str(&format!(
+            "  {} not deployed yet will fetch {} together at most\n",
+            count(waiting as usize, "device"),
+            bytes(version.total_bytes()),
+        ));
+    }
+    text.push_str(&render_steps(version.steps.as_deref(), look));
+    text
+}
+
+/// Only in the first, only in the second, or in both.
+const fn sign(before: bool, after: bool) -> &'static str {
+    match (before, after) {
+        (false, _) => "+",
+        (_, false) => "-",
+        _ => "~",
+    }
+}
+
+fn or_dash(version: Option<&PackageVersion>) -> String {
+    version.map_or_else(|| "-".into(), ToString::to_string)
+}
+
+/// What differs in the factory sequence.
+fn render_steps(steps: Option<&[StepDifference]>, look: &Look) -> String {
+    match steps {
+        None => "  the factory sequence can't be compared: a bundle isn't there any more\n".into(),
+        Some([]) => "  the factory sequence is the same\n".into(),
+        Some(steps) => {
+            let mut table = Table::new(&["factory step", "is", "what"]);
+            for step in steps {
+                let title = if step.title == step.path.as_str() {
+                    String::new()
+                } else {
+                    step.title.clone()
+                };
+                let what = match step.details.as_slice() {
+                    [] => title,
+                    details => details.join("; "),
+                };
+                table.row([step.path.to_string(), step.change.to_string(), what]);
+            }
+            format!("\n{}", table.render(look, "  "))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::render_plan;
-    use crate::output::{Look, Paint};
+    use super::{render_diff, render_drift, render_plan};
+    use crate::output::{Look, Paint, moment};
     use wire::admin_api::{PlanItem, PrestagePlan};
     use wire::package::{Model, PackageKind};
 
@@ -322,5 +539,51 @@ mod tests {
                 width: 110
             }
         ));
+    }
+
+    const LOOK: Look = Look {
+        paint: Paint::NONE,
+        width: 110,
+    };
+
+    #[test]
+    fn a_diff_says_what_it_costs() {
+        let step = serde_json::json!({
+            "path": "disk", "title": "Lay out the disk", "change": "changed",
+            "details": ["with.volumes[2].size: 8 GiB → 12 GiB"]
+        });
+        let diff = serde_json::from_value(serde_json::json!({
+            "from": { "prestage": "book-14", "version": 1 }, "to": { "prestage": "book-14", "version": 2 },
+            "from-bytes": 3_000_000_000_u64, "to-bytes": 3_100_000_000_u64, "unchanged": 6, "steps": [step],
+            "packages": [
+                { "name": "java", "kind": "application", "from": "17.0.20", "to": "17.0.21", "from-bytes": 198_000_000,
+                  "to-bytes": 199_000_000, "fetch-bytes": 12_000_000 },
+                { "name": "word-lists", "kind": "files", "from": null, "to": "1", "from-bytes": 0, "to-bytes": 5_000_000,
+                  "fetch-bytes": 2_000_000 },
+                { "name": "zoo", "kind": "files", "from": "9", "to": null, "from-bytes": 700, "to-bytes": 0,
+                  "fetch-bytes": 0 },
+            ],
+        }));
+        insta::assert_snapshot!(render_diff(&diff.unwrap(), &LOOK));
+    }
+
+    #[test]
+    fn a_drift_says_who_fetches_what() {
+        let same = serde_json::json!({ "name": "debian-12", "kind": "os-image", "staged": "12.11", "now": "12.11",
+            "fetch-bytes": 0 });
+        let java = serde_json::json!({ "name": "java", "kind": "application", "staged": "17.0.20", "now": "17.0.21",
+            "fetch-bytes": 12_000_000 });
+        let drift = serde_json::from_value(serde_json::json!({
+            "prestage": "book-14",
+            "versions": [
+                { "version": 2, "built-at-ms": 0, "devices": 0, "deployed": 0, "packages": [same], "fetch-bytes": 0,
+                  "steps": [] },
+                { "version": 1, "built-at-ms": 0, "devices": 1300, "deployed": 100, "packages": [same, java],
+                  "fetch-bytes": 12_000_000, "steps": null },
+            ],
+        }));
+        // The moment depends on the time zone of whoever runs the test.
+        let text = render_drift(&drift.unwrap(), &LOOK).replace(&moment(0), "(moment)");
+        insta::assert_snapshot!(text);
     }
 }

@@ -114,6 +114,7 @@ fn content_sequences_and_the_factory() {
     );
     assert_eq!(world.json(&["prestage", "build", "book"])["version"], 1);
     assert_eq!(world.json(&["prestage", "list"])[0]["prestage"], "book");
+    drift(&world);
     world.run(&["prestage", "download", "book@1", "--output", "book.bundle"]);
     let (code, _, stderr) = world.fail(&["prestage", "download", "book@9", "--output", "x"]);
     assert_eq!(
@@ -152,6 +153,29 @@ fn content_sequences_and_the_factory() {
             .all(|name| !name.to_string_lossy().starts_with("work-")),
         "{left:?}"
     );
+}
+
+fn drift(world: &World) {
+    let (code, _, stderr) = world.fail(&["prestage", "diff", "book"]);
+    assert!(
+        code == 1 && stderr.starts_with("error: the prestage book has only one version"),
+        "{stderr}"
+    );
+    let same = world.json(&["prestage", "diff", "book@1", "book@1"]);
+    assert_eq!(
+        (&same["packages"], &same["steps"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+    world.write("PF1.json", include_str!("receipt.json"));
+    world.run(&["receipt", "import", "PF1.json"]);
+    let drift = world.json(&["prestage", "drift", "book@1"]);
+    assert_eq!(drift["versions"][0]["fetch-bytes"], 0, "{drift}");
+    assert!(
+        world
+            .run(&["prestage", "drift", "book"])
+            .contains("as staged")
+    );
+    assert_eq!(world.fail(&["prestage", "drift", "book@7"]).0, 1);
 }
 
 fn compare(world: &World) {
@@ -303,6 +327,7 @@ fn the_school() {
         0
     );
     assert!(world.run(&["collection", "show", "pupils"]).contains("PF1"));
+    variables(&world);
     world.run(&["device", "reset-key", "PF1"]);
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
@@ -320,5 +345,49 @@ fn the_school() {
     assert!(
         code == 1 && stderr.contains("cause: cannot listen on 192.0.2.1:1"),
         "{stderr}"
+    );
+}
+
+fn variables(world: &World) {
+    let set = ["variable", "set", "--model", "ACME/book 14", "room=112"];
+    let made = world.json(&[&set[..], &["keyboard=no"]].concat());
+    assert_eq!(
+        (
+            &made["name"],
+            &made["devices"],
+            &made["variables"][0]["value"]
+        ),
+        (&"acme/book 14".into(), &1.into(), &"no".into())
+    );
+    world.run(&["variable", "set", "--device", "pf1", "room=[a, b]"]);
+    let only = ["variable", "list", "--model", "Acme/Book 14"];
+    assert_eq!(world.json(&only).as_array().unwrap().len(), 2);
+    assert_eq!(
+        world.json(&["variable", "list"]).as_array().unwrap().len(),
+        3
+    );
+    let shown = world.run(&["variable", "list", "--device", "PF1"]);
+    assert!(
+        shown.contains("device PF1") && shown.contains("model acme/book 14"),
+        "{shown}"
+    );
+    world.run(&[
+        "variable",
+        "unset",
+        "--model",
+        "acme/Book 14",
+        "room",
+        "none",
+    ]);
+    assert_eq!(world.json(&only).as_array().unwrap().len(), 1);
+    let (code, _, stderr) = world.fail(&["variable", "set", "--collection", "none", "a=1"]);
+    assert!(
+        code == 1 && stderr.contains("there is no collection none"),
+        "{stderr}"
+    );
+    assert_eq!(world.fail(&["variable", "set", "a=1"]).0, 2);
+    assert_eq!(
+        world.fail(&["variable", "set", "--site", "BJO", "A=1"]).0,
+        2
     );
 }

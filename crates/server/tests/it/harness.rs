@@ -10,15 +10,18 @@ use content::{Library, Manifest, NoMeter};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 use server::{Ready, ServerConfig, serve_until};
-use wire::admin_api::{CollectionRow, Deployment, DeviceRow, Login, Purpose, Token};
+use wire::admin_api::{
+    CollectionRow, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
+};
 use wire::device_api::{
-    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch,
+    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, Staged,
 };
 use wire::digest::Digest;
 use wire::facts::Facts;
-use wire::names::RunId;
+use wire::names::{PrestageName, RunId};
 use wire::order::Order;
-use wire::package::{Install, Package, PackageKind};
+use wire::package::{Install, Model, Package, PackageKind};
+use wire::receipt::Receipt;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -271,6 +274,34 @@ impl Site {
             .unwrap()
     }
 
+    /// Defines prestage `book` of the sequence for the machines of the tests.
+    pub(crate) fn define_prestage(&self) -> PrestageName {
+        let name: PrestageName = "book".parse().unwrap();
+        let definition = PrestageDefinition {
+            sequence: "deploy".parse().unwrap(),
+            model: Model {
+                vendor: "Acme".into(),
+                product: "Book 14".into(),
+                ..Model::default()
+            },
+            extra: vec![],
+            omit: vec![],
+        };
+        self.admin.put_prestage(&name, &definition).unwrap();
+        name
+    }
+
+    /// Hands in a receipt.
+    pub(crate) fn receipt(&self, serial: &str, version: u32, result: &str) {
+        let receipt: Receipt = serde_json::from_value(json!({
+            "format": 1, "serial": serial, "uuid": null, "vendor": "Acme", "product": "Book 14", "macs": [],
+            "disk": "/dev/nvme0n1", "disk-serial": "D1", "disk-bytes": 1 << 30, "prestage": "book",
+            "prestage-version": version, "bundle": null, "seconds": 61, "result": result, "agent": "test",
+        }))
+        .unwrap();
+        self.admin.put_receipt(&receipt).unwrap();
+    }
+
     pub(crate) fn device(&self, serial: &str) -> DeviceRow {
         let rows = self.admin.devices().unwrap();
         rows.into_iter()
@@ -312,6 +343,7 @@ steps:
 pub(crate) struct Machine {
     key: SigningKey,
     pub(crate) facts: Facts,
+    pub(crate) staged: Option<Staged>,
 }
 
 impl Machine {
@@ -325,6 +357,7 @@ impl Machine {
         Self {
             key: SigningKey::from_bytes(uuid_bytes().as_slice().try_into().unwrap()),
             facts,
+            staged: None,
         }
     }
 
@@ -332,7 +365,7 @@ impl Machine {
         let body = CheckInBody {
             facts: self.facts.clone(),
             agent: "test".into(),
-            staged: None,
+            staged: self.staged.clone(),
             run: None,
         };
         let body = serde_json::to_string(&body).unwrap();

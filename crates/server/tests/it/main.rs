@@ -4,5 +4,7 @@
 
 mod admin;
 mod device;
+mod drift;
 mod harness;
 mod prestage;
+mod variables;
