@@ -6,7 +6,6 @@ use serde_json::Value;
 use wire::package::{Model, ModelRule, Package, PackageKind};
 use wire::sequence::{CompiledSequence, CompiledStep};
 
-use crate::derive::stage_sequence;
 use crate::scope::MODEL_NAMES;
 use crate::steps::apply_drivers::{Ambiguous, choose, matched_by};
 use crate::steps::{PackageUse, step_type};
@@ -23,12 +22,14 @@ pub struct Selection {
     pub ambiguous: Option<Ambiguous>,
 }
 
-/// Decides which of `packages` a machine of `model` could need when it runs `sequence`.
+/// Decides which of `packages` a machine of `model` could need when it runs `sequence`, and `stage` before it at the
+/// factory.
 ///
 /// Only the model and the variables in `known` are known; a condition that asks for anything else could be true.
 #[must_use]
 pub fn select(
     sequence: &CompiledSequence,
+    stage: &CompiledSequence,
     model: &Model,
     known: &BTreeMap<String, Value>,
     packages: &[Package],
@@ -39,8 +40,7 @@ pub fn select(
     }
     known.extend(model_values(model));
     let deploy = uses(sequence, &known);
-    let stage = stage_sequence(sequence);
-    let factory = uses(&stage, &known);
+    let factory = uses(stage, &known);
     let mut selection = Selection::default();
     let chosen = match choose(packages, model) {
         Ok(chosen) => chosen,
@@ -216,7 +216,8 @@ mod tests {
             ..Model::default()
         };
         let known = BTreeMap::from([("update".to_owned(), json!(false))]);
-        let selection = select(&sequence, &model, &known, &packages);
+        let stage = crate::derive::stage_sequence(&sequence);
+        let selection = select(&sequence, &stage, &model, &known, &packages);
         let lines = |what: &str, list: &[(Package, String)]| -> String {
             list.iter()
                 .map(|(package, reason)| format!("{what} {}: {reason}\n", package.name))

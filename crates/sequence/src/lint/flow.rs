@@ -92,6 +92,13 @@ impl Linter {
         let Some(image) = position(ApplyImage::KIND) else {
             return;
         };
+        if steps
+            .iter()
+            .any(|step| step.compiled.with["deployed"] == false)
+        {
+            // A factory sequence: the deployment makes the OS startable.
+            return;
+        }
         let place = steps[image].place;
         if position(InstallBootImage::KIND).is_none() {
             let message = "no step names a boot image, so a machine staged with this sequence would not start";
