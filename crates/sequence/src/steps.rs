@@ -22,6 +22,7 @@ use crate::scope::{Scope, Template};
 pub mod apply_drivers;
 pub mod apply_files;
 pub mod apply_image;
+pub mod check_machine;
 pub mod create_user;
 pub mod finish;
 pub mod format_disk;
@@ -46,6 +47,7 @@ step_catalog![
     apply_drivers::ApplyDrivers,
     apply_files::ApplyFiles,
     apply_image::ApplyImage,
+    check_machine::CheckMachine,
     create_user::CreateUser,
     finish::Finish,
     format_disk::FormatDisk,

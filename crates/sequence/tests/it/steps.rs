@@ -1,7 +1,7 @@
 //! Steps one by one, where the whole run doesn't show it.
 
 use sequence::engine::RunEnd;
-use wire::event::FinishAction;
+use wire::event::{EventBody, FinishAction};
 
 use crate::world::{Bench, package};
 
@@ -101,5 +101,93 @@ fn the_factory_sequence_leaves_a_disk_that_can_still_be_wiped() {
         bench.state.default_boot,
         Some(sequence::ports::BootTarget::BootImage)
     );
+    insta::assert_snapshot!(bench.story());
+}
+
+/// The last line of the story: how the run ended, in words.
+fn ending(bench: &Bench) -> String {
+    bench.story().lines().last().unwrap().to_owned()
+}
+
+/// Cuts the power between any two journal lines, switches on again, and expects the state of a run without a cut.
+fn cut_anywhere(steps: &str, change: impl Fn(&mut Bench)) {
+    let whole = check(steps, &change);
+    assert!(
+        matches!(
+            whole.journal.events.last().unwrap().body,
+            EventBody::RunDone { .. }
+        ),
+        "{}",
+        whole.story()
+    );
+    for cut in 0..whole.journal.events.len() {
+        let mut bench = Bench::new(&format!("{steps}{END}"));
+        change(&mut bench);
+        bench.journal.capacity = Some(cut);
+        while let Ok(RunEnd::Suspended(into)) = bench.power_on() {
+            bench.environment = into;
+        }
+        bench.journal.capacity = None;
+        bench.environment = bench.boot_environment();
+        assert_eq!(
+            bench.power_on_to_end(),
+            RunEnd::Done(FinishAction::Stay),
+            "cut after line {cut}\n{}",
+            bench.story()
+        );
+        assert_eq!(
+            bench.state,
+            whole.state,
+            "cut after line {cut}\n{}",
+            bench.story()
+        );
+    }
+}
+
+const CHECK_ALL: &str = "  - { id: fit, attempts: 3, wait: 10s, check-machine: { min-disk: 60GiB, min-memory: 7GiB, mains-power: true, \
+                         min-battery-percent: 30, firmware: uefi, tpm: true, secure-boot: true, clock-not-before: \
+                         2026-01-01 } }";
+
+fn fit(bench: &mut Bench) {
+    bench.facts.tpm = true;
+    bench.facts.secure_boot = true;
+    bench.facts.clock = Some(1_767_225_600);
+    bench.facts.power = wire::facts::Power {
+        mains: Some(true),
+        battery_percent: Some(30),
+    };
+}
+
+#[test]
+fn a_machine_that_is_fit_goes_on() {
+    insta::assert_snapshot!(check(CHECK_ALL, fit).story());
+    cut_anywhere(CHECK_ALL, fit);
+}
+
+#[test]
+fn all_that_is_wrong_with_a_machine_is_said_at_once() {
+    let bench = check(CHECK_ALL, |bench| {
+        bench.facts.clock = Some(1_577_836_800);
+        bench.facts.memory_bytes = 3 << 30;
+        // A stick that is large enough is no built-in disk.
+        bench.facts.disks[0].size_bytes = 32 << 30;
+        bench.facts.disks[1].size_bytes = 128 << 30;
+        bench.facts.power.mains = Some(false);
+        bench.facts.firmware = wire::facts::Firmware::Bios;
+    });
+    insta::assert_snapshot!(ending(&bench));
+    assert!(
+        !bench.story().contains("attempt 2"),
+        "a disk doesn't grow while the run waits"
+    );
+}
+
+#[test]
+fn a_machine_on_its_battery_is_waited_for() {
+    let bench = check(CHECK_ALL, |bench| {
+        fit(bench);
+        bench.facts.power.mains = Some(false);
+        bench.facts.power.battery_percent = Some(12);
+    });
     insta::assert_snapshot!(bench.story());
 }
