@@ -36,6 +36,8 @@ pub struct FakeState {
     pub locales: BTreeSet<String>,
     /// Packages the target OS has, as the fake `installer` puts them there: name and version.
     pub installed: BTreeMap<String, String>,
+    /// Packages that will be there once the target OS has restarted: name and version.
+    pub installed_at_restart: BTreeMap<String, String>,
     /// Packages in the local content library.
     pub staged: BTreeSet<String>,
     /// The boot image on the ESP.
@@ -71,9 +73,12 @@ impl FakeMachine {
         Self::resumed(facts, Environment::BootImage, state)
     }
 
-    /// A machine that starts with what an earlier one left.
+    /// A machine that starts with what an earlier one left: `/run` is empty, and what waited for a restart is there.
     #[must_use]
-    pub fn resumed(facts: Facts, environment: Environment, state: FakeState) -> Self {
+    pub fn resumed(facts: Facts, environment: Environment, mut state: FakeState) -> Self {
+        state.files.retain(|path, _| !path.starts_with("/run"));
+        let waiting = std::mem::take(&mut state.installed_at_restart);
+        state.installed.extend(waiting);
         Self {
             facts: RefCell::new(facts),
             environment,
@@ -183,6 +188,13 @@ impl FakeMachine {
                         .insert((*name).to_owned(), (*version).to_owned());
                 }
                 (answer(is_here), String::new())
+            }
+            // The same for a package that is there only after a restart, and says so.
+            ("restart-installer", [name, version]) => {
+                state
+                    .installed_at_restart
+                    .insert((*name).to_owned(), (*version).to_owned());
+                (194, String::new())
             }
             ("installed-version", [name]) => match state.installed.get(*name) {
                 Some(version) => (0, format!("{version}\n")),

@@ -144,6 +144,58 @@ fn cut_anywhere(steps: &str, change: impl Fn(&mut Bench)) {
     }
 }
 
+/// A package whose installer asks for a restart, and that is seen only after it.
+fn needs_restart(bench: &mut Bench) {
+    let java = bench
+        .order
+        .packages
+        .iter_mut()
+        .find(|package| package.name.as_str() == "java")
+        .unwrap();
+    let install = java.install.as_mut().unwrap();
+    install.command = vec!["restart-installer".into(), "java".into(), "1.0".into()];
+    install.restart_exit_codes = vec![194];
+}
+
+const RESTART_IF_NEEDED: &str = "  - { id: into, restart: { into: os } }
+  - { id: java, install-packages: { packages: [java] } }
+  - { id: again, when: \"outputs['java']['restart-needed']\", restart: { into: os } }
+  - { id: look, install-packages: { packages: [java] } }";
+
+#[test]
+fn an_installer_can_ask_for_a_restart() {
+    let bench = check(RESTART_IF_NEEDED, needs_restart);
+    insta::assert_snapshot!(bench.story());
+    cut_anywhere(RESTART_IF_NEEDED, needs_restart);
+    let bench = check(RESTART_IF_NEEDED, |_| {});
+    assert!(bench.story().contains("again Skipped"), "{}", bench.story());
+}
+
+#[test]
+fn a_later_failure_does_not_make_a_restart_forgotten() {
+    let steps = "  - { id: a, attempts: 2, install-packages: { packages: [java, editor] } }";
+    let bench = check(steps, |bench| {
+        needs_restart(bench);
+        // There at once, but not complete: only the installer's exit code tells.
+        let java = bench
+            .order
+            .packages
+            .iter_mut()
+            .find(|package| package.name.as_str() == "java")
+            .unwrap();
+        java.install.as_mut().unwrap().detect = Some(wire::package::Detect::File {
+            path: "/run/forestage/restart-needed/java".into(),
+        });
+        bench.failures = vec![("command installer editor", 1)];
+    });
+    let story = bench.story();
+    assert!(story.contains("attempt 1 failed"), "{story}");
+    assert!(
+        story.contains(r#""before":["java"],"installed":["editor"],"restart-needed":true"#),
+        "{story}"
+    );
+}
+
 const CHECK_ALL: &str = "  - { id: fit, attempts: 3, wait: 10s, check-machine: { min-disk: 60GiB, min-memory: 7GiB, mains-power: true, \
                          min-battery-percent: 30, firmware: uefi, tpm: true, secure-boot: true, clock-not-before: \
                          2026-01-01 } }";
