@@ -14,6 +14,7 @@ pub mod problem;
 pub mod run_plan;
 pub mod schema;
 pub mod scope;
+pub mod secret;
 pub mod select;
 pub mod size;
 pub mod steps;

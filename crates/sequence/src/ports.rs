@@ -1,15 +1,17 @@
 //! The ports: how steps reach the world. The agent implements them for a real machine, `testkit` with fakes.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use std::fmt;
 use std::time::Duration;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use wire::event::{ContentBytes, Environment, LogLevel, ProgressUnit};
 use wire::facts::Facts;
 use wire::layout::VolumeRole;
-use wire::names::PackageName;
+use wire::names::{PackageName, SecretName};
 use wire::package::Package;
 
 use crate::layout::Layout;
+use crate::secret::Secret;
 
 /// What a step could not do. `Display` says what was tried; the cause is in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,7 @@ pub trait Progress {
 
 /// A program to run in the target OS: as it is (in the OS), or in a chroot with `/dev`, `/proc` and `/sys` (in the boot
 /// image).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Command {
     /// The program; looked up in the target's `PATH`.
     pub program: String,
@@ -96,8 +98,10 @@ pub struct Command {
     pub folder: Utf8PathBuf,
     /// Environment variables beside `PATH`, `HOME`, `LANG=C.UTF-8` and `DEBIAN_FRONTEND=noninteractive`.
     pub env: Vec<(String, String)>,
-    /// What it reads.
-    pub stdin: Vec<u8>,
+    /// More environment variables, with secrets as values.
+    pub secret_env: Vec<(String, Secret)>,
+    /// What it reads; nothing, or a secret.
+    pub stdin: Secret,
     /// When it is killed.
     pub timeout: Duration,
 }
@@ -114,7 +118,7 @@ pub struct CommandOutput {
 }
 
 /// A file to put into the target OS, durably and all at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TargetFile {
     /// The absolute path, as the target OS sees it. Its folder is made if need be.
     pub path: Utf8PathBuf,
@@ -122,6 +126,14 @@ pub struct TargetFile {
     pub bytes: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
+}
+
+impl fmt::Debug for TargetFile {
+    /// Without the bytes: some files hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, bytes, mode } = self;
+        write!(f, "{path} ({} bytes, mode {mode:o})", bytes.len())
+    }
 }
 
 /// What starts when the machine is switched on.
@@ -178,6 +190,9 @@ pub trait Machine {
         command: &Command,
         progress: &dyn Progress,
     ) -> Result<CommandOutput, StepError>;
+
+    /// The secret of this name, released to this machine for this run. It is kept in memory only.
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError>;
 
     /// Removes a folder of the target OS that we made. Nothing happens if it isn't there.
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError>;

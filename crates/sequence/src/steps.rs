@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
-use wire::names::{PackageName, StepPath};
+use wire::names::{PackageName, SecretName, StepPath};
 use wire::package::{Package, PackageKind};
 
 use crate::ports::{Command, CommandOutput, Content, Machine, Progress, StepError};
 use crate::problem::Problems;
 use crate::scope::{Scope, Template};
+use crate::secret::Hiding;
 
 pub mod apply_drivers;
 pub mod apply_files;
@@ -106,6 +107,11 @@ pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
 
     /// The packages it asks for.
     fn packages(&self) -> Vec<PackageUse> {
+        Vec::new()
+    }
+
+    /// The secrets it asks for, by name.
+    fn secrets(&self) -> Vec<SecretName> {
         Vec::new()
     }
 
@@ -240,9 +246,7 @@ impl<'a> StepCx<'a> {
             program: program.to_owned(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             folder: "/".into(),
-            env: Vec::new(),
-            stdin: Vec::new(),
-            timeout: Duration::ZERO,
+            ..Command::default()
         })
     }
 
@@ -256,12 +260,19 @@ impl<'a> StepCx<'a> {
         }
     }
 
-    /// Runs `command` with the time the step has left.
+    /// Runs `command` with the time the step has left. Secrets it was given are hidden in what it prints.
     pub fn run(&self, command: Command) -> Result<CommandOutput, StepError> {
         self.go_on()?;
         let timeout = (self.time_left)();
-        self.machine
-            .command(&Command { timeout, ..command }, self.progress)
+        let command = Command { timeout, ..command };
+        let values = command.secret_env.iter().map(|(_, value)| value);
+        let hiding = Hiding::new(self.progress, values.chain([&command.stdin]));
+        let output = self.machine.command(&command, &hiding)?;
+        Ok(CommandOutput {
+            exit_code: output.exit_code,
+            stdout: hiding.hide(&output.stdout),
+            stderr: hiding.hide(&output.stderr),
+        })
     }
 }
 
@@ -371,6 +382,8 @@ pub trait AnyStep {
     fn templates(&self) -> Vec<&Template>;
     /// See [`Step::packages`].
     fn packages(&self) -> Vec<PackageUse>;
+    /// See [`Step::secrets`].
+    fn secrets(&self) -> Vec<SecretName>;
     /// See [`Step::on_restart`].
     fn on_restart(&self) -> OnRestart;
     /// See [`Step::flow`].
@@ -396,6 +409,10 @@ impl<S: Step> AnyStep for S {
 
     fn packages(&self) -> Vec<PackageUse> {
         Step::packages(self)
+    }
+
+    fn secrets(&self) -> Vec<SecretName> {
+        Step::secrets(self)
     }
 
     fn on_restart(&self) -> OnRestart {

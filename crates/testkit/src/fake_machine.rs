@@ -14,9 +14,11 @@ use sequence::ports::{
     BootTarget, Command, CommandOutput, Content, Machine, Progress, StepError, TargetFile,
     TreeTarget,
 };
+use sequence::secret::Secret;
 use wire::event::{ContentBytes, Environment, Event, EventBody, ProgressUnit};
 use wire::facts::{Disk, DiskContent, Facts};
 use wire::layout::VolumeRole;
+use wire::names::SecretName;
 use wire::package::Package;
 
 /// What survives a power cut.
@@ -57,6 +59,7 @@ pub struct FakeState {
 pub struct FakeMachine {
     facts: RefCell<Facts>,
     environment: Environment,
+    secrets: RefCell<BTreeMap<String, Secret>>,
     state: RefCell<FakeState>,
     calls: RefCell<Vec<String>>,
     failures: RefCell<Vec<(String, usize)>>,
@@ -82,6 +85,7 @@ impl FakeMachine {
         Self {
             facts: RefCell::new(facts),
             environment,
+            secrets: RefCell::default(),
             state: RefCell::new(state),
             calls: RefCell::default(),
             failures: RefCell::default(),
@@ -103,6 +107,12 @@ impl FakeMachine {
     /// Makes the `nth` call (from 1) whose text begins with `prefix` fail.
     pub fn fail(&self, prefix: &str, nth: usize) {
         self.failures.borrow_mut().push((prefix.to_owned(), nth));
+    }
+
+    /// Releases a secret to this machine.
+    pub fn release_secret(&self, name: &str, secret: &str) {
+        let secret = Secret::new(secret.to_owned());
+        self.secrets.borrow_mut().insert(name.to_owned(), secret);
     }
 
     fn call(&self, text: String) -> Result<(), StepError> {
@@ -200,7 +210,7 @@ impl FakeMachine {
                 Some(version) => (0, format!("{version}\n")),
                 None => (1, String::new()),
             },
-            // A script may say `fail`, or `append FILE`: the one effect that must not happen twice.
+            // A script may say `fail`, or `append FILE`: the one effect that must not happen twice, or `print VARIABLE`.
             ("/bin/sh", [script, ..]) => {
                 let text = state
                     .files
@@ -214,6 +224,11 @@ impl FakeMachine {
                         .entry(file.into())
                         .or_default()
                         .extend_from_slice(b"ran\n");
+                }
+                if let Some(name) = text.trim().strip_prefix("print ") {
+                    let values = command.secret_env.iter();
+                    let value = values.filter(|(variable, _)| variable == name);
+                    return Ok((0, value.map(|(_, secret)| secret.expose()).collect()));
                 }
                 (if text.trim() == "fail" { 3 } else { 0 }, text)
             }
@@ -324,6 +339,14 @@ impl Machine for FakeMachine {
             exit_code: Some(exit_code),
             stdout,
             stderr: String::new(),
+        })
+    }
+
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+        self.call(format!("secret {name}"))?;
+        let secret = self.secrets.borrow().get(name.as_str()).cloned();
+        secret.ok_or_else(|| {
+            StepError::refused(format!("the secret {name} is not released to this machine"))
         })
     }
 

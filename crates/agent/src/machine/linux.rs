@@ -8,10 +8,12 @@ use sequence::layout::Layout;
 use sequence::ports::{
     BootTarget, Command, CommandOutput, Machine, Progress, StepError, TargetFile,
 };
+use sequence::secret::Secret;
 use wire::device_api::Staged;
 use wire::event::{Environment, LogLevel};
 use wire::facts::Facts;
 use wire::mark::MarkState;
+use wire::names::SecretName;
 
 use super::disk::{self, Refused};
 use super::target::Target;
@@ -163,6 +165,14 @@ impl Machine for LinuxMachine {
         let output = command::run(&root, command, progress);
         Self::remove_policy(&target).map_err(failed)?;
         output
+    }
+
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+        Err(StepError::refused(format!(
+            "the secret {name} can't be released to this machine"
+        ))
+        .because("this release can't release secrets to a machine yet")
+        .hint("give the step a condition that is false, or take it out of the sequence until then"))
     }
 
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError> {

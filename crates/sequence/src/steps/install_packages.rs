@@ -142,9 +142,7 @@ fn install(
         program: program.to_owned(),
         args: args.to_vec(),
         folder: folder.clone(),
-        env: Vec::new(),
-        stdin: Vec::new(),
-        timeout: std::time::Duration::ZERO,
+        ..Command::default()
     })?;
     let restart_needed = output
         .exit_code

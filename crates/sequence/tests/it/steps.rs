@@ -196,6 +196,43 @@ fn a_later_failure_does_not_make_a_restart_forgotten() {
     );
 }
 
+const WITH_SECRET: &str = "  - { id: a, run-script: { script: print PASSWORD, repeatable: true, secrets: { PASSWORD: \
+                           wifi-school } } }";
+const SECRET: &str = "blåbær-7";
+
+/// Neither journal nor plans nor what others hear holds the secret.
+fn holds_no_secret(bench: &Bench) {
+    for events in [&bench.journal.events, &bench.heard] {
+        let text = serde_json::to_string(events).unwrap();
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    assert!(
+        !bench.calls.join("\n").contains(SECRET),
+        "{:?}",
+        bench.calls
+    );
+}
+
+#[test]
+fn a_script_gets_a_secret_and_nobody_else_does() {
+    let release = |bench: &mut Bench| bench.secrets = vec![("wifi-school", SECRET)];
+    let bench = check(WITH_SECRET, release);
+    insta::assert_snapshot!(bench.story());
+    holds_no_secret(&bench);
+    cut_anywhere(WITH_SECRET, release);
+}
+
+#[test]
+fn without_the_secret_the_script_does_not_run() {
+    let bench = check(WITH_SECRET, |_| {});
+    insta::assert_snapshot!(ending(&bench));
+    assert!(
+        !bench.calls.iter().any(|call| call.starts_with("command")),
+        "{:?}",
+        bench.calls
+    );
+}
+
 const CHECK_ALL: &str = "  - { id: fit, attempts: 3, wait: 10s, check-machine: { min-disk: 60GiB, min-memory: 7GiB, mains-power: true, \
                          min-battery-percent: 30, firmware: uefi, tpm: true, secure-boot: true, clock-not-before: \
                          2026-01-01 } }";
