@@ -18,5 +18,6 @@ pub mod secret;
 pub mod select;
 pub mod size;
 pub mod steps;
+mod tar;
 mod tri;
 pub mod view;

@@ -24,17 +24,22 @@ pub mod apply_drivers;
 pub mod apply_files;
 pub mod apply_image;
 pub mod check_machine;
+pub mod collect_logs;
 pub mod create_user;
 pub mod finish;
 pub mod format_disk;
 pub mod install_boot_image;
 pub mod install_os_boot;
 pub mod install_packages;
+pub mod join_domain;
+pub mod lock_down;
 pub mod restart;
 pub mod run_script;
 pub mod set_identity;
+pub mod set_network;
 pub mod set_variables;
 pub mod stage_content;
+pub mod wait_for_network;
 
 /// Lists the step types, in alphabetical order of their kinds.
 macro_rules! step_catalog {
@@ -49,17 +54,22 @@ step_catalog![
     apply_files::ApplyFiles,
     apply_image::ApplyImage,
     check_machine::CheckMachine,
+    collect_logs::CollectLogs,
     create_user::CreateUser,
     finish::Finish,
     format_disk::FormatDisk,
     install_boot_image::InstallBootImage,
     install_os_boot::InstallOsBoot,
     install_packages::InstallPackages,
+    join_domain::JoinDomain,
+    lock_down::LockDown,
     restart::Restart,
     run_script::RunScript,
     set_identity::SetIdentity,
+    set_network::SetNetwork,
     set_variables::SetVariables,
     stage_content::StageContent,
+    wait_for_network::WaitForNetwork,
 ];
 
 /// Where a step keeps files in the target OS while it runs.
@@ -231,6 +241,12 @@ impl<'a> StepCx<'a> {
         self.path
     }
 
+    /// The time the step has left.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        (self.time_left)()
+    }
+
     /// Fails if the run is to stop or the step's time is up. Loops call it once per round.
     pub fn go_on(&self) -> Result<(), StepError> {
         if self.progress.is_cancelled() {
@@ -263,7 +279,7 @@ impl<'a> StepCx<'a> {
     /// Runs `command` with the time the step has left. Secrets it was given are hidden in what it prints.
     pub fn run(&self, command: Command) -> Result<CommandOutput, StepError> {
         self.go_on()?;
-        let timeout = (self.time_left)();
+        let timeout = self.time_left();
         let command = Command { timeout, ..command };
         let values = command.secret_env.iter().map(|(_, value)| value);
         let hiding = Hiding::new(self.progress, values.chain([&command.stdin]));

@@ -11,8 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sequence::engine::{Clock, Journal, Observer};
 use sequence::layout::Layout;
 use sequence::ports::{
-    BootTarget, Command, CommandOutput, Content, Machine, Progress, StepError, TargetFile,
-    TreeTarget,
+    BootTarget, Command, CommandOutput, Content, Machine, Progress, ServerAddress, StepError,
+    TargetFile, TreeTarget,
 };
 use sequence::secret::Secret;
 use wire::event::{ContentBytes, Environment, Event, EventBody, ProgressUnit};
@@ -40,6 +40,14 @@ pub struct FakeState {
     pub installed: BTreeMap<String, String>,
     /// Packages that will be there once the target OS has restarted: name and version.
     pub installed_at_restart: BTreeMap<String, String>,
+    /// Units the target OS never starts.
+    pub masked: BTreeSet<String>,
+    /// Whether root's password is locked.
+    pub root_locked: bool,
+    /// The domain the target OS has joined, and as whom.
+    pub domain: Option<String>,
+    /// Logs on the staging partition, by name.
+    pub logs: BTreeMap<String, Vec<u8>>,
     /// Packages in the local content library.
     pub staged: BTreeSet<String>,
     /// The boot image on the ESP.
@@ -210,6 +218,34 @@ impl FakeMachine {
                 Some(version) => (0, format!("{version}\n")),
                 None => (1, String::new()),
             },
+            ("passwd", ["--lock", "root"]) => {
+                state.root_locked = true;
+                (0, String::new())
+            }
+            ("systemctl", ["mask", units @ ..]) => {
+                state
+                    .masked
+                    .extend(units.iter().map(|unit| (*unit).to_owned()));
+                (0, String::new())
+            }
+            ("realm", ["list", "--name-only"]) => {
+                let domain = state.domain.iter();
+                (0, domain.map(|domain| format!("{domain}\n")).collect())
+            }
+            // The one right password of the fake domain is `join-me`. It is asked for, as the real program does.
+            ("realm", ["join", .., domain]) => {
+                let is_right = command.stdin.expose() == "join-me\n";
+                if is_right {
+                    state.domain = Some((*domain).to_owned());
+                }
+                (i32::from(!is_right), "Password: \n".to_owned())
+            }
+            // The journal goes into a file: `sh -c SCRIPT sh FILE OPTIONS…`.
+            ("/bin/sh", ["-c", _, "sh", file, options @ ..]) => {
+                let text = format!("journal {}\n", options.join(" "));
+                state.files.insert((*file).into(), text.into_bytes());
+                (0, String::new())
+            }
             // A script may say `fail`, or `append FILE`: the one effect that must not happen twice, or `print VARIABLE`.
             ("/bin/sh", [script, ..]) => {
                 let text = state
@@ -232,7 +268,7 @@ impl FakeMachine {
                 }
                 (if text.trim() == "fail" { 3 } else { 0 }, text)
             }
-            ("hostname" | "chmod" | "chown", _) => (0, String::new()),
+            ("hostname" | "chmod" | "chown" | "nmcli", _) => (0, String::new()),
             (program, _) => {
                 return Err(
                     StepError::new(format!("cannot run {program}")).because("no such program")
@@ -348,6 +384,28 @@ impl Machine for FakeMachine {
         secret.ok_or_else(|| {
             StepError::refused(format!("the secret {name} is not released to this machine"))
         })
+    }
+
+    /// The network is there; names that end in `.invalid` lead nowhere (RFC 2606).
+    fn wait_for_network(
+        &self,
+        server: Option<&ServerAddress>,
+        _timeout: std::time::Duration,
+        _progress: &dyn Progress,
+    ) -> Result<(), StepError> {
+        let server = server.map(ToString::to_string).unwrap_or_default();
+        self.call(format!("wait-for-network {server}"))?;
+        if server.contains(".invalid:") {
+            return Err(StepError::new(format!("cannot reach {server}")).because("no such host"));
+        }
+        Ok(())
+    }
+
+    fn keep_log(&self, name: &str, bytes: &[u8]) -> Result<Utf8PathBuf, StepError> {
+        self.call(format!("keep-log {name}"))?;
+        let mut state = self.state.borrow_mut();
+        state.logs.insert(name.to_owned(), bytes.to_vec());
+        Ok(format!("/staging/logs/{name}").into())
     }
 
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError> {
