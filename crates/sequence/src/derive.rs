@@ -273,13 +273,10 @@ mod tests {
             check_stage(&compile("mine", &steps), &deploy)
                 .map_or_else(|mistake| mistake.to_string(), |()| "fits".to_owned())
         };
-        let power = "  - { id: power, set-variables: { a: b } }\n";
+        let power = "  - { id: power, check-machine: { mains-power: true } }\n";
         assert_eq!(check(format!("{power}{DISK}{REST}{END}")), "fits");
-        assert_eq!(
-            check_stage(&stage_sequence(&deploy), &deploy).is_ok(),
-            false,
-            "no boot image"
-        );
+        let no_boot_image = check_stage(&stage_sequence(&deploy), &deploy);
+        assert!(no_boot_image.is_err());
         for (steps, why) in [
             (
                 format!("{}{REST}{END}", DISK.replace("6GiB", "8GiB")),

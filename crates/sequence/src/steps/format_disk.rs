@@ -127,12 +127,14 @@ impl DiskRule {
             .then(|| "another model".to_owned())
     }
 
+    /// Whether the disk matches.
+    pub(super) fn matches(&self, disk: &Disk) -> bool {
+        self.mismatch(disk).is_none()
+    }
+
     /// The one disk that matches.
     fn only_match<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, StepError> {
-        let matches: Vec<&Disk> = disks
-            .iter()
-            .filter(|disk| self.mismatch(disk).is_none())
-            .collect();
+        let matches: Vec<&Disk> = disks.iter().filter(|disk| self.matches(disk)).collect();
         match matches.as_slice() {
             [disk] => Ok(disk),
             [] => {
