@@ -4,5 +4,6 @@
 mod crash;
 mod examples;
 mod failures;
+mod random;
 mod steps;
 mod world;
