@@ -13,6 +13,8 @@ use super::RunEnd;
 pub(super) struct Pending {
     /// The attempt to go on with, from 1.
     pub(super) attempt: u32,
+    /// The start of the machine in which it was last begun.
+    pub(super) boot: u32,
     /// How often it was begun since it last came to an end; more often than attempts if the machine dies in it.
     pub(super) starts: u32,
     /// The plan; with it, effects may have begun.
@@ -51,7 +53,7 @@ impl History {
         for event in events {
             history.seq = history.seq.max(event.seq);
             history.boot = history.boot.max(event.boot);
-            history.apply(&event.body);
+            history.apply(event.boot, &event.body);
         }
         history
     }
@@ -65,12 +67,14 @@ impl History {
         }
     }
 
-    fn apply(&mut self, body: &EventBody) {
+    fn apply(&mut self, boot: u32, body: &EventBody) {
         match body {
             EventBody::RunStarted { .. } => self.is_started = true,
+            // Nothing is recorded after the end of a run, unless someone wants it gone on with.
+            EventBody::RunResumed { .. } => self.is_aborted = false,
             EventBody::RunSuspended { into } => self.suspended = Some(*into),
             EventBody::RunDone { action } => self.done = Some(*action),
-            EventBody::RunAborted { .. } => self.is_aborted = true,
+            EventBody::RunAborted { .. } => self.stop(boot),
             EventBody::RunFailed { path, .. } => {
                 // The person who starts the run again has read of this step, and only of this one: it begins from
                 // nothing. What else was cut off still is.
@@ -78,7 +82,7 @@ impl History {
                 self.over.remove(path);
                 self.ran.retain(|ran| ran != path);
             }
-            EventBody::StepStarted { path, attempt } => self.start(path, *attempt),
+            EventBody::StepStarted { path, attempt } => self.start(boot, path, *attempt),
             EventBody::StepPlanned { path, plan, .. } => {
                 if let Some(pending) = self.pending.get_mut(path) {
                     pending.plan = Some(plan.clone());
@@ -108,11 +112,23 @@ impl History {
         }
     }
 
-    fn start(&mut self, path: &StepPath, attempt: u32) {
+    /// The step that was stopped begins from nothing if the run is gone on with: whoever stopped it knows of it. One
+    /// that the power had cut off before is another matter.
+    fn stop(&mut self, boot: u32) {
+        self.is_aborted = true;
+        if let Some(path) = &self.latest
+            && self.pending.get(path).is_some_and(|step| step.boot == boot)
+        {
+            self.pending.remove(path);
+        }
+    }
+
+    fn start(&mut self, boot: u32, path: &StepPath, attempt: u32) {
         self.suspended = None;
         self.latest = Some(path.clone());
         // The recorded plan stays the plan, however often the power fails.
         let pending = self.pending.entry(path.clone()).or_default();
-        (pending.attempt, pending.starts) = (attempt, pending.starts + 1);
+        (pending.attempt, pending.boot) = (attempt, boot);
+        pending.starts += 1;
     }
 }

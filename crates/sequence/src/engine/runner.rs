@@ -64,6 +64,9 @@ impl<'a> Runner<'a> {
             return Ok(end);
         }
         self.announce()?;
+        if self.world.observer.is_stopped() {
+            return self.abort();
+        }
         if let Err((path, error)) = check_order(self.order) {
             return self.fail(&path, &error);
         }
@@ -79,6 +82,9 @@ impl<'a> Runner<'a> {
             }
             match self.run_step(step)? {
                 StepEnd::Over(Flow::Next) => {}
+                StepEnd::Over(Flow::Suspend(_)) if self.world.observer.is_stopped() => {
+                    return self.abort();
+                }
                 StepEnd::Over(Flow::Suspend(into)) => return self.suspend(into),
                 StepEnd::Over(Flow::Finish(action)) => {
                     self.recorder.record(EventBody::RunDone { action })?;
@@ -89,6 +95,14 @@ impl<'a> Runner<'a> {
             }
         }
         self.end_without_finish()
+    }
+
+    /// See [`super::go_on`].
+    pub(super) fn go_on(self) -> io::Result<()> {
+        if self.history.end() == Some(RunEnd::Aborted) {
+            self.announce()?;
+        }
+        Ok(())
     }
 
     /// All steps are over and none ended the run: the power failed after the last one, or it was skipped.

@@ -55,6 +55,7 @@ struct Tally {
     aborted: AtomicU64,
     cut: AtomicU64,
     started_again: AtomicU64,
+    gone_on_with: AtomicU64,
     /// Stopped because a script that isn't repeatable was cut.
     refused: AtomicU64,
 }
@@ -86,6 +87,7 @@ fn whatever_happens_a_run_keeps_its_word() {
         &tally.aborted,
         &tally.cut,
         &tally.started_again,
+        &tally.gone_on_with,
         &tally.refused,
     ];
     let is_seen = |count: &AtomicU64| count.load(Ordering::Relaxed) >= runs / 100;
@@ -202,6 +204,7 @@ impl Life {
             (&tally.aborted, *end == RunEnd::Aborted),
             (&tally.cut, said(": None")),
             (&tally.started_again, said("starts it again")),
+            (&tally.gone_on_with, said("gone on with")),
             (&tally.refused, story.contains("safe to repeat")),
         ];
         for (count, is_seen) in seen {
@@ -235,6 +238,15 @@ impl Life {
                 Some(RunEnd::Failed) if self.retries > 0 => {
                     self.retries -= 1;
                     self.diary.push("a person starts it again".to_owned());
+                    self.restart();
+                }
+                Some(RunEnd::Aborted) if self.retries > 0 => {
+                    self.retries -= 1;
+                    self.stopper = Stopper::default();
+                    self.is_to_be_stopped = false;
+                    self.diary.push("an admin has it gone on with".to_owned());
+                    self.bench.journal.capacity = None;
+                    self.bench.go_on().map_err(|error| error.to_string())?;
                     self.restart();
                 }
                 Some(end) => return Ok(end),
@@ -411,23 +423,31 @@ impl Life {
         Ok(())
     }
 
-    /// A script that isn't repeatable runs again only after the journal says that it failed: then its `attempts` allow
-    /// it, or a person who has read of it.
+    /// A script that isn't repeatable runs again only after the journal says that it failed or was stopped: then its
+    /// `attempts` allow it, or a person who has read of it.
     fn check_repeats(&self) -> Result<(), String> {
         for step in &self.bench.order.sequence.steps {
             let script = step.with["script"].as_str().unwrap_or_default();
             let Some(file) = script.strip_prefix("append ") else {
                 continue;
             };
-            let is_failure = |event: &&Event| match &event.body {
-                EventBody::RunFailed { path, .. } | EventBody::AttemptFailed { path, .. } => {
-                    *path == step.path
-                }
-                _ => false,
-            };
             let file = self.bench.state.files.get(camino::Utf8Path::new(file));
             let ran = file.map_or(0, |file| file.len() / "ran\n".len());
-            let failed = self.bench.journal.events.iter().filter(is_failure).count();
+            let (mut begun, mut failed) = (None, 0);
+            for event in &self.bench.journal.events {
+                let ended = match &event.body {
+                    EventBody::StepStarted { path, .. } => {
+                        begun = Some(path);
+                        continue;
+                    }
+                    EventBody::RunAborted { .. } => begun,
+                    EventBody::RunFailed { path, .. } | EventBody::AttemptFailed { path, .. } => {
+                        Some(path)
+                    }
+                    _ => None,
+                };
+                failed += usize::from(ended == Some(&step.path));
+            }
             if step.with["repeatable"] != Value::Bool(true) && ran > 1 + failed {
                 return Err(format!(
                     "{} ran {ran} times and failed {failed} times",
