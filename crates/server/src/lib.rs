@@ -21,6 +21,7 @@ mod orders;
 mod packages;
 mod prestages;
 mod receipts;
+mod retry;
 mod rows;
 mod secret;
 mod sequences;
