@@ -186,7 +186,7 @@ impl Demo {
             4,
             "The sequence, the collection, its required deployment, the asset file",
         );
-        let sequence = self.world.places.example("sequences/deploy-laptop.yaml");
+        let sequence = self.world.places.example("sequences/pupil-laptop.yaml");
         let assets = self.world.places.example("assets/laptops.csv");
         let world = &self.world;
         world.run(&["sequence", "lint", sequence.as_str()])?;
@@ -205,7 +205,7 @@ impl Demo {
             "--collection",
             "first-years",
             "--sequence",
-            "deploy-laptop",
+            "pupil-laptop",
             "--expected",
             "6m",
             "--cap",
@@ -240,7 +240,7 @@ impl Demo {
             "define",
             "acme-book-14",
             "--sequence",
-            "deploy-laptop",
+            "pupil-laptop",
             "--vendor",
             "Acme",
             "--product",

@@ -425,6 +425,7 @@ impl Step for CheckMachine {
     const KIND: &'static str = "check-machine";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const OBSERVES: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if let Some(mistake) = self.mistake() {
