@@ -423,6 +423,16 @@ fn refuse(faults: &[Fault]) -> StepError {
 
 impl Step for CheckMachine {
     const KIND: &'static str = "check-machine";
+    const EXAMPLE: &'static str = r"- id: fit
+  attempts: 30
+  wait: 10s
+  check-machine:
+    min-disk: 100GiB
+    min-memory: 7GiB
+    mains-power: true
+    firmware: uefi
+    clock-not-before: 2026-01-01
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -150,6 +150,15 @@ fn join(plan: &Plan, cx: &StepCx<'_>) -> Result<(), StepError> {
 
 impl Step for JoinDomain {
     const KIND: &'static str = "join-domain";
+    const EXAMPLE: &'static str = r#"- id: domain
+  attempts: 3
+  wait: 30s
+  join-domain:
+    domain: ad.skole.example
+    user: join-laptops
+    secret: domain-join
+    computer-ou: "OU={{ site.code }},OU=Laptops,DC=ad,DC=skole,DC=example"
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
     const NEEDS: Option<Environment> = Some(Environment::Os);

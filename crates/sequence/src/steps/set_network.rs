@@ -234,6 +234,12 @@ fn write_profile(name: &str, text: String, cx: &StepCx<'_>) -> Result<(), StepEr
 
 impl Step for SetNetwork {
     const KIND: &'static str = "set-network";
+    const EXAMPLE: &'static str = r"- id: network
+  set-network:
+    wifi:
+      - { ssid: skole, secret: wifi-school, priority: 10 }
+      - { ssid: gjest, security: open }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 
