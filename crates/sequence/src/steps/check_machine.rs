@@ -536,6 +536,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_day_is_read_as_it_is_written_or_not_at_all(text in "\\PC{0,12}|[0-9]{4}-[0-9]{2}-[0-9]{2}") {
+            if let Ok(day) = Day::try_from(text.clone()) {
+                proptest::prop_assert_eq!(day.to_string(), text);
+                proptest::prop_assert_eq!(Day::of_unix_seconds(day.unix_seconds()), Some(day));
+            }
+        }
+    }
+
     #[test]
     fn every_second_falls_on_its_day() {
         for days in 0..60_000 {
