@@ -23,7 +23,7 @@ use crate::error::{Doing as _, Failure};
 use crate::prestages::{Draft, draft};
 use crate::routes::parse;
 use crate::state::{AppState, blocking};
-use crate::stock::{Lack, Stock, built, bytes_of, carried, packages_of, versions};
+use crate::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions};
 
 /// Differences listed of one step; a script that was rewritten is one difference, not a hundred.
 const DETAILS_MAX: usize = 20;
@@ -228,7 +228,7 @@ impl Fleet {
         .doing("read which devices are deployed")?;
         let deployed: BTreeSet<String> = deployed.into_iter().collect();
         let mut devices: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
-        for (serial, id) in carried(db).await? {
+        for (serial, Carried { id, .. }) in carried(db).await? {
             if id.prestage == *name {
                 let counts = devices.entry(id.version).or_default();
                 counts.0 += 1;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use sequence::document::compile;
 use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
 use wire::names::SequenceName;
+use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
 use crate::auth::{User, audit};
@@ -90,18 +91,9 @@ pub(crate) async fn put(
         .map_err(|_| Failure::bad_request("bad-text", "a sequence is text in UTF-8"))?;
     let mut db = state.db().write().await?;
     let packages = current_packages(&mut db).await?;
-    let findings = sequence::lint::lint(&text, &packages);
-    let mut compiled = match compile(&text) {
-        Ok(compiled)
-            if findings
-                .iter()
-                .all(|finding| finding.severity != Severity::Error) =>
-        {
-            compiled.sequence
-        }
-        Ok(_) => return Ok(refused(findings)),
-        Err(errors) if findings.is_empty() => return Ok(refused(errors)),
-        Err(_) => return Ok(refused(findings)),
+    let (mut compiled, findings) = match checked(&text, &packages) {
+        Ok(good) => good,
+        Err(findings) => return Ok(refused(findings)),
     };
     // The name it is stored under is the one that deployments and prestages use.
     compiled.name = name.clone();
@@ -150,7 +142,24 @@ pub(crate) async fn put(
     Ok(Json(row(stored_row)?).into_response())
 }
 
-fn refused(findings: Vec<Finding>) -> Response {
+/// Compiles a document, with its warnings; or all findings, if one of them is an error.
+pub(crate) fn checked(
+    text: &str,
+    packages: &[Package],
+) -> Result<(CompiledSequence, Vec<Finding>), Vec<Finding>> {
+    let findings = sequence::lint::lint(text, packages);
+    let is_good = findings
+        .iter()
+        .all(|finding| finding.severity != Severity::Error);
+    match compile(text) {
+        Ok(compiled) if is_good => Ok((compiled.sequence, findings)),
+        Err(errors) if findings.is_empty() => Err(errors),
+        Ok(_) | Err(_) => Err(findings),
+    }
+}
+
+/// Tells what is wrong with a document.
+pub(crate) fn refused(findings: Vec<Finding>) -> Response {
     let errors = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
