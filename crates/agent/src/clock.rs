@@ -1,4 +1,5 @@
-//! The machine's own clock: time since it started. The time of day of an unboxed laptop is wrong and never used.
+//! The machine's own clock: time since it started. The time of day of an unboxed laptop is wrong: it is observed, so
+//! that a sequence can ask whether it is believable, and nothing is ever timed with it.
 
 use std::time::Duration;
 
@@ -14,6 +15,12 @@ pub(crate) fn uptime_ms() -> u64 {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
     seconds * 1000 + millis
+}
+
+/// The time of day in seconds since 1970, as the machine has it; `None` before that.
+pub(crate) fn unix_seconds() -> Option<i64> {
+    let now = clock_gettime(ClockId::Realtime).tv_sec;
+    (now >= 0).then_some(now)
 }
 
 /// Pauses this thread. The only place that does.

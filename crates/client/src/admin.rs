@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use wire::admin_api::{
-    AssetImportReport, CollectionRow, Deployment, DeviceRow, DigestList, Login, PackageRow,
-    PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow, Token,
+    AssetImportReport, CollectionRow, Deployment, DeviceRow, DigestList, Finding, Login,
+    PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow,
+    Token,
 };
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::digest::Digest;
@@ -111,6 +112,21 @@ impl Client {
     /// See [`ClientError`].
     pub fn sequences(&self) -> Result<Vec<SequenceRow>, ClientError> {
         self.get("/api/v1/sequences")
+    }
+
+    /// Checks a sequence by what is published and which machines are known.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn lint_sequence(&self, yaml: &str) -> Result<Vec<Finding>, ClientError> {
+        let mut body = yaml.as_bytes();
+        self.upload(
+            "POST",
+            "/api/v1/sequences/lint",
+            "application/yaml",
+            &mut body,
+            Some(yaml.len() as u64),
+        )
     }
 
     /// Stores a sequence: a new version if it changed.

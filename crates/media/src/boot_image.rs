@@ -51,6 +51,9 @@ const MODULES: &[&str] = &[
     "xhci_pci",
     "ehci_pci",
     "virtio_pci",
+    // power: whether the charger is plugged in, and how full the battery is
+    "ac",
+    "battery",
     // network
     "virtio_net",
     "e1000",

@@ -79,6 +79,99 @@ pub fn stage_sequence(deploy: &CompiledSequence) -> CompiledSequence {
     }
 }
 
+/// Why a sequence can't be the factory sequence of another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage} can't stage machines for {deploy}: {why}")]
+pub struct StageMistake {
+    /// The factory sequence.
+    pub stage: SequenceName,
+    /// The sequence the machines will run.
+    pub deploy: SequenceName,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Steps that mean something at the factory: no network, no installed OS, nobody to ask.
+const STAGE_KINDS: [&str; 7] = [
+    "apply-image",
+    "check-machine",
+    "finish",
+    "format-disk",
+    "install-boot-image",
+    "set-variables",
+    "stage-content",
+];
+
+/// Checks that `stage`, which an admin wrote, leaves machines that `deploy` can go on with.
+///
+/// # Errors
+/// The disk isn't laid out as `deploy` does it (the staged content would be erased at school), the content or the boot
+/// image is missing or comes too early, the machine would count as handed out, or a step means nothing at the factory.
+pub fn check_stage(
+    stage: &CompiledSequence,
+    deploy: &CompiledSequence,
+) -> Result<(), StageMistake> {
+    let mistake = |why: String| StageMistake {
+        stage: stage.name.clone(),
+        deploy: deploy.name.clone(),
+        why,
+    };
+    match stage_mistake(stage, deploy) {
+        Some(why) => Err(mistake(why)),
+        None => Ok(()),
+    }
+}
+
+fn stage_mistake(stage: &CompiledSequence, deploy: &CompiledSequence) -> Option<String> {
+    let position = |kind: &str| stage.steps.iter().position(|step| step.kind == kind);
+    let layout = |sequence: &CompiledSequence| {
+        let mut steps = sequence.steps.iter();
+        let step = steps.find(|step| step.kind == FormatDisk::KIND);
+        step.map(|step| step.with.clone())
+    };
+    let foreign = |step: &&CompiledStep| !STAGE_KINDS.contains(&step.kind.as_str());
+    if let Some(step) = stage.steps.iter().find(foreign) {
+        return Some(format!(
+            "step `{}` is {}, which means nothing at the factory",
+            step.path, step.kind
+        ));
+    }
+    let undecided = |step: &&CompiledStep| !step.when.iter().all(|text| is_decided_by_facts(text));
+    if let Some(step) = stage.steps.iter().find(undecided) {
+        return Some(format!(
+            "the condition of step `{}` asks for something that nobody knows at the factory",
+            step.path
+        ));
+    }
+    let (Some(disk), Some(content), Some(boot)) = (
+        position(FormatDisk::KIND),
+        position(StageContent::KIND),
+        position(InstallBootImage::KIND),
+    ) else {
+        return Some("it needs format-disk, stage-content and install-boot-image".to_owned());
+    };
+    if layout(stage) != Some(layout(deploy).unwrap_or_else(default_layout)) {
+        return Some(
+            "its format-disk isn't the same, so the content would be erased at school".into(),
+        );
+    }
+    let images_last = stage
+        .steps
+        .iter()
+        .rposition(|step| step.kind == ApplyImage::KIND)
+        .unwrap_or(content);
+    if disk > content || boot < content.max(images_last) {
+        return Some(
+            "it must lay out the disk first, and install the boot image after all content".into(),
+        );
+    }
+    let is_handed_out = stage
+        .steps
+        .last()
+        .is_none_or(|step| step.kind != Finish::KIND || step.with["deployed"] != false);
+    is_handed_out.then(|| "it must end with `finish: { action: …, deployed: false }`".to_owned())
+}
+
 fn default_layout() -> Value {
     json!({
         "disk": { "removable": false },
@@ -124,6 +217,8 @@ impl Builder {
         let Ok(path) = StepPath::new(id) else { return };
         debug_assert!(step_type(kind).is_some_and(|step_type| step_type.parse(&with).is_ok()));
         let step = CompiledStep {
+            on_restart: None,
+            runs_in: None,
             path,
             title: title.to_owned(),
             kind: kind.to_owned(),
@@ -158,7 +253,58 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use super::stage_sequence;
+    use super::{check_stage, stage_sequence};
+
+    const DISK: &str = "  - id: disk\n    format-disk:\n      disk: { bus: nvme, removable: false }\n      volumes: [{ \
+                        role: esp, size: 1GiB }, { role: os, size: rest }, { role: staging, size: 6GiB }]\n";
+    const REST: &str = "  - { id: content, stage-content: {} }\n  - { id: os, apply-image: { image: debian } }\n  - { \
+                        id: boot, install-boot-image: { image: boot-image } }\n";
+    const END: &str = "  - { id: end, finish: { action: shut-down, deployed: false } }\n";
+
+    #[test]
+    fn a_stage_sequence_must_leave_what_the_deployment_needs() {
+        let compile = |name: &str, steps: &str| {
+            let text = format!("sequence: {name}\nsteps:\n{steps}");
+            crate::document::compile(&text).unwrap().sequence
+        };
+        let os = "  - { id: os, apply-image: { image: debian } }\n";
+        let deploy = compile("deploy", &format!("{DISK}{os}"));
+        let check = |steps: String| {
+            check_stage(&compile("mine", &steps), &deploy)
+                .map_or_else(|mistake| mistake.to_string(), |()| "fits".to_owned())
+        };
+        let power = "  - { id: power, check-machine: { mains-power: true } }\n";
+        assert_eq!(check(format!("{power}{DISK}{REST}{END}")), "fits");
+        let no_boot_image = check_stage(&stage_sequence(&deploy), &deploy);
+        assert!(no_boot_image.is_err());
+        for (steps, why) in [
+            (
+                format!("{}{REST}{END}", DISK.replace("6GiB", "8GiB")),
+                "erased at school",
+            ),
+            (format!("{DISK}{REST}"), "must end with"),
+            (
+                format!("{DISK}{REST}{}", END.replace("false", "true")),
+                "must end with",
+            ),
+            (format!("{DISK}{END}"), "it needs"),
+            (
+                format!("{DISK}  - {{ id: user, create-user: {{ name: a }} }}\n{REST}{END}"),
+                "means nothing",
+            ),
+            (
+                format!("{DISK}{REST}{os}{END}").replacen("id: os,", "id: os1,", 1),
+                "after all content",
+            ),
+            (
+                format!("{DISK}{REST}{END}").replace("id: os,", "id: os, when: class == 'x',"),
+                "nobody knows",
+            ),
+        ] {
+            let said = check(steps);
+            assert!(said.contains(why), "{said}");
+        }
+    }
 
     fn check(steps: &str) -> String {
         let deploy = crate::document::compile(&format!("sequence: s\nsteps:\n{steps}"))

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use wire::admin_api::{Finding, Severity};
+use wire::event::Environment;
 use wire::names::{SequenceName, StepPath};
-use wire::sequence::{CompiledSequence, CompiledStep, FORMAT, STEPS_MAX};
+use wire::sequence::{CompiledSequence, CompiledStep, FORMAT, OnRestart, STEPS_MAX};
 
 use crate::expression;
 use crate::node::{self, Key, Node, Shape};
@@ -17,7 +18,7 @@ use crate::steps::{AnyStep, CATALOG, StepType, step_type};
 /// Keys at the top of a document.
 pub(crate) const DOCUMENT_KEYS: [&str; 4] = ["sequence", "description", "variables", "steps"];
 /// Keys of every step, beside its kind.
-pub(crate) const STEP_KEYS: [&str; 7] = [
+pub(crate) const STEP_KEYS: [&str; 9] = [
     "id",
     "name",
     "when",
@@ -25,6 +26,8 @@ pub(crate) const STEP_KEYS: [&str; 7] = [
     "attempts",
     "wait",
     "continue-on-error",
+    "on-restart",
+    "runs-in",
 ];
 /// Keys of a group.
 pub(crate) const GROUP_KEYS: [&str; 4] = ["id", "name", "when", "steps"];
@@ -79,6 +82,7 @@ pub fn compile(text: &str) -> Result<Compiled, Vec<Finding>> {
 pub(crate) struct Parsed {
     pub(crate) name: Option<SequenceName>,
     pub(crate) variables: BTreeMap<String, Value>,
+    pub(crate) variable_places: BTreeMap<String, Place>,
     pub(crate) steps: Vec<ParsedStep>,
     pub(crate) findings: Vec<Finding>,
 }
@@ -95,6 +99,18 @@ pub(crate) struct ParsedStep {
     pub(crate) when: Vec<(String, Place)>,
     /// The arguments.
     pub(crate) with: Node,
+}
+
+impl ParsedStep {
+    /// What becomes of it after a power cut.
+    pub(crate) fn on_restart(&self) -> OnRestart {
+        let by_type = || {
+            self.step
+                .as_ref()
+                .map_or(self.step_type.on_restart, |step| step.on_restart())
+        };
+        self.compiled.on_restart.unwrap_or_else(by_type)
+    }
 }
 
 /// What a group hands down to its steps.
@@ -311,9 +327,9 @@ impl Reader {
                     Some("choose another name".to_owned()),
                 );
             }
-            self.parsed
-                .variables
-                .insert(key.text.clone(), value.value());
+            let name = key.text.clone();
+            self.parsed.variable_places.insert(name.clone(), key.place);
+            self.parsed.variables.insert(name, value.value());
         }
     }
 
@@ -411,6 +427,23 @@ impl Reader {
         let attempts = self.number(entries, "attempts");
         let wait_seconds = self.seconds(entries, "wait", 0, 0);
         let continue_on_error = self.flag(entries, "continue-on-error");
+        let on_restart = self.choice(
+            entries,
+            "on-restart",
+            &[
+                ("redo", OnRestart::Redo),
+                ("verify", OnRestart::Verify),
+                ("refuse", OnRestart::Refuse),
+            ],
+        );
+        let runs_in = self.choice(
+            entries,
+            "runs-in",
+            &[
+                ("boot-image", Environment::BootImage),
+                ("os", Environment::Os),
+            ],
+        );
         let step = self.arguments(&key.text, key.place, with, step_type);
         let arguments = step
             .as_ref()
@@ -429,6 +462,8 @@ impl Reader {
             attempts,
             wait_seconds,
             continue_on_error,
+            on_restart,
+            runs_in,
             with: arguments,
         };
         let (place, when, with) = (key.place, group.when.clone(), with.clone());
@@ -596,6 +631,24 @@ impl Reader {
             None,
         );
         1
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(
+        &mut self,
+        entries: &Entries,
+        name: &str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let (text, place) = self.text(entries, name)?;
+        let found = choices.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            let hint = did_you_mean(text, words.iter().copied());
+            let message = format!("`{name}` must be one of: {}", words.join(", "));
+            self.error(Code::Value, place, message, hint);
+        }
+        found.map(|(_, value)| *value)
     }
 
     fn flag(&mut self, entries: &Entries, name: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use wire::admin_api::{Finding, Severity};
 use wire::event::Environment;
-use wire::package::{Package, PackageKind};
+use wire::package::{Model, Package, PackageKind};
 
 use crate::document::{self, Parsed, ParsedStep};
 use crate::expression;
@@ -13,23 +13,55 @@ use crate::scope;
 use crate::steps::restart::environment_name;
 use crate::steps::{Flow, OnRestart, PackageUse};
 
-/// Everything [`document::compile`] finds, and what the published packages and the order of the steps tell.
+mod content;
+mod flow;
+mod secrets;
+
+/// What the lint may know beside the document.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// The published packages, each at its current version.
+    pub packages: &'a [Package],
+    /// The models of the machines that are known.
+    pub models: &'a [KnownModel],
+}
+
+/// A model that machines of are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownModel {
+    /// The model.
+    pub model: Model,
+    /// The smallest disk a machine of it was seen with, in bytes; `None` if none was seen yet.
+    pub smallest_disk_bytes: Option<u64>,
+}
+
+/// Everything [`document::compile`] finds, and what its surroundings and the order of the steps tell.
 #[must_use]
-pub fn lint(text: &str, published: &[Package]) -> Vec<Finding> {
+pub fn lint(text: &str, around: &Surroundings<'_>) -> Vec<Finding> {
     let Parsed {
         variables,
+        variable_places,
         steps,
         findings,
         ..
     } = document::parse(text);
     let mut linter = Linter { findings };
-    linter.packages(&steps, published);
+    linter.packages(&steps, around.packages);
     linter.names(&steps, variables.keys().cloned().collect());
+    linter.outputs(&steps);
     linter.order(&steps);
     linter.finish(&steps);
     linter.environments(&steps);
+    linter.boot(&steps);
+    linter.reach(&steps, around.models);
+    linter.attempts(&steps);
+    linter.secret_variables(&variables, &variable_places);
+    linter.secret_arguments(&steps);
+    linter.drivers(&steps, around);
+    linter.disks(&steps, around);
     let mut findings = linter.findings;
     document::sort(&mut findings);
+    findings.dedup();
     findings
 }
 
@@ -47,6 +79,17 @@ impl Linter {
     ) {
         self.findings
             .push(finding(Severity::Error, code, place, message.into(), hint));
+    }
+
+    fn warning(&mut self, code: Code, place: Place, message: impl Into<String>, hint: &str) {
+        let hint = Some(hint.to_owned());
+        self.findings.push(finding(
+            Severity::Warning,
+            code,
+            place,
+            message.into(),
+            hint,
+        ));
     }
 
     fn packages(&mut self, steps: &[ParsedStep], published: &[Package]) {
@@ -149,11 +192,7 @@ impl Linter {
             return;
         };
         for step in &steps[..makes_staging] {
-            let on_restart = step
-                .step
-                .as_ref()
-                .map_or(step.step_type.on_restart, |step| step.on_restart());
-            if on_restart != OnRestart::Redo {
+            if step.on_restart() != OnRestart::Redo {
                 let kind = &step.compiled.kind;
                 let message =
                     format!("{kind} stands before the disk is laid out, and isn't safe to repeat");
@@ -204,12 +243,13 @@ impl Linter {
     fn environments(&mut self, steps: &[ParsedStep]) {
         let mut current = Some(Environment::BootImage);
         for step in steps {
-            if let (Some(needed), Some(actual)) = (step.step_type.needs, current)
+            let needed = step.step_type.needs.or(step.compiled.runs_in);
+            if let (Some(needed), Some(actual)) = (needed, current)
                 && needed != actual
             {
                 let (needed, actual) = (environment_name(needed), environment_name(actual));
                 let message = format!(
-                    "{} works in {needed} only, the run is in {actual} by then",
+                    "{} runs in {needed} only, the run is in {actual} by then",
                     step.compiled.kind
                 );
                 self.error(
@@ -234,7 +274,7 @@ impl Linter {
 mod tests {
     use wire::package::Package;
 
-    use super::lint;
+    use super::{KnownModel, Surroundings, lint};
 
     fn published() -> Vec<Package> {
         let package = |name: &str, kind: &str| {
@@ -253,6 +293,15 @@ mod tests {
 
     /// One finding per line: what the CLI prints.
     fn check(text: &str) -> String {
+        let packages = published();
+        let around = Surroundings {
+            packages: &packages,
+            models: &[],
+        };
+        lines(&lint(text, &around))
+    }
+
+    fn lines(findings: &[wire::admin_api::Finding]) -> String {
         let line = |finding: &wire::admin_api::Finding| {
             let hint = finding
                 .hint
@@ -264,11 +313,7 @@ mod tests {
                 finding.line, finding.column, finding.code, finding.message
             )
         };
-        lint(text, &published())
-            .iter()
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n")
+        findings.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -279,6 +324,51 @@ mod tests {
     #[test]
     fn mistakes_of_meaning() {
         insta::assert_snapshot!(check(include_str!("../tests/lint/meaning.yaml")));
+    }
+
+    #[test]
+    fn mistakes_that_only_a_device_would_meet() {
+        insta::assert_snapshot!(check(include_str!("../tests/lint/device.yaml")));
+    }
+
+    #[test]
+    fn what_models_and_packages_tell() {
+        let driver = |name: &str, rule: serde_json::Value| -> Package {
+            serde_json::from_value(serde_json::json!({
+                "name": name, "version": "1", "kind": "driver", "manifest": "0".repeat(64), "manifest-bytes": 1,
+                "content-bytes": 1, "models": [rule]
+            }))
+            .unwrap()
+        };
+        let mut packages = published();
+        packages[0].content_bytes = 20 << 30;
+        let book = serde_json::json!({ "vendor": "Acme", "product": "Book 14" });
+        packages.push(driver("book", book.clone()));
+        packages.push(driver("book-too", book));
+        let sku = serde_json::json!({ "vendor": "Acme", "sku": "B13" });
+        packages.push(driver("book-13", sku));
+        let model = |product: &str, sku: &str, gib: u64| KnownModel {
+            model: wire::package::Model {
+                vendor: "Acme".into(),
+                product: product.into(),
+                sku: sku.into(),
+                ..Default::default()
+            },
+            smallest_disk_bytes: Some(gib << 30),
+        };
+        let models = [
+            model("Book 14", "", 16),
+            model("Book 14", "B13", 64),
+            model("Note 9", "", 4),
+        ];
+        let around = Surroundings {
+            packages: &packages,
+            models: &models,
+        };
+        insta::assert_snapshot!(lines(&lint(
+            include_str!("../tests/lint/models.yaml"),
+            &around
+        )));
     }
 
     #[test]
@@ -295,7 +385,8 @@ mod tests {
                     disk: { bus: nvme, removable: false }\n      volumes:\n        - { role: esp, size: 1GiB }\n        \
                     - { role: os, size: rest }\n        - { role: staging, size: 8GiB }\n  - id: os\n    apply-image: \
                     { image: debian }\n  - id: id\n    set-identity:\n      hostname: \"{{ serial | hostname }}\"\n      \
-                    keyboard: \"{{ keyboard }}\"\n  - id: end\n    finish: { action: stay }\n";
+                    keyboard: \"{{ keyboard }}\"\n  - { id: os-boot, install-os-boot: {} }\n  - { id: boot, \
+                    when: serial == \"x\", install-boot-image: { image: boot-image } }\n  - id: end\n    finish: { action: stay }\n";
         assert_eq!(check(text), "");
         let compiled = crate::document::compile(text).unwrap();
         assert_eq!(

@@ -1,15 +1,17 @@
 //! The ports: how steps reach the world. The agent implements them for a real machine, `testkit` with fakes.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use std::fmt;
 use std::time::Duration;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use wire::event::{ContentBytes, Environment, LogLevel, ProgressUnit};
 use wire::facts::Facts;
 use wire::layout::VolumeRole;
-use wire::names::PackageName;
+use wire::names::{PackageName, SecretName};
 use wire::package::Package;
 
 use crate::layout::Layout;
+use crate::secret::Secret;
 
 /// What a step could not do. `Display` says what was tried; the cause is in `source`.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +88,7 @@ pub trait Progress {
 
 /// A program to run in the target OS: as it is (in the OS), or in a chroot with `/dev`, `/proc` and `/sys` (in the boot
 /// image).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Command {
     /// The program; looked up in the target's `PATH`.
     pub program: String,
@@ -96,8 +98,10 @@ pub struct Command {
     pub folder: Utf8PathBuf,
     /// Environment variables beside `PATH`, `HOME`, `LANG=C.UTF-8` and `DEBIAN_FRONTEND=noninteractive`.
     pub env: Vec<(String, String)>,
-    /// What it reads.
-    pub stdin: Vec<u8>,
+    /// More environment variables, with secrets as values.
+    pub secret_env: Vec<(String, Secret)>,
+    /// What it reads; nothing, or a secret.
+    pub stdin: Secret,
     /// When it is killed.
     pub timeout: Duration,
 }
@@ -114,7 +118,7 @@ pub struct CommandOutput {
 }
 
 /// A file to put into the target OS, durably and all at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TargetFile {
     /// The absolute path, as the target OS sees it. Its folder is made if need be.
     pub path: Utf8PathBuf,
@@ -122,6 +126,89 @@ pub struct TargetFile {
     pub bytes: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
+}
+
+impl fmt::Debug for TargetFile {
+    /// Without the bytes: some files hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, bytes, mode } = self;
+        write!(f, "{path} ({} bytes, mode {mode:o})", bytes.len())
+    }
+}
+
+/// Where a server takes connections: a host name or address, and a port of TCP.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServerAddress {
+    host: String,
+    port: u16,
+}
+
+impl ServerAddress {
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl TryFrom<String> for ServerAddress {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        /// The longest DNS name (RFC 1035, 2.3.4).
+        const HOST_BYTES_MAX: usize = 253;
+        let wrong = || {
+            format!(
+                "{text:?} is not a server: write host and port, such as `dc1.skole.example:389`"
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        if port.starts_with('+') {
+            return Err(wrong());
+        }
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_host = |host: &str| {
+            let holds = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+            host.bytes().all(holds) && !host.starts_with(['-', '.'])
+        };
+        let host = match address {
+            Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => address,
+            None if is_host(host) => host,
+            _ => return Err(wrong()),
+        };
+        if host.is_empty() || host.len() > HOST_BYTES_MAX || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl From<ServerAddress> for String {
+    fn from(address: ServerAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
 }
 
 /// What starts when the machine is switched on.
@@ -179,6 +266,21 @@ pub trait Machine {
         progress: &dyn Progress,
     ) -> Result<CommandOutput, StepError>;
 
+    /// The secret of this name, released to this machine for this run. It is kept in memory only.
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError>;
+
+    /// Waits until the machine has a network and, if one is named, a server takes a connection; fails after `timeout`.
+    fn wait_for_network(
+        &self,
+        server: Option<&ServerAddress>,
+        timeout: Duration,
+        progress: &dyn Progress,
+    ) -> Result<(), StepError>;
+
+    /// Keeps a file of logs on the staging partition under this name, durably; one of the same name is replaced. Returns
+    /// its path as *we* see it.
+    fn keep_log(&self, name: &str, bytes: &[u8]) -> Result<Utf8PathBuf, StepError>;
+
     /// Removes a folder of the target OS that we made. Nothing happens if it isn't there.
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError>;
 
@@ -233,4 +335,33 @@ pub trait Content {
         packages: &[&Package],
         progress: &dyn Progress,
     ) -> Result<ContentBytes, StepError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerAddress;
+
+    #[test]
+    fn servers() {
+        let parse = |text: &str| ServerAddress::try_from(text.to_owned());
+        for text in ["dc1.skole.example:389", "10.0.0.1:80", "[fe80::1]:65535"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+        for wrong in [
+            "",
+            "dc1",
+            "dc1:",
+            ":80",
+            "dc1:0",
+            "dc1:65536",
+            "dc1:+80",
+            "-x:80",
+            "fe80::1:80",
+            "[x]:80",
+            "a b:80",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse(&format!("{}:80", "a".repeat(254))).is_err());
+    }
 }

@@ -43,11 +43,25 @@ pub enum Code {
     HostName,
     /// Something the step type itself finds wrong.
     Step,
+    /// A step that can never run.
+    Unreachable,
+    /// A condition or template that asks for an output that is never there.
+    Output,
+    /// Machines that run this would not start, or lose what was done.
+    Boot,
+    /// A step that is tried again although it isn't safe to repeat, or may fail although nothing works without it.
+    Attempts,
+    /// A secret in clear text.
+    Secret,
+    /// Two drivers for one model, or none.
+    Driver,
+    /// An OS image or a layout larger than the disk.
+    DiskSize,
 }
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self::Yaml,
         Self::UnknownKey,
         Self::MissingKey,
@@ -66,6 +80,13 @@ impl Code {
         Self::Restart,
         Self::HostName,
         Self::Step,
+        Self::Unreachable,
+        Self::Output,
+        Self::Boot,
+        Self::Attempts,
+        Self::Secret,
+        Self::Driver,
+        Self::DiskSize,
     ];
 
     /// The stable text, such as `FS001`.
@@ -90,6 +111,13 @@ impl Code {
             Self::Restart => "FS016",
             Self::HostName => "FS017",
             Self::Step => "FS018",
+            Self::Unreachable => "FS019",
+            Self::Output => "FS020",
+            Self::Boot => "FS021",
+            Self::Attempts => "FS022",
+            Self::Secret => "FS023",
+            Self::Driver => "FS024",
+            Self::DiskSize => "FS025",
         }
     }
 }

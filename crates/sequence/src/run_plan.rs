@@ -309,8 +309,8 @@ impl<'a> Planner<'a> {
                 PackageUse::Named(name, kind) => self.named(&name, kind, certain),
                 PackageUse::Drivers => {
                     let model = model_of(self.known.facts);
-                    let drivers = choose(self.known.packages, &model).unwrap_or_default();
-                    for driver in drivers {
+                    // If two fit equally well the step fails, and says so.
+                    if let Ok(Some(driver)) = choose(self.known.packages, &model) {
                         self.note(driver, certain);
                     }
                 }

@@ -99,6 +99,16 @@ fn common_properties() -> Map<String, Value> {
         "continue-on-error".to_owned(),
         json!({ "type": "boolean", "description": go_on }),
     );
+    let after_cut = "What becomes of it after a power cut: the recorded plan is applied again, it is planned again, or \
+                     the run stops and asks a person. The step type's rule if absent.";
+    properties.insert(
+        "on-restart".to_owned(),
+        json!({ "enum": ["redo", "verify", "refuse"], "description": after_cut }),
+    );
+    properties.insert(
+        "runs-in".to_owned(),
+        json!({ "enum": ["boot-image", "os"], "description": "Where it must run; refused elsewhere." }),
+    );
     properties
 }
 

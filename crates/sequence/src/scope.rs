@@ -8,26 +8,56 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use wire::facts::Facts;
+use serde_json::{Value, json};
+use wire::facts::{Disk, Facts};
 
 use crate::expression::{self, Explained};
 use crate::ports::StepError;
 
-/// The names of facts that expressions can use.
-pub const FACT_NAMES: [&str; 11] = [
-    "serial",
-    "asset_tag",
-    "uuid",
-    "vendor",
-    "product",
-    "sku",
-    "baseboard",
-    "memory_bytes",
-    "firmware",
-    "secure_boot",
-    "tpm",
+/// A fact that expressions can use: its name, and how its value is read.
+type Fact = (&'static str, fn(&Facts) -> Value);
+
+/// All of them. What can't be observed is `none`.
+const FACTS: [Fact; 16] = [
+    ("serial", |facts| facts.serial.as_str().into()),
+    ("asset_tag", |facts| facts.asset_tag.as_str().into()),
+    ("uuid", |facts| {
+        facts.uuid.map(|uuid| uuid.to_string()).into()
+    }),
+    ("vendor", |facts| facts.vendor.as_str().into()),
+    ("product", |facts| facts.product.as_str().into()),
+    ("sku", |facts| facts.sku.as_str().into()),
+    ("baseboard", |facts| facts.baseboard.as_str().into()),
+    ("memory_bytes", |facts| facts.memory_bytes.into()),
+    ("firmware", |facts| json!(facts.firmware)),
+    ("secure_boot", |facts| facts.secure_boot.into()),
+    ("tpm", |facts| facts.tpm.into()),
+    ("mains_power", |facts| facts.power.mains.into()),
+    ("battery_percent", |facts| {
+        facts.power.battery_percent.into()
+    }),
+    ("clock", |facts| facts.clock.into()),
+    ("disks", |facts| {
+        facts.disks.iter().map(disk_value).collect()
+    }),
+    ("network", |facts| {
+        facts
+            .network
+            .iter()
+            .map(|interface| json!(interface))
+            .collect()
+    }),
 ];
+/// The names of facts that expressions can use.
+pub const FACT_NAMES: [&str; FACTS.len()] = {
+    let mut names = [""; FACTS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FACTS[index].0;
+        index += 1;
+    }
+    names
+};
 /// The names of facts that the model alone decides.
 pub const MODEL_NAMES: [&str; 4] = ["vendor", "product", "sku", "baseboard"];
 /// Names the server puts into every order.
@@ -179,29 +209,23 @@ pub fn is_host_name(text: &str) -> bool {
         && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-pub(crate) fn fact_values(facts: &Facts) -> Vec<(String, Value)> {
-    let text = |text: &str| Value::String(text.to_owned());
-    let firmware = serde_json::to_value(facts.firmware).unwrap_or(Value::Null);
-    let values = [
-        text(&facts.serial),
-        text(&facts.asset_tag),
-        facts
-            .uuid
-            .map_or(Value::Null, |uuid| Value::String(uuid.to_string())),
-        text(&facts.vendor),
-        text(&facts.product),
-        text(&facts.sku),
-        text(&facts.baseboard),
-        facts.memory_bytes.into(),
-        firmware,
-        facts.secure_boot.into(),
-        facts.tpm.into(),
-    ];
-    FACT_NAMES
+/// All facts with their names.
+pub(crate) fn fact_values(facts: &Facts) -> impl Iterator<Item = (String, Value)> {
+    FACTS
         .iter()
-        .map(|name| (*name).to_owned())
-        .zip(values)
-        .collect()
+        .map(move |(name, value)| ((*name).to_owned(), value(facts)))
+}
+
+/// A disk as expressions see it, named like the keys of a disk rule. What the wipe guard sees on it is not theirs to
+/// decide with.
+fn disk_value(disk: &Disk) -> Value {
+    json!({
+        "path": disk.path,
+        "bus": disk.bus,
+        "model": disk.model,
+        "size_bytes": disk.size_bytes,
+        "removable": disk.removable,
+    })
 }
 
 /// ASCII for the letters of European names. What is not listed is dropped.
@@ -241,9 +265,9 @@ mod tests {
 
     use proptest::prelude::*;
     use serde_json::json;
-    use wire::facts::Facts;
+    use wire::facts::{Bus, Disk, DiskContent, Facts, NetworkInterface, Power};
 
-    use super::{Scope, Template, host_name, is_host_name};
+    use super::{FACT_NAMES, Scope, Template, host_name, is_host_name};
     use crate::expression::{condition_names, template_names};
 
     fn scope() -> Scope {
@@ -299,6 +323,48 @@ mod tests {
         assert_eq!(check("klass is defined"), Ok(false));
         assert!(check("klass == '1STA'").is_err());
         assert!(check("vendor ==").is_err());
+    }
+
+    #[test]
+    fn facts_of_every_kind() {
+        let disk = |path: &str, size_bytes, removable| Disk {
+            path: path.to_owned(),
+            bus: Bus::Nvme,
+            model: "Fake".to_owned(),
+            serial: String::new(),
+            size_bytes,
+            removable,
+            content: DiskContent::Foreign,
+        };
+        let facts = Facts {
+            power: Power {
+                mains: Some(true),
+                battery_percent: None,
+            },
+            clock: Some(1_767_225_600),
+            disks: vec![
+                disk("/dev/sda", 1 << 30, true),
+                disk("/dev/nvme0n1", 64 << 30, false),
+            ],
+            network: vec![NetworkInterface {
+                name: "enp0s2".into(),
+                mac: "52:54:00:ab:00:01".into(),
+            }],
+            ..Facts::default()
+        };
+        let scope = Scope::new(&facts, &[], &BTreeMap::new());
+        for condition in [
+            "mains_power and battery_percent is none",
+            "clock >= 1767225600",
+            "disks | length == 2 and disks[1].size_bytes >= 60 * 1024 * 1024 * 1024 and not disks[1].removable",
+            "disks[1].path == '/dev/nvme0n1' and disks[1].model == 'Fake'",
+            "disks[0].content is not defined",
+            "network[0].mac[:8] == '52:54:00' and network | length == 1",
+            "uuid is none and firmware == 'uefi'",
+        ] {
+            assert!(scope.is_true(condition).unwrap(), "{condition}");
+        }
+        assert!(FACT_NAMES.iter().all(|name| scope.knows(name)));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::Value;
 use wire::package::{Model, ModelRule, Package, PackageKind};
 use wire::sequence::{CompiledSequence, CompiledStep};
 
-use crate::derive::stage_sequence;
+use crate::scope::MODEL_NAMES;
+use crate::steps::apply_drivers::{Ambiguous, choose, matched_by};
 use crate::steps::{PackageUse, step_type};
 use crate::tri::{Tri, decide};
 
@@ -17,39 +18,55 @@ pub struct Selection {
     pub kept: Vec<(Package, String)>,
     /// Packages that are left out.
     pub omitted: Vec<(Package, String)>,
+    /// Drivers that fit the model equally well, so that the run would fail.
+    pub ambiguous: Option<Ambiguous>,
 }
 
-/// Decides which of `packages` a machine of `model` could need when it runs `sequence`.
+/// Decides which of `packages` a machine of `model` could need when it runs `sequence`, and `stage` before it at the
+/// factory.
 ///
 /// Only the model and the variables in `known` are known; a condition that asks for anything else could be true.
 #[must_use]
 pub fn select(
     sequence: &CompiledSequence,
+    stage: &CompiledSequence,
     model: &Model,
     known: &BTreeMap<String, Value>,
     packages: &[Package],
 ) -> Selection {
     let mut known = known.clone();
-    let facts = [&model.vendor, &model.product, &model.sku, &model.baseboard];
-    for (name, value) in crate::scope::MODEL_NAMES.iter().zip(facts) {
-        // An empty field of a model means that nobody knows it.
-        if value.is_empty() {
-            known.remove(*name)
-        } else {
-            known.insert((*name).to_owned(), value.as_str().into())
-        };
+    for name in MODEL_NAMES {
+        known.remove(name);
     }
+    known.extend(model_values(model));
     let deploy = uses(sequence, &known);
-    let stage = stage_sequence(sequence);
-    let factory = uses(&stage, &known);
+    let factory = uses(stage, &known);
     let mut selection = Selection::default();
+    let chosen = match choose(packages, model) {
+        Ok(chosen) => chosen,
+        Err(ambiguous) => {
+            selection.ambiguous = Some(ambiguous);
+            None
+        }
+    };
     for package in packages {
-        match judge(package, model, &deploy, &factory) {
+        match judge(package, model, chosen, &deploy, &factory) {
             Ok(reason) => selection.kept.push((package.clone(), reason)),
             Err(reason) => selection.omitted.push((package.clone(), reason)),
         }
     }
     selection
+}
+
+/// What a model alone tells. An empty field of a model means that nobody knows it.
+pub(crate) fn model_values(model: &Model) -> BTreeMap<String, Value> {
+    let facts = [&model.vendor, &model.product, &model.sku, &model.baseboard];
+    MODEL_NAMES
+        .iter()
+        .zip(facts)
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+        .collect()
 }
 
 /// A step and what it asks for.
@@ -84,6 +101,7 @@ fn uses<'s>(sequence: &'s CompiledSequence, known: &BTreeMap<String, Value>) -> 
 fn judge(
     package: &Package,
     model: &Model,
+    driver: Option<&Package>,
     deploy: &[Use<'_>],
     factory: &[Use<'_>],
 ) -> Result<String, String> {
@@ -96,7 +114,7 @@ fn judge(
     let asking: Vec<&Use<'_>> = deploy.iter().filter(asks).collect();
     if let Some(used) = asking.iter().find(|used| used.never.is_none()) {
         if package.kind == PackageKind::Driver {
-            return judge_driver(package, model);
+            return judge_driver(package, model, driver);
         }
         return Ok(format!("step `{}` asks for it", used.step.path));
     }
@@ -115,18 +133,27 @@ fn judge(
     }
 }
 
-fn judge_driver(package: &Package, model: &Model) -> Result<String, String> {
-    if package.models.iter().any(|rule| rule.matches(model)) {
-        return Ok(format!("driver for {model}"));
-    }
+fn judge_driver(
+    package: &Package,
+    model: &Model,
+    chosen: Option<&Package>,
+) -> Result<String, String> {
     if package.models.is_empty() {
         return Err("driver without a model rule".to_owned());
     }
-    let rules: Vec<String> = package.models.iter().map(rule_in_words).collect();
-    Err(format!(
-        "driver for {}, not for {model}",
-        rules.join(" or ")
-    ))
+    let Some(by) = matched_by(package, model) else {
+        let rules: Vec<String> = package.models.iter().map(rule_in_words).collect();
+        return Err(format!(
+            "driver for {}, not for {model}",
+            rules.join(" or ")
+        ));
+    };
+    match chosen {
+        Some(chosen) if chosen == package => Ok(format!("driver for {model}, by its {by}")),
+        Some(chosen) => Err(format!("{} fits {model} better", chosen.name)),
+        // The run must fail on it, not go on without a driver.
+        None => Ok(format!("another driver fits {model} equally well")),
+    }
 }
 
 fn rule_in_words(rule: &ModelRule) -> String {
@@ -189,7 +216,8 @@ mod tests {
             ..Model::default()
         };
         let known = BTreeMap::from([("update".to_owned(), json!(false))]);
-        let selection = select(&sequence, &model, &known, &packages);
+        let stage = crate::derive::stage_sequence(&sequence);
+        let selection = select(&sequence, &stage, &model, &known, &packages);
         let lines = |what: &str, list: &[(Package, String)]| -> String {
             list.iter()
                 .map(|(package, reason)| format!("{what} {}: {reason}\n", package.name))

@@ -12,27 +12,36 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
-use wire::names::{PackageName, StepPath};
+use wire::names::{PackageName, SecretName, StepPath};
 use wire::package::{Package, PackageKind};
+use wire::sequence::CompiledStep;
+pub use wire::sequence::OnRestart;
 
 use crate::ports::{Command, CommandOutput, Content, Machine, Progress, StepError};
 use crate::problem::Problems;
 use crate::scope::{Scope, Template};
+use crate::secret::Hiding;
 
 pub mod apply_drivers;
 pub mod apply_files;
 pub mod apply_image;
+pub mod check_machine;
+pub mod collect_logs;
 pub mod create_user;
 pub mod finish;
 pub mod format_disk;
 pub mod install_boot_image;
 pub mod install_os_boot;
 pub mod install_packages;
+pub mod join_domain;
+pub mod lock_down;
 pub mod restart;
 pub mod run_script;
 pub mod set_identity;
+pub mod set_network;
 pub mod set_variables;
 pub mod stage_content;
+pub mod wait_for_network;
 
 /// Lists the step types, in alphabetical order of their kinds.
 macro_rules! step_catalog {
@@ -46,32 +55,27 @@ step_catalog![
     apply_drivers::ApplyDrivers,
     apply_files::ApplyFiles,
     apply_image::ApplyImage,
+    check_machine::CheckMachine,
+    collect_logs::CollectLogs,
     create_user::CreateUser,
     finish::Finish,
     format_disk::FormatDisk,
     install_boot_image::InstallBootImage,
     install_os_boot::InstallOsBoot,
     install_packages::InstallPackages,
+    join_domain::JoinDomain,
+    lock_down::LockDown,
     restart::Restart,
     run_script::RunScript,
     set_identity::SetIdentity,
+    set_network::SetNetwork,
     set_variables::SetVariables,
     stage_content::StageContent,
+    wait_for_network::WaitForNetwork,
 ];
 
 /// Where a step keeps files in the target OS while it runs.
 pub const CACHE_FOLDER: &str = "/var/cache/forestage";
-
-/// What becomes of a step that was begun and not done when the power failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRestart {
-    /// Safe to repeat: the recorded plan is applied again.
-    Redo,
-    /// It is planned again, and finds out what is already true.
-    Verify,
-    /// The run stops and asks a person.
-    Refuse,
-}
 
 /// A step type: it checks its arguments, plans without effects, then applies the plan.
 pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
@@ -104,6 +108,11 @@ pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
 
     /// The packages it asks for.
     fn packages(&self) -> Vec<PackageUse> {
+        Vec::new()
+    }
+
+    /// The secrets it asks for, by name.
+    fn secrets(&self) -> Vec<SecretName> {
         Vec::new()
     }
 
@@ -223,6 +232,12 @@ impl<'a> StepCx<'a> {
         self.path
     }
 
+    /// The time the step has left.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        (self.time_left)()
+    }
+
     /// Fails if the run is to stop or the step's time is up. Loops call it once per round.
     pub fn go_on(&self) -> Result<(), StepError> {
         if self.progress.is_cancelled() {
@@ -238,9 +253,7 @@ impl<'a> StepCx<'a> {
             program: program.to_owned(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             folder: "/".into(),
-            env: Vec::new(),
-            stdin: Vec::new(),
-            timeout: Duration::ZERO,
+            ..Command::default()
         })
     }
 
@@ -254,12 +267,19 @@ impl<'a> StepCx<'a> {
         }
     }
 
-    /// Runs `command` with the time the step has left.
+    /// Runs `command` with the time the step has left. Secrets it was given are hidden in what it prints.
     pub fn run(&self, command: Command) -> Result<CommandOutput, StepError> {
         self.go_on()?;
-        let timeout = (self.time_left)();
-        self.machine
-            .command(&Command { timeout, ..command }, self.progress)
+        let timeout = self.time_left();
+        let command = Command { timeout, ..command };
+        let values = command.secret_env.iter().map(|(_, value)| value);
+        let hiding = Hiding::new(self.progress, values.chain([&command.stdin]));
+        let output = self.machine.command(&command, &hiding)?;
+        Ok(CommandOutput {
+            exit_code: output.exit_code,
+            stdout: hiding.hide(&output.stdout),
+            stderr: hiding.hide(&output.stderr),
+        })
     }
 }
 
@@ -369,6 +389,8 @@ pub trait AnyStep {
     fn templates(&self) -> Vec<&Template>;
     /// See [`Step::packages`].
     fn packages(&self) -> Vec<PackageUse>;
+    /// See [`Step::secrets`].
+    fn secrets(&self) -> Vec<SecretName>;
     /// See [`Step::on_restart`].
     fn on_restart(&self) -> OnRestart;
     /// See [`Step::flow`].
@@ -394,6 +416,10 @@ impl<S: Step> AnyStep for S {
 
     fn packages(&self) -> Vec<PackageUse> {
         Step::packages(self)
+    }
+
+    fn secrets(&self) -> Vec<SecretName> {
+        Step::secrets(self)
     }
 
     fn on_restart(&self) -> OnRestart {
@@ -504,6 +530,12 @@ fn parse_arguments<S: Step>(with: &Value) -> Result<Box<dyn AnyStep>, ArgumentEr
             message: error.into_inner().to_string(),
         }),
     }
+}
+
+/// What becomes of `step` after a power cut: what the document says, otherwise what the step type does.
+#[must_use]
+pub fn on_restart(step: &CompiledStep, parsed: &dyn AnyStep) -> OnRestart {
+    step.on_restart.unwrap_or_else(|| parsed.on_restart())
 }
 
 /// The step type of this kind.

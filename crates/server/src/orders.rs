@@ -169,7 +169,9 @@ async fn make(
         .into_iter()
         .map(|(name, value, _)| (name, value))
         .collect();
-    let selection = sequence::select::select(&sequence, &device.model(), &variables, &published);
+    let stage = sequence::derive::stage_sequence(&sequence);
+    let selection =
+        sequence::select::select(&sequence, &stage, &device.model(), &variables, &published);
     let device_id: DeviceId = stored_text("device id", &device.id)?;
     let order = Order {
         format: 1,

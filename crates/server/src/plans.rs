@@ -80,15 +80,13 @@ impl AppState {
         let what = match request.what {
             PlanWhat::Due => PlannedSequence::Due,
             PlanWhat::Sequence { name } => match latest_sequence(&mut db, &name).await? {
-                Some((_, sequence)) => PlannedSequence::This(Box::new(sequence)),
+                Some((_, sequence)) => PlannedSequence::This(Box::new(Pair::of(sequence))),
                 None => return Err(Failure::not_found(format!("sequence {name}"))),
             },
-            PlanWhat::Document { text } => {
-                match checked(&text, &current_packages(&mut db).await?) {
-                    Ok((sequence, _)) => PlannedSequence::This(Box::new(sequence)),
-                    Err(findings) => return Ok(Err(findings)),
-                }
-            }
+            PlanWhat::Document { text } => match checked(&mut db, &text).await? {
+                Ok((sequence, _)) => PlannedSequence::This(Box::new(Pair::of(sequence))),
+                Err(findings) => return Ok(Err(findings)),
+            },
         };
         drop(db);
         if request.detailed && devices.len() > DETAILED_MAX {
@@ -163,7 +161,22 @@ enum PlannedSequence {
     /// What is due on each device.
     Due,
     /// This.
-    This(Box<CompiledSequence>),
+    This(Box<Pair>),
+}
+
+/// A sequence and the factory sequence derived from it, by which an order's packages are chosen.
+struct Pair {
+    sequence: CompiledSequence,
+    stage: CompiledSequence,
+}
+
+impl Pair {
+    fn of(sequence: CompiledSequence) -> Self {
+        Self {
+            stage: sequence::derive::stage_sequence(&sequence),
+            sequence,
+        }
+    }
 }
 
 /// Everything that plans are made from, read once for all devices.
@@ -173,7 +186,7 @@ struct Material {
     collection: Option<CollectionName>,
     due: BTreeMap<String, Deployment>,
     /// The sequences of all deployments that are due.
-    sequences: BTreeMap<SequenceName, CompiledSequence>,
+    sequences: BTreeMap<SequenceName, Pair>,
     packages: Vec<Package>,
     scoped: Scoped,
     carried: BTreeMap<String, Carried>,
@@ -195,7 +208,7 @@ impl Material {
                 && !sequences.contains_key(&deployment.sequence)
                 && let Some((_, found)) = latest_sequence(&mut db, &deployment.sequence).await?
             {
-                sequences.insert(deployment.sequence.clone(), found);
+                sequences.insert(deployment.sequence.clone(), Pair::of(found));
             }
         }
         let carried = carried(&mut db).await?;
@@ -221,10 +234,7 @@ impl Material {
     }
 
     /// The sequence for a device, and the collection whose variables count.
-    fn run_of(
-        &self,
-        device: &StoredDevice,
-    ) -> Option<(&CompiledSequence, Option<&CollectionName>)> {
+    fn run_of(&self, device: &StoredDevice) -> Option<(&Pair, Option<&CollectionName>)> {
         let due = self.due.get(&device.id);
         match &self.what {
             PlannedSequence::Due => {
@@ -314,7 +324,7 @@ fn draft(material: &Material, device: &StoredDevice, detailed: bool) -> Result<D
         fetch_bytes_certain: 0,
         detail: None,
     };
-    let Some((sequence, collection)) = material.run_of(device) else {
+    let Some((Pair { sequence, stage }, collection)) = material.run_of(device) else {
         return Ok(Drafted {
             plan,
             needs: Vec::new(),
@@ -330,7 +340,7 @@ fn draft(material: &Material, device: &StoredDevice, detailed: bool) -> Result<D
         .collect();
     // Exactly the packages that the order would name: a step that asks for another one fails, here as there.
     let ordered =
-        sequence::select::select(sequence, &plan.model, &variables, &material.packages).kept;
+        sequence::select::select(sequence, stage, &plan.model, &variables, &material.packages).kept;
     let ordered: Vec<Package> = ordered.into_iter().map(|(package, _)| package).collect();
     let known = Known {
         facts: &facts,

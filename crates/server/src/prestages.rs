@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
 use wire::bundle::BundleRoot;
-use wire::names::PrestageName;
+use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
@@ -98,12 +98,13 @@ pub(crate) async fn put(
         ));
     }
     let mut db = state.db().write().await?;
-    if compiled(&mut db, &definition).await?.is_none() {
+    let Some(deploy) = compiled(&mut db, &definition.sequence).await? else {
         return Err(Failure::not_found(format!(
             "sequence {}",
             definition.sequence
         )));
-    }
+    };
+    stage_for(&mut db, &definition, &deploy).await?;
     sqlx::query(
         "INSERT INTO prestages (name, definition, updated_at_ms) VALUES ($1, $2, $3) \
          ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at_ms = excluded.updated_at_ms",
@@ -217,15 +218,26 @@ pub(crate) struct Draft {
 pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> {
     let mut db = state.db().write().await?;
     let definition = definition(&mut db, name).await?;
-    let deploy = compiled(&mut db, &definition)
+    let deploy = compiled(&mut db, &definition.sequence)
         .await?
         .ok_or_else(|| Failure::not_found(format!("sequence {}", definition.sequence)))?;
     let published = current_packages(&mut db).await?;
-    drop(db);
-    let stage = sequence::derive::stage_sequence(&deploy);
+    let stage = stage_for(&mut db, &definition, &deploy).await?;
     // Nothing is known of the device yet, so whatever could run on the model is in.
-    let mut selection =
-        sequence::select::select(&deploy, &definition.model, &BTreeMap::new(), &published);
+    let mut selection = sequence::select::select(
+        &deploy,
+        &stage,
+        &definition.model,
+        &BTreeMap::new(),
+        &published,
+    );
+    drop(db);
+    if let Some(ambiguous) = &selection.ambiguous {
+        return Err(
+            Failure::bad_request("ambiguous-drivers", ambiguous.to_string())
+                .hint(sequence::steps::apply_drivers::Ambiguous::HINT),
+        );
+    }
     let wanted = selection
         .kept
         .iter()
@@ -295,14 +307,31 @@ async fn definition(db: &mut Write, name: &PrestageName) -> Result<PrestageDefin
     )
 }
 
-async fn compiled(
+/// The factory sequence: the one the prestage names, otherwise what the deploy sequence comes to.
+async fn stage_for(
     db: &mut Write,
     definition: &PrestageDefinition,
+    deploy: &CompiledSequence,
+) -> Result<CompiledSequence, Failure> {
+    let Some(name) = &definition.stage else {
+        return Ok(sequence::derive::stage_sequence(deploy));
+    };
+    let stage = compiled(db, name)
+        .await?
+        .ok_or_else(|| Failure::not_found(format!("sequence {name}")))?;
+    sequence::derive::check_stage(&stage, deploy)
+        .map_err(|mistake| Failure::bad_request("bad-stage", mistake.to_string()))?;
+    Ok(stage)
+}
+
+async fn compiled(
+    db: &mut Write,
+    name: &SequenceName,
 ) -> Result<Option<CompiledSequence>, Failure> {
     let text: Option<String> = sqlx::query_scalar(
         "SELECT compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
     )
-    .bind(definition.sequence.as_str())
+    .bind(name.as_str())
     .fetch_optional(&mut **db)
     .await
     .doing("read a sequence")?;

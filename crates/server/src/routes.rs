@@ -83,6 +83,7 @@ fn all() -> Routes {
         .get("/api/v1/sequences", sequences::list)
         .get("/api/v1/sequences/{name}", sequences::text)
         .put("/api/v1/sequences/{name}", sequences::put)
+        .post("/api/v1/sequences/lint", sequences::lint)
         .get("/api/v1/prestages", prestages::list)
         .get("/api/v1/prestages/{name}", prestages::get)
         .put("/api/v1/prestages/{name}", prestages::put)

@@ -76,6 +76,8 @@ macro_rules! devices_sql {
     };
 }
 
+pub(crate) use devices_sql;
+
 macro_rules! runs_sql {
     ($rest:literal) => {
         concat!(

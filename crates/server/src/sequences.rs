@@ -1,22 +1,27 @@
 //! Task sequences: checked, compiled and kept, each accepted change as a new version.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sequence::document::compile;
+use sequence::lint::{KnownModel, Surroundings};
 use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
 use wire::names::SequenceName;
-use wire::package::Package;
+use wire::package::Model;
+use wire::receipt::Receipt;
 use wire::sequence::CompiledSequence;
 
 use crate::auth::{User, audit};
-use crate::db::commit;
+use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::orders::current_packages;
 use crate::routes::{parse, read_body};
+use crate::rows::{StoredDevice, devices_sql};
 use crate::state::{AppState, now_ms};
 
 type Stored = (String, i64, String, String, i64);
@@ -78,6 +83,65 @@ pub(crate) async fn text(
         .into_response())
 }
 
+/// `POST /api/v1/sequences/lint`: what is wrong with a document, by what is published and which machines are known.
+pub(crate) async fn lint(
+    State(state): State<AppState>,
+    body: Body,
+) -> Result<Json<Vec<Finding>>, Failure> {
+    let text = read_document(body).await?;
+    let mut db = state.db().write().await?;
+    findings(&mut db, &text).await.map(Json)
+}
+
+async fn read_document(body: Body) -> Result<String, Failure> {
+    let bytes = read_body(body, SEQUENCE_BYTES_MAX).await?;
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| Failure::bad_request("bad-text", "a sequence is text in UTF-8"))
+}
+
+async fn findings(db: &mut Write, text: &str) -> Result<Vec<Finding>, Failure> {
+    let packages = current_packages(db).await?;
+    let models = known_models(db).await?;
+    let around = Surroundings {
+        packages: &packages,
+        models: &models,
+    };
+    Ok(sequence::lint::lint(text, &around))
+}
+
+/// The models of all devices, each with the smallest disk that a receipt or a check-in told of.
+async fn known_models(db: &mut Write) -> Result<Vec<KnownModel>, Failure> {
+    let devices: Vec<StoredDevice> = sqlx::query_as(devices_sql!("ORDER BY devices.serial"))
+        .fetch_all(&mut **db)
+        .await
+        .doing("read the devices")?;
+    let receipts: Vec<(String, String)> =
+        sqlx::query_as("SELECT serial_key, document FROM receipts")
+            .fetch_all(&mut **db)
+            .await
+            .doing("read the receipts")?;
+    let mut disks: BTreeMap<String, u64> = BTreeMap::new();
+    for (serial, document) in &receipts {
+        let receipt: Receipt = stored("receipt", document)?;
+        if receipt.disk_bytes > 0 {
+            disks.insert(serial.clone(), receipt.disk_bytes);
+        }
+    }
+    let mut models: BTreeMap<Model, Option<u64>> = BTreeMap::new();
+    for device in &devices {
+        let smallest = models.entry(device.model()).or_default();
+        let disk = disks.get(&device.serial_key).copied();
+        *smallest = [*smallest, disk].into_iter().flatten().min();
+    }
+    Ok(models
+        .into_iter()
+        .map(|(model, smallest_disk_bytes)| KnownModel {
+            model,
+            smallest_disk_bytes,
+        })
+        .collect())
+}
+
 /// `PUT /api/v1/sequences/{name}`
 pub(crate) async fn put(
     State(state): State<AppState>,
@@ -86,12 +150,9 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Failure> {
     let name: SequenceName = parse(&name)?;
-    let bytes = read_body(body, SEQUENCE_BYTES_MAX).await?;
-    let text = String::from_utf8(bytes.to_vec())
-        .map_err(|_| Failure::bad_request("bad-text", "a sequence is text in UTF-8"))?;
+    let text = read_document(body).await?;
     let mut db = state.db().write().await?;
-    let packages = current_packages(&mut db).await?;
-    let (mut compiled, findings) = match checked(&text, &packages) {
+    let (mut compiled, findings) = match checked(&mut db, &text).await? {
         Ok(good) => good,
         Err(findings) => return Ok(refused(findings)),
     };
@@ -142,20 +203,20 @@ pub(crate) async fn put(
     Ok(Json(row(stored_row)?).into_response())
 }
 
-/// Compiles a document, with its warnings; or all findings, if one of them is an error.
-pub(crate) fn checked(
+/// Compiles a document, with its warnings; or tells all findings, if one of them is an error.
+pub(crate) async fn checked(
+    db: &mut Write,
     text: &str,
-    packages: &[Package],
-) -> Result<(CompiledSequence, Vec<Finding>), Vec<Finding>> {
-    let findings = sequence::lint::lint(text, packages);
+) -> Result<Result<(CompiledSequence, Vec<Finding>), Vec<Finding>>, Failure> {
+    let findings = findings(db, text).await?;
     let is_good = findings
         .iter()
         .all(|finding| finding.severity != Severity::Error);
-    match compile(text) {
+    Ok(match compile(text) {
         Ok(compiled) if is_good => Ok((compiled.sequence, findings)),
         Err(errors) if findings.is_empty() => Err(errors),
         Ok(_) | Err(_) => Err(findings),
-    }
+    })
 }
 
 /// Tells what is wrong with a document.

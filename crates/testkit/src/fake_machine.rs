@@ -11,12 +11,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use sequence::engine::{Clock, Journal, Observer};
 use sequence::layout::Layout;
 use sequence::ports::{
-    BootTarget, Command, CommandOutput, Content, Machine, Progress, StepError, TargetFile,
-    TreeTarget,
+    BootTarget, Command, CommandOutput, Content, Machine, Progress, ServerAddress, StepError,
+    TargetFile, TreeTarget,
 };
+use sequence::secret::Secret;
 use wire::event::{ContentBytes, Environment, Event, EventBody, ProgressUnit};
 use wire::facts::{Disk, DiskContent, Facts};
 use wire::layout::VolumeRole;
+use wire::names::SecretName;
 use wire::package::Package;
 
 /// What survives a power cut.
@@ -36,6 +38,16 @@ pub struct FakeState {
     pub locales: BTreeSet<String>,
     /// Packages the target OS has, as the fake `installer` puts them there: name and version.
     pub installed: BTreeMap<String, String>,
+    /// Packages that will be there once the target OS has restarted: name and version.
+    pub installed_at_restart: BTreeMap<String, String>,
+    /// Units the target OS never starts.
+    pub masked: BTreeSet<String>,
+    /// Whether root's password is locked.
+    pub root_locked: bool,
+    /// The domain the target OS has joined, and as whom.
+    pub domain: Option<String>,
+    /// Logs on the staging partition, by name.
+    pub logs: BTreeMap<String, Vec<u8>>,
     /// Packages in the local content library.
     pub staged: BTreeSet<String>,
     /// The boot image on the ESP.
@@ -55,6 +67,7 @@ pub struct FakeState {
 pub struct FakeMachine {
     facts: RefCell<Facts>,
     environment: Environment,
+    secrets: RefCell<BTreeMap<String, Secret>>,
     state: RefCell<FakeState>,
     calls: RefCell<Vec<String>>,
     failures: RefCell<Vec<(String, usize)>>,
@@ -71,12 +84,16 @@ impl FakeMachine {
         Self::resumed(facts, Environment::BootImage, state)
     }
 
-    /// A machine that starts with what an earlier one left.
+    /// A machine that starts with what an earlier one left: `/run` is empty, and what waited for a restart is there.
     #[must_use]
-    pub fn resumed(facts: Facts, environment: Environment, state: FakeState) -> Self {
+    pub fn resumed(facts: Facts, environment: Environment, mut state: FakeState) -> Self {
+        state.files.retain(|path, _| !path.starts_with("/run"));
+        let waiting = std::mem::take(&mut state.installed_at_restart);
+        state.installed.extend(waiting);
         Self {
             facts: RefCell::new(facts),
             environment,
+            secrets: RefCell::default(),
             state: RefCell::new(state),
             calls: RefCell::default(),
             failures: RefCell::default(),
@@ -98,6 +115,12 @@ impl FakeMachine {
     /// Makes the `nth` call (from 1) whose text begins with `prefix` fail.
     pub fn fail(&self, prefix: &str, nth: usize) {
         self.failures.borrow_mut().push((prefix.to_owned(), nth));
+    }
+
+    /// Releases a secret to this machine.
+    pub fn release_secret(&self, name: &str, secret: &str) {
+        let secret = Secret::new(secret.to_owned());
+        self.secrets.borrow_mut().insert(name.to_owned(), secret);
     }
 
     fn call(&self, text: String) -> Result<(), StepError> {
@@ -184,11 +207,46 @@ impl FakeMachine {
                 }
                 (answer(is_here), String::new())
             }
+            // The same for a package that is there only after a restart, and says so.
+            ("restart-installer", [name, version]) => {
+                state
+                    .installed_at_restart
+                    .insert((*name).to_owned(), (*version).to_owned());
+                (194, String::new())
+            }
             ("installed-version", [name]) => match state.installed.get(*name) {
                 Some(version) => (0, format!("{version}\n")),
                 None => (1, String::new()),
             },
-            // A script may say `fail`, or `append FILE`: the one effect that must not happen twice.
+            ("passwd", ["--lock", "root"]) => {
+                state.root_locked = true;
+                (0, String::new())
+            }
+            ("systemctl", ["mask", units @ ..]) => {
+                state
+                    .masked
+                    .extend(units.iter().map(|unit| (*unit).to_owned()));
+                (0, String::new())
+            }
+            ("realm", ["list", "--name-only"]) => {
+                let domain = state.domain.iter();
+                (0, domain.map(|domain| format!("{domain}\n")).collect())
+            }
+            // The one right password of the fake domain is `join-me`. It is asked for, as the real program does.
+            ("realm", ["join", .., domain]) => {
+                let is_right = command.stdin.expose() == "join-me\n";
+                if is_right {
+                    state.domain = Some((*domain).to_owned());
+                }
+                (i32::from(!is_right), "Password: \n".to_owned())
+            }
+            // The journal goes into a file: `sh -c SCRIPT sh FILE OPTIONS…`.
+            ("/bin/sh", ["-c", _, "sh", file, options @ ..]) => {
+                let text = format!("journal {}\n", options.join(" "));
+                state.files.insert((*file).into(), text.into_bytes());
+                (0, String::new())
+            }
+            // A script may say `fail`, or `append FILE`: the one effect that must not happen twice, or `print VARIABLE`.
             ("/bin/sh", [script, ..]) => {
                 let text = state
                     .files
@@ -203,9 +261,14 @@ impl FakeMachine {
                         .or_default()
                         .extend_from_slice(b"ran\n");
                 }
+                if let Some(name) = text.trim().strip_prefix("print ") {
+                    let values = command.secret_env.iter();
+                    let value = values.filter(|(variable, _)| variable == name);
+                    return Ok((0, value.map(|(_, secret)| secret.expose()).collect()));
+                }
                 (if text.trim() == "fail" { 3 } else { 0 }, text)
             }
-            ("hostname" | "chmod" | "chown", _) => (0, String::new()),
+            ("hostname" | "chmod" | "chown" | "nmcli", _) => (0, String::new()),
             (program, _) => {
                 return Err(
                     StepError::new(format!("cannot run {program}")).because("no such program")
@@ -313,6 +376,36 @@ impl Machine for FakeMachine {
             stdout,
             stderr: String::new(),
         })
+    }
+
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+        self.call(format!("secret {name}"))?;
+        let secret = self.secrets.borrow().get(name.as_str()).cloned();
+        secret.ok_or_else(|| {
+            StepError::refused(format!("the secret {name} is not released to this machine"))
+        })
+    }
+
+    /// The network is there; names that end in `.invalid` lead nowhere (RFC 2606).
+    fn wait_for_network(
+        &self,
+        server: Option<&ServerAddress>,
+        _timeout: std::time::Duration,
+        _progress: &dyn Progress,
+    ) -> Result<(), StepError> {
+        let server = server.map(ToString::to_string).unwrap_or_default();
+        self.call(format!("wait-for-network {server}"))?;
+        if server.contains(".invalid:") {
+            return Err(StepError::new(format!("cannot reach {server}")).because("no such host"));
+        }
+        Ok(())
+    }
+
+    fn keep_log(&self, name: &str, bytes: &[u8]) -> Result<Utf8PathBuf, StepError> {
+        self.call(format!("keep-log {name}"))?;
+        let mut state = self.state.borrow_mut();
+        state.logs.insert(name.to_owned(), bytes.to_vec());
+        Ok(format!("/staging/logs/{name}").into())
     }
 
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError> {

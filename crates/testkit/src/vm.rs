@@ -14,7 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 /// Emulation is slow and shares two cores: this much silence on the serial line means that a machine hangs.
-pub const SILENCE_MAX: Duration = Duration::from_secs(150);
+pub const SILENCE_MAX: Duration = Duration::from_secs(400);
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// What the agent's lines on the serial port begin with.

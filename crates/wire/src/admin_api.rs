@@ -128,6 +128,9 @@ pub struct SequenceRefused {
 pub struct PrestageDefinition {
     /// The sequence it is derived from.
     pub sequence: SequenceName,
+    /// The factory sequence, if it isn't to be derived from `sequence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<SequenceName>,
     /// The model it is for.
     pub model: Model,
     /// Packages to carry although no step asks for them.

@@ -33,6 +33,20 @@ pub struct Facts {
     pub secure_boot: bool,
     /// Whether a TPM 2.0 is present.
     pub tpm: bool,
+    /// What the machine runs on.
+    pub power: Power,
+    /// The machine's own clock, in seconds since 1970. Wrong in many a box; `None` if the machine doesn't say.
+    pub clock: Option<i64>,
+}
+
+/// What a machine runs on. A desktop or a virtual machine shows neither, and so do facts of older agents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Power {
+    /// Whether it is on mains power; `None` if that can't be seen.
+    pub mains: Option<bool>,
+    /// How full its batteries are, all together; `None` if there is none.
+    pub battery_percent: Option<u8>,
 }
 
 /// How the machine was started.
@@ -113,4 +127,25 @@ pub struct NetworkInterface {
     pub name: String,
     /// The MAC address, small letters with colons.
     pub mac: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Power};
+
+    #[test]
+    fn facts_of_an_older_agent_are_read() {
+        let facts: Facts =
+            serde_json::from_str(r#"{ "serial": "PF0ABC12", "tpm": true }"#).unwrap();
+        assert_eq!((facts.power, facts.clock), (Power::default(), None));
+        let facts: Facts = serde_json::from_str(
+            r#"{ "power": { "battery-percent": 80, "since": 3 }, "clock": 1767225600 }"#,
+        )
+        .unwrap();
+        assert_eq!(facts.power.battery_percent, Some(80));
+        assert_eq!(
+            (facts.power.mains, facts.clock),
+            (None, Some(1_767_225_600))
+        );
+    }
 }

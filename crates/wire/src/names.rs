@@ -88,6 +88,10 @@ checked_text!(
     DeploymentName, check_name
 );
 checked_text!(
+    /// The name of a secret, such as `wifi-school`. The secret itself never stands where its name does.
+    SecretName, check_name
+);
+checked_text!(
     /// Where a step stands: the ids of its groups and its own, joined by `/`, such as `apps/office`.
     StepPath, check_step_path
 );

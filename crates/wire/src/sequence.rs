@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::event::Environment;
 use crate::names::{SequenceName, StepPath};
 
 /// The version of this format.
@@ -48,6 +49,24 @@ pub struct CompiledStep {
     /// Whether the run goes on, with a warning, if the last attempt fails.
     #[serde(default)]
     pub continue_on_error: bool,
+    /// What becomes of it after a power cut, if the document says so; otherwise the step type does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_restart: Option<OnRestart>,
+    /// Where it must run, if the document says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_in: Option<Environment>,
     /// What the step type reads.
     pub with: Value,
+}
+
+/// What becomes of a step that was begun and not done when the power failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnRestart {
+    /// Safe to repeat: the recorded plan is applied again.
+    Redo,
+    /// It is planned again, and finds out what is already true.
+    Verify,
+    /// The run stops and asks a person.
+    Refuse,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sequence::ports::{Command, CommandOutput, Progress, StepError};
+use sequence::secret::Secret;
 use wire::event::LogLevel;
 
 use crate::clock;
@@ -120,6 +121,9 @@ fn process(root: &Utf8Path, command: &Command) -> Process {
     for (name, value) in &command.env {
         process.env(name, value);
     }
+    for (name, secret) in &command.secret_env {
+        process.env(name, secret.expose());
+    }
     process
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -152,10 +156,10 @@ pub(crate) fn chroot_exec(args: &[String]) -> ExitCode {
     ExitCode::from(CANNOT_START)
 }
 
-fn feed(child: &mut Child, bytes: Vec<u8>) {
+fn feed(child: &mut Child, input: Secret) {
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read all of its input is not an error of ours.
-        std::thread::spawn(move || drop(stdin.write_all(&bytes)));
+        std::thread::spawn(move || drop(stdin.write_all(input.expose().as_bytes())));
     }
 }
 
@@ -261,9 +265,9 @@ mod tests {
             program: "script".into(),
             args: Vec::new(),
             folder: "/".into(),
-            env: Vec::new(),
-            stdin: b"from outside".to_vec(),
+            stdin: Secret::new("from outside".into()),
             timeout,
+            ..Command::default()
         };
         let mut process = Process::new("sh");
         process.args(["-c", script]).process_group(0);

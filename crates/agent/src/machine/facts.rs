@@ -4,17 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
-use wire::facts::{Bus, Disk, DiskContent, Facts, Firmware, NetworkInterface};
+use wire::facts::{Bus, Disk, DiskContent, Facts, Firmware, NetworkInterface, Power};
 use wire::layout::{MEDIUM_BOOT_PARTITION_NAME, MEDIUM_BUNDLE_PARTITION_NAME};
 
 use crate::block::BlockFile;
-use crate::guard;
+use crate::{clock, guard};
 
 /// SMBIOS texts are at most 64 characters by the standard, and longer in practice; this is generous.
 const TEXT_CHARS_MAX: usize = 256;
 /// Machines have a handful; a hub full of card readers still stays below.
 const DISKS_MAX: usize = 64;
 const INTERFACES_MAX: usize = 64;
+/// A laptop has two batteries at most, and a port per charger.
+const SUPPLIES_MAX: usize = 64;
 /// The variable that says whether Secure Boot is enforced (UEFI 2.10, section 3.3).
 const SECURE_BOOT: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
@@ -87,6 +89,8 @@ impl Kernel {
             secure_boot: fs::read(self.sys.join(SECURE_BOOT))
                 .is_ok_and(|bytes| bytes.get(4) == Some(&1)),
             tpm: self.text("class/tpm/tpm0/tpm_version_major") == "2",
+            power: self.power(),
+            clock: clock::unix_seconds(),
             serial,
             uuid,
         }
@@ -228,6 +232,47 @@ impl Kernel {
             .collect()
     }
 
+    /// Power supplies and batteries (Documentation/ABI/testing/sysfs-class-power of the kernel).
+    fn power(&self) -> Power {
+        let supplies = self.supplies();
+        let of_type = |kinds: &[&str]| -> Vec<&Supply> {
+            supplies
+                .iter()
+                .filter(|supply| kinds.contains(&supply.kind.as_str()))
+                .collect()
+        };
+        let batteries = of_type(&["Battery"]);
+        let online: Vec<bool> = of_type(&["Mains", "USB"])
+            .iter()
+            .filter_map(|supply| Some(supply.number("online")? > 0))
+            .collect();
+        let mains = if online.is_empty() {
+            mains_by_batteries(&batteries)
+        } else {
+            Some(online.contains(&true))
+        };
+        Power {
+            mains,
+            battery_percent: battery_percent(&batteries),
+        }
+    }
+
+    /// What feeds the machine itself: the batteries of mice and pens say that they belong to a device.
+    fn supplies(&self) -> Vec<Supply> {
+        let folder = self.sys.join("class/power_supply");
+        let mut names = folder_names(&folder);
+        names.sort();
+        names.truncate(SUPPLIES_MAX);
+        let supply = |name: String| Supply {
+            kind: read_text(&folder.join(&name).join("type")),
+            folder: folder.join(name),
+        };
+        let is_ours = |supply: &Supply| {
+            supply.text("scope") != "Device" && supply.number("present") != Some(0)
+        };
+        names.into_iter().map(supply).filter(is_ours).collect()
+    }
+
     /// Whether an interface has a link.
     pub(crate) fn has_carrier(&self, interface: &str) -> bool {
         self.text(&format!("class/net/{interface}/carrier")) == "1"
@@ -252,6 +297,62 @@ impl Kernel {
             .parse()
             .unwrap_or(512)
     }
+}
+
+/// A power supply or battery as the kernel shows it.
+struct Supply {
+    folder: PathBuf,
+    kind: String,
+}
+
+impl Supply {
+    fn text(&self, name: &str) -> String {
+        read_text(&self.folder.join(name))
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name).parse().ok()
+    }
+}
+
+/// Where no charger is listed, what the batteries do tells whether there is one. `Not charging` tells nothing.
+fn mains_by_batteries(batteries: &[&Supply]) -> Option<bool> {
+    let does = |states: &[&str]| {
+        batteries
+            .iter()
+            .any(|battery| states.contains(&battery.text("status").as_str()))
+    };
+    if does(&["Discharging"]) {
+        Some(false)
+    } else if does(&["Charging", "Full"]) {
+        Some(true)
+    } else {
+        None
+    }
+}
+
+/// How full all batteries are together: a large one counts for more than a small one.
+fn battery_percent(batteries: &[&Supply]) -> Option<u8> {
+    let levels: Vec<(u64, Option<u64>)> = batteries
+        .iter()
+        .filter_map(|battery| {
+            let size = ["energy_full", "charge_full"]
+                .iter()
+                .find_map(|name| battery.number(name).filter(|size| *size > 0));
+            // Worn batteries report more than they hold.
+            Some((battery.number("capacity")?.min(100), size))
+        })
+        .collect();
+    // Without the size of each they count alike.
+    let sizes: Option<Vec<u64>> = levels.iter().map(|(_, size)| *size).collect();
+    let sizes = sizes.unwrap_or_else(|| vec![1; levels.len()]);
+    let total: u128 = sizes.iter().map(|size| u128::from(*size)).sum();
+    let filled: u128 = levels
+        .iter()
+        .zip(&sizes)
+        .map(|((percent, _), size)| u128::from(*percent) * u128::from(*size))
+        .sum();
+    u8::try_from(filled.checked_div(total)?).ok()
 }
 
 fn is_medium_name(name: &str) -> bool {
@@ -374,6 +475,7 @@ mod tests {
         );
         assert_eq!(facts.uuid, Some(Uuid::from_u128(1)));
         assert_eq!(facts.memory_bytes, 2 << 20);
+        assert!(facts.clock.is_some_and(|seconds| seconds > 1_700_000_000));
         assert_eq!(facts.disks.len(), 2);
         assert_eq!(
             (facts.disks[0].bus, facts.disks[0].content),
@@ -398,5 +500,91 @@ mod tests {
             DiskContent::Foreign,
             "what can't be read is never wiped"
         );
+    }
+
+    fn power_of(supplies: &[(&str, &[(&str, &str)])]) -> Power {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, files) in supplies {
+            for (file, text) in *files {
+                put(
+                    folder.path(),
+                    &format!("sys/class/power_supply/{name}/{file}"),
+                    text,
+                );
+            }
+        }
+        let kernel = Kernel {
+            sys: folder.path().join("sys"),
+            ..Kernel::default()
+        };
+        kernel.power()
+    }
+
+    #[test]
+    fn a_machine_without_supplies_says_nothing_of_power() {
+        assert_eq!(power_of(&[]), Power::default());
+        let mouse: &[(&str, &str)] = &[
+            ("type", "Battery\n"),
+            ("scope", "Device\n"),
+            ("capacity", "3\n"),
+        ];
+        assert_eq!(power_of(&[("hid-mouse", mouse)]), Power::default());
+    }
+
+    #[test]
+    fn any_charger_is_mains_power() {
+        let battery: &[(&str, &str)] = &[
+            ("type", "Battery\n"),
+            ("capacity", "71\n"),
+            ("status", "Not charging\n"),
+        ];
+        let ac: &[(&str, &str)] = &[("type", "Mains\n"), ("online", "0\n")];
+        let usb: &[(&str, &str)] = &[("type", "USB\n"), ("online", "1\n")];
+        let all = power_of(&[
+            ("AC", ac),
+            ("BAT0", battery),
+            ("ucsi-source-psy-USBC000:001", usb),
+        ]);
+        assert_eq!((all.mains, all.battery_percent), (Some(true), Some(71)));
+        assert_eq!(
+            power_of(&[("AC", ac), ("BAT0", battery)]).mains,
+            Some(false)
+        );
+        assert_eq!(power_of(&[("BAT0", battery)]).mains, None);
+    }
+
+    #[test]
+    fn batteries_tell_of_a_charger_that_is_not_listed() {
+        let battery = |status: &'static str| [("type", "Battery"), ("status", status)];
+        let (full, used) = (battery("Full"), battery("Discharging"));
+        assert_eq!(power_of(&[("BAT0", &full)]).mains, Some(true));
+        assert_eq!(
+            power_of(&[("BAT0", &full), ("BAT1", &used)]).mains,
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn several_batteries_count_by_their_size() {
+        let large: &[(&str, &str)] = &[
+            ("type", "Battery"),
+            ("capacity", "90"),
+            ("energy_full", "30000000"),
+        ];
+        let small: &[(&str, &str)] = &[
+            ("type", "Battery"),
+            ("capacity", "10"),
+            ("energy_full", "10000000"),
+        ];
+        let silent: &[(&str, &str)] = &[("type", "Battery"), ("capacity", "130")];
+        let gone: &[(&str, &str)] = &[("type", "Battery"), ("capacity", "0"), ("present", "0")];
+        let percent = |supplies: &[(&str, &[(&str, &str)])]| power_of(supplies).battery_percent;
+        assert_eq!(
+            percent(&[("BAT0", large), ("BAT1", small), ("BAT2", gone)]),
+            Some(70)
+        );
+        assert_eq!(percent(&[("BAT0", small), ("BAT1", silent)]), Some(55));
+        assert_eq!(percent(&[("BAT1", silent)]), Some(100));
+        assert_eq!(percent(&[("BAT0", gone)]), None);
     }
 }

@@ -1,30 +1,36 @@
 //! The `Machine` port on Linux: in the boot image and in an installed OS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use sequence::layout::Layout;
 use sequence::ports::{
-    BootTarget, Command, CommandOutput, Machine, Progress, StepError, TargetFile,
+    BootTarget, Command, CommandOutput, Machine, Progress, ServerAddress, StepError, TargetFile,
 };
+use sequence::secret::Secret;
 use wire::device_api::Staged;
 use wire::event::{Environment, LogLevel};
 use wire::facts::Facts;
 use wire::mark::MarkState;
+use wire::names::SecretName;
 
 use super::disk::{self, Refused};
 use super::target::Target;
 use super::volumes::Volumes;
-use super::{boot, command};
+use super::{boot, command, reach};
 use crate::block::BlockFile;
 use crate::connection::write_staged;
-use crate::guard;
+use crate::{durable, guard};
 
 /// Debian asks this program before a package starts a service; 101 means no. Only ours is ever removed.
 const POLICY_PATH: &str = "/usr/sbin/policy-rc.d";
 const POLICY: &[u8] =
     b"#!/bin/sh\n# forestage: no services while packages are installed from outside\nexit 101\n";
+
+/// Of the 255 bytes that Linux allows, some are for writing aside.
+const LOG_NAME_BYTES_MAX: usize = 240;
 
 /// This machine.
 pub(crate) struct LinuxMachine {
@@ -165,6 +171,32 @@ impl Machine for LinuxMachine {
         output
     }
 
+    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+        Err(StepError::refused(format!(
+            "the secret {name} can't be released to this machine"
+        ))
+        .because("this release can't release secrets to a machine yet")
+        .hint("give the step a condition that is false, or take it out of the sequence until then"))
+    }
+
+    fn wait_for_network(
+        &self,
+        server: Option<&ServerAddress>,
+        timeout: Duration,
+        progress: &dyn Progress,
+    ) -> Result<(), StepError> {
+        reach::wait(&self.volumes.kernel, server, timeout, progress)
+    }
+
+    fn keep_log(&self, name: &str, bytes: &[u8]) -> Result<Utf8PathBuf, StepError> {
+        let kept = self.volumes.mount_staging().and_then(|staging| {
+            let path = log_path(staging, name)?;
+            durable::write(&path, bytes, 0o600).with_context(|| format!("cannot write {path}"))?;
+            Ok(path)
+        });
+        kept.map_err(|error| step_error("cannot keep the logs on the staging partition", error))
+    }
+
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError> {
         self.target()
             .and_then(|(_, target)| target.remove_folder(path))
@@ -175,6 +207,18 @@ impl Machine for LinuxMachine {
         mark_deployed(&self.volumes)
             .map_err(|error| step_error("cannot mark the disk as deployed", error))
     }
+}
+
+/// Where a file of logs is kept; `name` must be the name of a file.
+fn log_path(staging: &Utf8Path, name: &str) -> Result<Utf8PathBuf> {
+    let path = staging.join("logs").join(name);
+    ensure!(
+        path.file_name() == Some(name)
+            && !name.starts_with('.')
+            && name.len() <= LOG_NAME_BYTES_MAX,
+        "{name:?} is not the name of a file"
+    );
+    Ok(path)
 }
 
 fn mark_deployed(volumes: &Volumes) -> Result<()> {
@@ -189,4 +233,26 @@ fn mark_deployed(volumes: &Volumes) -> Result<()> {
         guard::write_mark(&disk, &mark)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_never_leave_their_folder() {
+        let path = log_path(Utf8Path::new("/s"), "apps++logs.tar").unwrap();
+        assert_eq!(path, "/s/logs/apps++logs.tar");
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/etc/passwd",
+            ".x.new",
+            &"x".repeat(241),
+        ] {
+            assert!(log_path(Utf8Path::new("/s"), wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -5,5 +5,6 @@ pub(crate) mod command;
 mod disk;
 pub(crate) mod facts;
 pub(crate) mod linux;
+mod reach;
 pub(crate) mod target;
 pub(crate) mod volumes;

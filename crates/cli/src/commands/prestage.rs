@@ -70,6 +70,9 @@ pub(crate) struct Define {
     /// The task sequence it is derived from
     #[arg(long, value_name = "NAME")]
     sequence: SequenceName,
+    /// A factory sequence of your own, instead of the one derived from the task sequence
+    #[arg(long, value_name = "NAME")]
+    stage: Option<SequenceName>,
     /// The manufacturer, as the firmware says it
     #[arg(long)]
     vendor: String,
@@ -217,6 +220,7 @@ impl Define {
     fn definition(&self) -> PrestageDefinition {
         PrestageDefinition {
             sequence: self.sequence.clone(),
+            stage: self.stage.clone(),
             model: Model {
                 vendor: self.vendor.clone(),
                 product: self.product.clone(),

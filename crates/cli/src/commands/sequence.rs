@@ -4,7 +4,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use wire::admin_api::{Finding, SequenceRow, Severity};
 use wire::names::SequenceName;
-use wire::package::Package;
 
 use crate::api::{self, SEQUENCE_BYTES_MAX};
 use crate::commands::sequence_plan;
@@ -17,8 +16,9 @@ use crate::settings::{connect, read_text};
 pub(crate) enum Sequence {
     /// Check a sequence file: every mistake with its place and what to do
     ///
-    /// Without `--offline` it is also checked against the packages published on the server. Exit code 1 if there is an
-    /// error; warnings alone are no failure.
+    /// Without `--offline` it is also checked against the packages published on the server and the models of the
+    /// machines it knows. Exit code 1 if there is an error; warnings alone are no failure. Every code is explained in
+    /// docs/formats/sequence.md.
     #[command(after_help = "Example:\n  forestage sequence lint pupil-laptop.yaml --offline")]
     Lint(Lint),
     /// Check a sequence file and store it on the server
@@ -98,8 +98,9 @@ fn run_lint(lint: &Lint, output: &Output) -> Outcome<()> {
             Err(findings) => findings,
         }
     } else {
-        let published = published(&connect()?)?;
-        sequence::lint::lint(&text, &published)
+        connect()?
+            .lint_sequence(&text)
+            .trying(|| format!("cannot have {} checked", lint.file))?
     };
     output.answer(&findings, |look| {
         render_findings(&lint.file, &findings, look)
@@ -110,7 +111,9 @@ fn run_lint(lint: &Lint, output: &Output) -> Outcome<()> {
 fn run_put(file: &Utf8Path, output: &Output) -> Outcome<()> {
     let text = read_text(file, SEQUENCE_BYTES_MAX)?;
     let client = connect()?;
-    let findings = sequence::lint::lint(&text, &published(&client)?);
+    let findings = client
+        .lint_sequence(&text)
+        .trying(|| format!("cannot have {file} checked"))?;
     if refuse_errors(file, &findings).is_err() {
         output.answer(&findings, |look| render_findings(file, &findings, look))?;
         return refuse_errors(file, &findings);
@@ -133,11 +136,6 @@ fn run_put(file: &Utf8Path, output: &Output) -> Outcome<()> {
             row.name, row.version
         )
     })
-}
-
-pub(crate) fn published(client: &client::Client) -> Outcome<Vec<Package>> {
-    let rows = client.packages().trying(|| "cannot list packages".into())?;
-    Ok(rows.into_iter().map(|row| row.package).collect())
 }
 
 pub(crate) fn refuse_errors(file: &Utf8Path, findings: &[Finding]) -> Outcome<()> {

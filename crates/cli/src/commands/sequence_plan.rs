@@ -9,7 +9,7 @@ use wire::names::{CollectionName, SequenceName};
 use wire::run_plan::{Decision, PlannedStep};
 
 use crate::api::SEQUENCE_BYTES_MAX;
-use crate::commands::sequence::{published, refuse_errors, render_findings};
+use crate::commands::sequence::{refuse_errors, render_findings};
 use crate::commands::variable::{in_words, origin_in_words};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, bytes, clean, count};
@@ -65,7 +65,9 @@ pub(crate) fn run(plan: &Plan, output: &Output) -> Outcome<()> {
         (None, None) => PlanWhat::Due,
         (None, Some(file)) => {
             let text = read_text(file, SEQUENCE_BYTES_MAX)?;
-            let findings = sequence::lint::lint(&text, &published(&client)?);
+            let findings = client
+                .lint_sequence(&text)
+                .trying(|| format!("cannot have {file} checked"))?;
             if let Err(failure) = refuse_errors(file, &findings) {
                 output.answer(&findings, |look| render_findings(file, &findings, look))?;
                 return Err(failure);

@@ -19,7 +19,7 @@ use crate::scope::Scope;
 use crate::size::seconds_in_words;
 use crate::steps::restart::environment_name;
 use crate::steps::{
-    AnyStep, Flow, OnRestart, Outcome, PlanCx, Planned, StepCx, StepType, step_type,
+    AnyStep, Flow, OnRestart, Outcome, PlanCx, Planned, StepCx, StepType, on_restart, step_type,
 };
 
 /// A step that takes the machine down with it is not begun for ever: so many starts beyond its attempts.
@@ -231,7 +231,7 @@ impl<'a> Runner<'a> {
         let first = pending.as_ref().map_or(1, |pending| pending.attempt);
         let mut recorded = pending
             .and_then(|pending| pending.plan)
-            .filter(|_| parsed.on_restart() == OnRestart::Redo);
+            .filter(|_| on_restart(step, parsed) == OnRestart::Redo);
         for attempt in first.. {
             self.recorder.record(EventBody::StepStarted {
                 path: step.path.clone(),
@@ -340,7 +340,8 @@ impl<'a> Runner<'a> {
         recorded: Option<Value>,
     ) -> Result<Planned, StepError> {
         let actual = self.world.machine.environment();
-        if let Some(needed) = step_type.needs.filter(|needed| *needed != actual) {
+        let needed = step_type.needs.or(step.runs_in);
+        if let Some(needed) = needed.filter(|needed| *needed != actual) {
             let (needed, actual) = (environment_name(needed), environment_name(actual));
             return Err(StepError::refused(format!(
                 "{} works in {needed} only, this is {actual}",
@@ -450,7 +451,7 @@ fn parse(step: &CompiledStep) -> Result<(&'static StepType, Box<dyn AnyStep>), S
 
 /// Why a step that was cut off must not be begun again; `None` if it may.
 fn refusal(step: &CompiledStep, parsed: &dyn AnyStep, pending: &Pending) -> Option<StepError> {
-    if parsed.on_restart() == OnRestart::Refuse && pending.plan.is_some() {
+    if on_restart(step, parsed) == OnRestart::Refuse && pending.plan.is_some() {
         let text =
             "the power failed while this step was running, and it isn't known to be safe to repeat";
         return Some(StepError::refused(text).hint(
@@ -516,7 +517,7 @@ fn check_order(order: &Order) -> Result<(), (StepPath, StepError)> {
     for step in &sequence.steps[..makes_staging] {
         // Their journal lives in memory: a power cut begins the run anew.
         let parsed = parse(step).map_err(|error| (step.path.clone(), error))?.1;
-        if parsed.on_restart() != OnRestart::Redo {
+        if on_restart(step, parsed.as_ref()) != OnRestart::Redo {
             let text = format!(
                 "{} stands before the disk is laid out, and isn't safe to repeat",
                 step.kind

@@ -12,10 +12,10 @@ use wire::package::{Model, ModelRule, Package, PackageKind};
 use super::{OnRestart, Outcome, PackageUse, PlanCx, Step, StepCx};
 use crate::ports::{StepError, TreeTarget};
 
-/// Lays all driver packages whose model rules match this machine over the OS, at `/`.
+/// Lays the driver package for this machine's model over the OS, at `/`.
 ///
-/// A rule that names more (vendor, product, SKU, baseboard) wins over one that names less; two versions of one package
-/// that match equally well are an error.
+/// A package whose rule names the machine's SKU wins over one that names its baseboard, that over one that names its
+/// product, that over one that names only the vendor. Two that fit equally well are an error, never a guess.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ApplyDrivers {}
@@ -26,7 +26,7 @@ pub struct ApplyDrivers {}
 pub struct Plan {
     /// The model they were chosen for, in words.
     pub model: String,
-    /// The packages, in order of name.
+    /// The package; a plan that an older release recorded may name several.
     pub drivers: Vec<Chosen>,
 }
 
@@ -70,51 +70,100 @@ pub fn model_of(facts: &Facts) -> Model {
     }
 }
 
-/// How much the best matching rule of `package` names; 0 if none matches.
-fn specificity(package: &Package, model: &Model) -> usize {
-    let named = |rule: &ModelRule| {
-        [&rule.vendor, &rule.product, &rule.sku, &rule.baseboard]
-            .into_iter()
-            .filter(|field| field.is_some())
-            .count()
-    };
-    package
-        .models
-        .iter()
-        .filter(|rule| rule.matches(model))
-        .map(named)
-        .max()
-        .unwrap_or(0)
+/// What a rule that matches was told by: the later ones tell machines apart better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MatchedBy {
+    /// The manufacturer alone.
+    Vendor,
+    /// The product name.
+    Product,
+    /// The baseboard.
+    Baseboard,
+    /// The SKU.
+    Sku,
 }
 
-/// The drivers among `packages` for `model`, in order of name.
+impl fmt::Display for MatchedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vendor => "vendor",
+            Self::Product => "product",
+            Self::Baseboard => "baseboard",
+            Self::Sku => "SKU",
+        })
+    }
+}
+
+/// By what the best matching rule of `package` knows `model`; `None` if none matches.
+#[must_use]
+pub fn matched_by(package: &Package, model: &Model) -> Option<MatchedBy> {
+    let by = |rule: &ModelRule| match rule {
+        ModelRule { sku: Some(_), .. } => MatchedBy::Sku,
+        ModelRule {
+            baseboard: Some(_), ..
+        } => MatchedBy::Baseboard,
+        ModelRule {
+            product: Some(_), ..
+        } => MatchedBy::Product,
+        _ => MatchedBy::Vendor,
+    };
+    let matching = package.models.iter().filter(|rule| rule.matches(model));
+    matching.map(by).max()
+}
+
+/// Two driver packages that know a model equally well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("drivers {first} and {second} both fit {model} by its {by}")]
+pub struct Ambiguous {
+    /// One of them.
+    pub first: String,
+    /// Another.
+    pub second: String,
+    /// The model, in words.
+    pub model: String,
+    /// What both were told by.
+    pub by: MatchedBy,
+}
+
+impl Ambiguous {
+    /// What to do about it.
+    pub const HINT: &'static str = "make one of the model rules more precise (SKU, then baseboard, then product), or make it one package";
+}
+
+/// The driver package among `packages` for `model`: one that is told by the SKU, else by the baseboard, else by the
+/// product, else by the vendor.
 ///
 /// # Errors
-/// Two versions of one package match equally well.
-pub fn choose<'a>(packages: &'a [Package], model: &Model) -> Result<Vec<&'a Package>, StepError> {
-    let mut matching: Vec<(usize, &Package)> = packages
+/// Two fit equally well: then nobody knows which of their files should win, and guessing is not for a machine.
+pub fn choose<'a>(
+    packages: &'a [Package],
+    model: &Model,
+) -> Result<Option<&'a Package>, Ambiguous> {
+    let mut best: Option<(MatchedBy, &Package)> = None;
+    let mut rival = None;
+    let drivers = packages
         .iter()
-        .filter(|package| package.kind == PackageKind::Driver)
-        .map(|package| (specificity(package, model), package))
-        .filter(|(specificity, _)| *specificity > 0)
-        .collect();
-    matching.sort_by(|(a, left), (b, right)| left.name.cmp(&right.name).then(b.cmp(a)));
-    let mut chosen: Vec<(usize, &Package)> = Vec::new();
-    for (specificity, package) in matching {
-        match chosen.last() {
-            Some((best, last)) if last.name == package.name => {
-                if *best == specificity {
-                    return Err(StepError::refused(format!(
-                        "driver {} fits {model} in two versions equally well: {} and {}",
-                        package.name, last.version, package.version
-                    ))
-                    .hint("make one of the model rules more precise, or withdraw one version"));
-                }
-            }
-            _ => chosen.push((specificity, package)),
+        .filter(|package| package.kind == PackageKind::Driver);
+    for package in drivers {
+        let Some(by) = matched_by(package, model) else {
+            continue;
+        };
+        match best {
+            Some((best_by, _)) if by < best_by => {}
+            Some((best_by, _)) if by == best_by => rival = Some(package),
+            _ => (best, rival) = (Some((by, package)), None),
         }
     }
-    Ok(chosen.into_iter().map(|(_, package)| package).collect())
+    let in_words = |package: &Package| format!("{} {}", package.name, package.version);
+    match (best, rival) {
+        (Some((by, first)), Some(second)) => Err(Ambiguous {
+            first: in_words(first),
+            second: in_words(second),
+            model: model.to_string(),
+            by,
+        }),
+        (best, _) => Ok(best.map(|(_, package)| package)),
+    }
 }
 
 impl Step for ApplyDrivers {
@@ -128,7 +177,8 @@ impl Step for ApplyDrivers {
 
     fn plan(&self, cx: &PlanCx<'_>) -> Result<Plan, StepError> {
         let model = model_of(cx.facts);
-        let drivers = choose(cx.packages, &model)?
+        let drivers = choose(cx.packages, &model)
+            .map_err(|error| StepError::refused(error.to_string()).hint(Ambiguous::HINT))?
             .into_iter()
             .map(|package| Chosen {
                 name: package.name.clone(),

@@ -127,12 +127,14 @@ impl DiskRule {
             .then(|| "another model".to_owned())
     }
 
+    /// Whether the disk matches.
+    pub(super) fn matches(&self, disk: &Disk) -> bool {
+        self.mismatch(disk).is_none()
+    }
+
     /// The one disk that matches.
     fn only_match<'a>(&self, disks: &'a [Disk]) -> Result<&'a Disk, StepError> {
-        let matches: Vec<&Disk> = disks
-            .iter()
-            .filter(|disk| self.mismatch(disk).is_none())
-            .collect();
+        let matches: Vec<&Disk> = disks.iter().filter(|disk| self.matches(disk)).collect();
         match matches.as_slice() {
             [disk] => Ok(disk),
             [] => {
@@ -188,6 +190,24 @@ fn guard(disk: &Disk) -> Result<(), StepError> {
 }
 
 impl FormatDisk {
+    /// The bytes of all volumes with a size of their own.
+    pub(crate) fn fixed_bytes(&self) -> u64 {
+        let bytes = |volume: &VolumeSpec| match volume.size {
+            VolumeSize::Bytes(bytes) => bytes,
+            VolumeSize::Rest => 0,
+        };
+        self.volumes.iter().map(bytes).sum()
+    }
+
+    /// The bytes of the OS volume, if it doesn't take the rest.
+    pub(crate) fn os_bytes(&self) -> Option<u64> {
+        let os = |volume: &&VolumeSpec| volume.role == VolumeRole::Os;
+        match self.volumes.iter().find(os)?.size {
+            VolumeSize::Bytes(bytes) => Some(bytes),
+            VolumeSize::Rest => None,
+        }
+    }
+
     fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for role in [VolumeRole::Esp, VolumeRole::Os, VolumeRole::Staging] {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::event::{ContentBytes, LogLevel, ProgressUnit};
@@ -10,10 +10,17 @@ use wire::names::{PackageName, PackageVersion};
 use wire::package::{Detect, Install, Package, PackageKind};
 
 use super::{CACHE_FOLDER, OnRestart, Outcome, PackageUse, PlanCx, Step, StepCx, command_failed};
-use crate::ports::{Command, StepError, TreeTarget};
+use crate::ports::{Command, StepError, TargetFile, TreeTarget};
 use crate::problem::{Code, Problems};
 
+/// Where it is noted that a package needs a restart. `/run` is in memory: the restart that is needed empties it.
+const RESTART_NEEDED_FOLDER: &str = "/run/forestage/restart-needed";
+
 /// Installs applications, one after the other. One that is already there in the right version is left alone.
+///
+/// An installer may end with one of the package's `restart-exit-codes`. Then the output `restart-needed` is true, and
+/// stays so until the OS has restarted; put a `restart` step with that condition behind it:
+/// `when: outputs['apps/java']['restart-needed']`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InstallPackages {
@@ -58,7 +65,26 @@ impl fmt::Display for Plan {
 /// What became of one package.
 enum Installed {
     Before,
-    Now { restart_needed: bool },
+    Now,
+}
+
+fn restart_note(package: &PackageName) -> Utf8PathBuf {
+    Utf8Path::new(RESTART_NEEDED_FOLDER).join(package.as_str())
+}
+
+/// Whether the OS hasn't restarted since one of the packages asked for it, in this attempt, one before, or another step
+/// that installed it.
+fn is_restart_needed(plan: &Plan, cx: &StepCx<'_>) -> Result<bool, StepError> {
+    for package in &plan.packages {
+        if cx
+            .machine()
+            .read_file(&restart_note(&package.name))?
+            .is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn how(package: &Package) -> Result<&Install, StepError> {
@@ -116,9 +142,7 @@ fn install(
         program: program.to_owned(),
         args: args.to_vec(),
         folder: folder.clone(),
-        env: Vec::new(),
-        stdin: Vec::new(),
-        timeout: std::time::Duration::ZERO,
+        ..Command::default()
     })?;
     let restart_needed = output
         .exit_code
@@ -129,7 +153,14 @@ fn install(
     if !is_success && !restart_needed {
         return Err(command_failed(program, &output));
     }
-    if is_installed(package, cx)? == Some(false) && !restart_needed {
+    if restart_needed {
+        // Before the content goes: a cut in between installs once more, and asks for the restart once more.
+        cx.machine().write_file(&TargetFile {
+            path: restart_note(&package.name),
+            bytes: Vec::new(),
+            mode: 0o644,
+        })?;
+    } else if is_installed(package, cx)? == Some(false) {
         return Err(StepError::new(format!(
             "{program} said it succeeded, but {} is not there",
             package.version
@@ -137,7 +168,7 @@ fn install(
         .hint("check the detection rule of the package"));
     }
     cx.machine().remove_folder(&folder)?;
-    Ok(Installed::Now { restart_needed })
+    Ok(Installed::Now)
 }
 
 impl Step for InstallPackages {
@@ -183,7 +214,7 @@ impl Step for InstallPackages {
     fn apply(&self, plan: Plan, cx: &StepCx<'_>) -> Result<Outcome, StepError> {
         let mut content = ContentBytes::default();
         let total = plan.packages.len() as u64;
-        let (mut installed, mut before, mut restart_needed) = (Vec::new(), Vec::new(), false);
+        let (mut installed, mut before) = (Vec::new(), Vec::new());
         for (done, chosen) in (0..).zip(&plan.packages) {
             let text = format!("{} {}", chosen.name, chosen.version);
             cx.go_on()?;
@@ -196,13 +227,10 @@ impl Step for InstallPackages {
                         .log(LogLevel::Info, &format!("{text} is there already"));
                     before.push(chosen.name.as_str());
                 }
-                Ok(Installed::Now {
-                    restart_needed: now,
-                }) => {
+                Ok(Installed::Now) => {
                     cx.progress()
                         .log(LogLevel::Info, &format!("{text} installed"));
                     installed.push(chosen.name.as_str());
-                    restart_needed |= now;
                 }
                 Err(error) => {
                     let (is_final, hint) = (error.is_final, error.hint.clone());
@@ -216,11 +244,19 @@ impl Step for InstallPackages {
             }
         }
         cx.progress().report(total, total, ProgressUnit::Items, "");
+        let restart_needed = is_restart_needed(&plan, cx)?;
         let output = serde_json::json!({ "installed": installed, "before": before, "restart-needed": restart_needed });
         let outcome = if installed.is_empty() {
             Outcome::skipped("all of it is there already")
         } else {
             Outcome::done()
+        };
+        let outcome = match outcome.message {
+            None if restart_needed => Outcome {
+                message: Some("the OS needs a restart to complete it".to_owned()),
+                ..outcome
+            },
+            _ => outcome,
         };
         Ok(outcome.content(content).output(output))
     }

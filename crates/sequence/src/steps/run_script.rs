@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::event::ContentBytes;
-use wire::names::PackageName;
+use wire::names::{PackageName, SecretName};
 use wire::package::PackageKind;
 
 use super::{CACHE_FOLDER, OnRestart, Outcome, PackageUse, PlanCx, Step, StepCx, command_failed};
@@ -41,6 +41,10 @@ pub struct RunScript {
     /// Environment variables for the script.
     #[serde(default)]
     pub env: BTreeMap<String, Template>,
+    /// Environment variables with secrets as values: the variable's name, and the name of the secret. The secret is
+    /// released to this machine when the step runs, and is hidden in the log; a script must not pass it on as an argument.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
     /// Exit codes that mean success.
     #[serde(default = "success")]
     pub success_exit_codes: Vec<i32>,
@@ -70,12 +74,18 @@ pub struct Plan {
     pub args: Vec<String>,
     /// Its environment variables, filled in.
     pub env: BTreeMap<String, String>,
+    /// Its environment variables that hold a secret, with the secret's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "run the script {}", self.file)?;
-        self.args.iter().try_for_each(|arg| write!(f, " {arg:?}"))
+        self.args.iter().try_for_each(|arg| write!(f, " {arg:?}"))?;
+        self.secrets
+            .iter()
+            .try_for_each(|(variable, name)| write!(f, ", with the secret {name} as {variable}"))
     }
 }
 
@@ -97,8 +107,16 @@ impl RunScript {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
-        (!self.env.keys().all(is_name))
-            .then_some("a key of `env` is not the name of an environment variable")
+        if !self.env.keys().all(is_name) {
+            return Some("a key of `env` is not the name of an environment variable");
+        }
+        if !self.secrets.keys().all(is_name) {
+            return Some("a key of `secrets` is not the name of an environment variable");
+        }
+        self.secrets
+            .keys()
+            .any(|name| self.env.contains_key(name))
+            .then_some("a variable stands both in `env` and in `secrets`")
     }
 
     /// Puts the script into its folder.
@@ -154,6 +172,10 @@ impl Step for RunScript {
             .collect()
     }
 
+    fn secrets(&self) -> Vec<SecretName> {
+        self.secrets.values().cloned().collect()
+    }
+
     fn plan(&self, cx: &PlanCx<'_>) -> Result<Plan, StepError> {
         if let Some(mistake) = self.mistake() {
             return Err(StepError::refused(mistake));
@@ -178,10 +200,15 @@ impl Step for RunScript {
                 .map(|arg| cx.render(arg))
                 .collect::<Result<_, _>>()?,
             env,
+            secrets: self.secrets.clone(),
         })
     }
 
     fn apply(&self, plan: Plan, cx: &StepCx<'_>) -> Result<Outcome, StepError> {
+        let mut secret_env = Vec::new();
+        for (variable, name) in &plan.secrets {
+            secret_env.push((variable.clone(), cx.machine().secret(name)?));
+        }
         let content = self.unpack(&plan, cx)?;
         let (program, options) = self
             .interpreter
@@ -195,8 +222,8 @@ impl Step for RunScript {
             args,
             folder: plan.folder.as_str().into(),
             env: plan.env.clone().into_iter().collect(),
-            stdin: Vec::new(),
-            timeout: std::time::Duration::ZERO,
+            secret_env,
+            ..Command::default()
         })?;
         cx.machine().remove_folder(plan.folder.as_str().into())?;
         let Some(exit_code) = output

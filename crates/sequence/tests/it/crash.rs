@@ -189,3 +189,33 @@ fn a_step_that_takes_the_machine_down_is_given_up() {
     }
     panic!("it is begun for ever");
 }
+
+#[test]
+fn the_document_decides_what_becomes_of_a_step_after_a_cut() {
+    let check = |rule: &str| {
+        let steps = format!(
+            "  - {{ id: once, {rule} run-script: {{ script: append /var/log/once }} }}\n  - {{ id: end, finish: {{ action: stay }} }}"
+        );
+        let mut bench = Bench::new(&steps);
+        // The script has run, and the journal can't say so any more.
+        bench.journal.capacity = Some(3);
+        bench.power_on().unwrap_err();
+        bench.journal.capacity = None;
+        let end = bench.power_on().unwrap();
+        let ran = &bench.state.files[camino::Utf8Path::new("/var/log/once")];
+        (end, ran.len() / "ran\n".len())
+    };
+    let done = RunEnd::Done(FinishAction::Stay);
+    assert_eq!(check(""), (RunEnd::Failed, 1));
+    assert_eq!(check("on-restart: redo,"), (done.clone(), 2));
+    assert_eq!(check("on-restart: verify,"), (done, 2));
+    assert_eq!(check("on-restart: refuse,"), (RunEnd::Failed, 1));
+}
+
+#[test]
+fn a_step_in_the_wrong_place_is_refused() {
+    let steps = "  - { id: a, runs-in: os, set-variables: { x: y } }\n  - { id: end, finish: { action: stay } }";
+    let mut bench = Bench::new(steps);
+    assert_eq!(bench.power_on().unwrap(), RunEnd::Failed);
+    insta::assert_snapshot!(bench.story().lines().last().unwrap());
+}

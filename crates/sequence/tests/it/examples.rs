@@ -11,13 +11,17 @@ fn every_example_is_clean() {
         package("vim-editor", "application"),
         package("norwegian-dictionary", "application"),
     ];
+    let around = sequence::lint::Surroundings {
+        packages: &packages,
+        models: &[],
+    };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/sequences");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
-            sequence::lint::lint(&text, &packages),
+            sequence::lint::lint(&text, &around),
             [],
             "{}",
             path.display()

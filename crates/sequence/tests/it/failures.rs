@@ -142,13 +142,13 @@ fn a_newer_sequence_is_refused_before_anything_is_touched() {
     assert_eq!(end, RunEnd::Failed);
     assert!(bench.calls.is_empty());
     let (end, bench) = check(STEPS, |bench| {
-        bench.order.sequence.steps[3].kind = "join-domain".into()
+        bench.order.sequence.steps[3].kind = "make-coffee".into()
     });
     assert_eq!(end, RunEnd::Failed);
     assert!(
         bench
             .story()
-            .contains("doesn't know the step type join-domain")
+            .contains("doesn't know the step type make-coffee")
     );
 }
 

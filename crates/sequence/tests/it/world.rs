@@ -99,6 +99,7 @@ pub(crate) struct Bench {
     pub(crate) state: FakeState,
     pub(crate) environment: Environment,
     pub(crate) failures: Vec<(&'static str, usize)>,
+    pub(crate) secrets: Vec<(&'static str, &'static str)>,
     pub(crate) stop_after_steps: Option<usize>,
     pub(crate) clock_step_ms: u64,
     pub(crate) calls: Vec<String>,
@@ -115,6 +116,7 @@ impl Bench {
             facts,
             environment: Environment::BootImage,
             failures: Vec::new(),
+            secrets: Vec::new(),
             stop_after_steps: None,
             clock_step_ms: 1,
             calls: Vec::new(),
@@ -128,6 +130,9 @@ impl Bench {
             FakeMachine::resumed(self.facts.clone(), self.environment, self.state.clone());
         for (prefix, nth) in &self.failures {
             machine.fail(prefix, *nth);
+        }
+        for (name, secret) in &self.secrets {
+            machine.release_secret(name, secret);
         }
         let content = FakeContent::new(&machine, self.order.packages.clone());
         let observer = FakeObserver {

@@ -278,6 +278,7 @@ impl Site {
     pub(crate) fn define_prestage(&self) -> PrestageName {
         let name: PrestageName = "book".parse().unwrap();
         let definition = PrestageDefinition {
+            stage: None,
             sequence: "deploy".parse().unwrap(),
             model: Model {
                 vendor: "Acme".into(),

@@ -76,6 +76,7 @@ fn a_prestage_becomes_a_bundle_that_verifies() {
     site.admin.publish(&driver).unwrap();
     let name = "book".parse().unwrap();
     let definition = PrestageDefinition {
+        stage: None,
         sequence: "deploy".parse().unwrap(),
         model: Model {
             vendor: "Acme".into(),
@@ -126,10 +127,7 @@ fn a_prestage_becomes_a_bundle_that_verifies() {
         .unwrap();
     assert_eq!(tail, bytes[bytes.len() - 9..]);
     let trust: Trust = site.server.anyone().get("/api/v1/trust").unwrap();
-    let key: Vec<u8> = (0..32)
-        .map(|at| u8::from_str_radix(&trust.bundle_keys[0][at * 2..at * 2 + 2], 16).unwrap())
-        .collect();
-    let key = VerifyingKey::from_bytes(key.as_slice().try_into().unwrap()).unwrap();
+    let key = bundle_key(&trust);
     let bundle =
         Bundle::<_, Unverified>::open(Cursor::new(bytes.clone()), built.bundle_bytes).unwrap();
     let bundle = bundle.verify(&[key]).unwrap();
@@ -142,4 +140,57 @@ fn a_prestage_becomes_a_bundle_that_verifies() {
         site.admin
             .send::<_, serde_json::Value>("POST", "/api/v1/prestages/none/build", &json!({}));
     assert_eq!(refusal(missing).0, 404);
+}
+
+#[test]
+fn a_factory_sequence_of_ones_own() {
+    let site = Site::new();
+    site.prepare(10);
+    let name = site.define_prestage();
+    let mut definition: PrestageDefinition = site
+        .admin
+        .get(&format!("/api/v1/prestages/{name}"))
+        .unwrap();
+    definition.stage = Some("own-stage".parse().unwrap());
+    let put = || site.admin.put_prestage(&name, &definition);
+    assert_eq!(refusal(put()).1, "not-found");
+    let stage = |staging: &str| {
+        format!(
+            "sequence: own-stage\nsteps:\n  - id: disk\n    format-disk:\n      disk: {{ removable: false }}\n      \
+             volumes: [{{ role: esp, size: 1GiB }}, {{ role: os, size: rest }}, {{ role: staging, size: {staging} }}]\n  \
+             - {{ id: mine, stage-content: {{}} }}\n  - {{ id: os, apply-image: {{ image: debian }} }}\n  - {{ id: boot, \
+             install-boot-image: {{ image: boot-image }} }}\n  - {{ id: end, finish: {{ action: shut-down, deployed: \
+             false }} }}\n"
+        )
+    };
+    let store = |text: &str| {
+        site.admin
+            .put_sequence(&"own-stage".parse().unwrap(), text)
+            .unwrap()
+    };
+    store(&stage("4GiB"));
+    assert_eq!(refusal(put()).1, "bad-stage");
+    store(&stage("2GiB"));
+    put().unwrap();
+    site.admin.build_prestage(&name).unwrap();
+    let mut bytes = Vec::new();
+    let path = format!("/api/v1/prestages/{name}/versions/1/bundle");
+    site.admin
+        .download(&path, 0)
+        .unwrap()
+        .0
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let length = bytes.len() as u64;
+    let trust: Trust = site.server.anyone().get("/api/v1/trust").unwrap();
+    let bundle = Bundle::<_, Unverified>::open(Cursor::new(bytes), length).unwrap();
+    let bundle = bundle.verify(&[bundle_key(&trust)]).unwrap();
+    assert_eq!(bundle.root().stage.steps[1].path.as_str(), "mine");
+}
+
+fn bundle_key(trust: &Trust) -> VerifyingKey {
+    let key: Vec<u8> = (0..32)
+        .map(|at| u8::from_str_radix(&trust.bundle_keys[0][at * 2..at * 2 + 2], 16).unwrap())
+        .collect();
+    VerifyingKey::from_bytes(key.as_slice().try_into().unwrap()).unwrap()
 }
