@@ -187,10 +187,13 @@ impl Demo {
             "The sequence, the collection, its required deployment, the asset file",
         );
         let sequence = self.world.places.example("sequences/pupil-laptop.yaml");
+        let stage = self.world.places.example("sequences/factory-stage.yaml");
         let assets = self.world.places.example("assets/laptops.csv");
         let world = &self.world;
         world.run(&["sequence", "lint", sequence.as_str()])?;
         world.run(&["sequence", "put", sequence.as_str()])?;
+        world.run(&["sequence", "lint", stage.as_str()])?;
+        world.run(&["sequence", "put", stage.as_str()])?;
         world.run(&[
             "collection",
             "create",
@@ -226,7 +229,11 @@ impl Demo {
             "--collection",
             "first-years",
         ])?;
-        world.run(&["device", "list"])
+        world.run(&["device", "list"])?;
+        world.run(&["variable", "set", "--site", "KON", "locale=nn_NO.UTF-8"])?;
+        world.run(&["variable", "list", "--device", "AB14-000102"])?;
+        world.run(&["sequence", "plan", "--asset", "AB14-000101"])?;
+        world.run(&["sequence", "plan", "--collection", "first-years"])
     }
 
     fn create_prestage(&mut self) -> Result<()> {
@@ -241,6 +248,8 @@ impl Demo {
             "acme-book-14",
             "--sequence",
             "pupil-laptop",
+            "--stage",
+            "factory-stage",
             "--vendor",
             "Acme",
             "--product",
@@ -479,7 +488,10 @@ impl Demo {
         );
         self.timed("import the update", |world| {
             import_example(world, "openjdk-17-jre-update")
-        })
+        })?;
+        self.world.run(&["prestage", "drift", "acme-book-14"])?;
+        self.world
+            .run(&["sequence", "plan", "--asset", "AB14-000102"])
     }
 
     /// What the second laptop had to fetch, and that neither moved more than it must.

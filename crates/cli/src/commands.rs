@@ -16,6 +16,7 @@ pub(crate) mod prestage;
 pub(crate) mod receipt;
 pub(crate) mod run;
 pub(crate) mod sequence;
+pub(crate) mod sequence_plan;
 pub(crate) mod serve;
 pub(crate) mod trust;
 pub(crate) mod variable;

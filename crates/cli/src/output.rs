@@ -265,8 +265,8 @@ impl Paint {
     pub(crate) fn state(self, word: &str, padded: &str) -> String {
         match word {
             "completed" | "done" | "staged" | "new" => self.good(padded),
-            "warning" | "stalled" | "changed" => self.warn(padded),
-            "failed" | "quarantined" | "error" | "invalid" => self.bad(padded),
+            "warning" | "stalled" | "changed" | "undecided" => self.warn(padded),
+            "failed" | "fails" | "quarantined" | "error" | "invalid" => self.bad(padded),
             "waiting" | "skipped" | "imported" | "unchanged" => self.dim(padded),
             _ => padded.to_owned(),
         }

@@ -9,6 +9,7 @@ use wire::admin_api::{
     PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow,
     Token,
 };
+use wire::device_plan::{PlanReply, PlanRequest};
 use wire::digest::Digest;
 use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
 use wire::names::{CollectionName, DeviceId, PrestageName, RunId, SequenceName};
@@ -24,6 +25,8 @@ use crate::error::ClientError;
 /// Building a bundle reads and writes all of its content before the answer begins: 100 GB at the 50 MB/s of a slow
 /// disk take 34 minutes.
 const BUILD_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// Plans of a whole fleet take half a minute, and fleets are planned one after the other.
+const PLAN_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// A stream of bytes from the server, and its length if that is known.
 type Stream = (Box<dyn Read + Send>, Option<u64>);
@@ -319,6 +322,15 @@ impl Client {
     /// See [`ClientError`].
     pub fn device_variables(&self, device: DeviceId) -> Result<DeviceVariables, ClientError> {
         self.get(&format!("/api/v1/devices/{device}/variables"))
+    }
+
+    /// How runs would go, before a machine is touched.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn plan_runs(&self, request: &PlanRequest) -> Result<PlanReply, ClientError> {
+        self.with_patience(PLAN_PATIENCE)
+            .send("POST", "/api/v1/plans", request)
     }
 
     /// All devices, as on the overview.

@@ -23,7 +23,7 @@ use crate::error::{Doing as _, Failure};
 use crate::prestages::{Draft, draft};
 use crate::routes::parse;
 use crate::state::{AppState, blocking};
-use crate::stock::{Lack, Stock, built, bytes_of, carried, packages_of, versions};
+use crate::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions};
 
 /// Differences listed of one step; a script that was rewritten is one difference, not a hundred.
 const DETAILS_MAX: usize = 20;
@@ -228,7 +228,7 @@ impl Fleet {
         .doing("read which devices are deployed")?;
         let deployed: BTreeSet<String> = deployed.into_iter().collect();
         let mut devices: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
-        for (serial, id) in carried(db).await? {
+        for (serial, Carried { id, .. }) in carried(db).await? {
             if id.prestage == *name {
                 let counts = devices.entry(id.version).or_default();
                 counts.0 += 1;
@@ -310,11 +310,12 @@ async fn factory_sequence(
 }
 
 /// The steps that differ, by path: first those of `to` in its order, then those that are gone.
-///
-/// The order of a factory sequence follows from the types of its steps, so nothing in it ever moves.
 fn step_differences(from: &CompiledSequence, to: &CompiledSequence) -> Vec<StepDifference> {
-    let of = |sequence: &'_ CompiledSequence, path| {
-        sequence.steps.iter().position(|step| step.path == path)
+    let place = |sequence: &CompiledSequence, step: &CompiledStep| {
+        sequence
+            .steps
+            .iter()
+            .position(|other| other.path == step.path)
     };
     let difference = |step: &CompiledStep, change, details| StepDifference {
         path: step.path.clone(),
@@ -322,23 +323,48 @@ fn step_differences(from: &CompiledSequence, to: &CompiledSequence) -> Vec<StepD
         change,
         details,
     };
+    let places: Vec<Option<usize>> = to.steps.iter().map(|step| place(from, step)).collect();
+    let stay = in_order(&places);
     let mut differences = Vec::new();
-    for step in &to.steps {
-        match of(from, step.path.clone()).map(|at| &from.steps[at]) {
-            None => differences.push(difference(step, Change::Added, Vec::new())),
-            Some(before) if before == step => {}
-            Some(before) => {
-                let details = details(before, step);
-                differences.push(difference(step, Change::Changed, details));
-            }
+    for (number, (step, before)) in to.steps.iter().zip(&places).enumerate() {
+        let Some(before) = before else {
+            differences.push(difference(step, Change::Added, Vec::new()));
+            continue;
+        };
+        let mut details = details(&from.steps[*before], step);
+        if !stay.contains(before) {
+            details.push(match number.checked_sub(1) {
+                Some(previous) => format!("moved behind `{}`", to.steps[previous].path),
+                None => "moved to the beginning".to_owned(),
+            });
+        }
+        if !details.is_empty() {
+            differences.push(difference(step, Change::Changed, details));
         }
     }
-    let gone = from
-        .steps
-        .iter()
-        .filter(|step| of(to, step.path.clone()).is_none());
+    let gone = from.steps.iter().filter(|step| place(to, step).is_none());
     differences.extend(gone.map(|step| difference(step, Change::Removed, Vec::new())));
     differences
+}
+
+/// As many of the places as possible that rise from one to the next: those that need not have moved.
+fn in_order(places: &[Option<usize>]) -> BTreeSet<usize> {
+    let places: Vec<usize> = places.iter().flatten().copied().collect();
+    // For each place, how many rise up to it, and which one comes before it.
+    let mut best: Vec<(usize, Option<usize>)> = Vec::with_capacity(places.len());
+    for (at, place) in places.iter().enumerate() {
+        let before = (0..at)
+            .filter(|before| places[*before] < *place)
+            .max_by_key(|before| best[*before].0);
+        best.push((before.map_or(1, |before| best[before].0 + 1), before));
+    }
+    let mut next = (0..best.len()).max_by_key(|at| best[*at].0);
+    let mut rising = BTreeSet::new();
+    while let Some(at) = next {
+        rising.insert(places[at]);
+        next = best[at].1;
+    }
+    rising
 }
 
 /// What differs between two steps of the same path, as `where: before → after`.
@@ -432,5 +458,15 @@ mod tests {
         );
         assert_eq!(check(&small, &sequence("8GiB", boot)), "boot added ");
         assert_eq!(check(&sequence("8GiB", boot), &small), "boot removed ");
+        let with_boot = sequence("8GiB", boot);
+        let mut moved = with_boot.clone();
+        let last = moved.steps.len() - 2;
+        let step = moved.steps.remove(last);
+        moved.steps.insert(0, step);
+        assert_eq!(
+            check(&with_boot, &moved),
+            "boot changed moved to the beginning"
+        );
+        assert_eq!(check(&moved, &with_boot), "boot changed moved behind `os`");
     }
 }

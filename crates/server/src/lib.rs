@@ -19,6 +19,7 @@ mod limits;
 mod live;
 mod orders;
 mod packages;
+mod plans;
 mod prestages;
 mod receipts;
 mod retry;

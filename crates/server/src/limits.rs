@@ -78,3 +78,7 @@ pub(crate) const CHANGES_MAX: usize = 4096;
 pub(crate) const CHANGES_GATHERED_FOR: Duration = Duration::from_millis(200);
 /// How often a run that only reports progress is noted as seen on disk.
 pub(crate) const SEEN_NOTED_EVERY_MS: i64 = 15_000;
+/// Serial numbers in one request for plans: four times the largest fleet.
+pub(crate) const PLANNED_SERIALS_MAX: usize = 10_000;
+/// Devices whose plans are made at once without waiting for others: a second of work at most.
+pub(crate) const PLANNED_ALONE_MAX: usize = 20;

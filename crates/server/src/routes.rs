@@ -13,7 +13,7 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::state::AppState;
 use crate::{
     assets, auth, check_in, collections, content_api, deployments, devices, drift, events,
-    packages, prestages, receipts, retry, sequences, stream, variables, web,
+    packages, plans, prestages, receipts, retry, sequences, stream, variables, web,
 };
 
 /// Routes and the list of them.
@@ -100,6 +100,7 @@ fn all() -> Routes {
         .get("/api/v1/deployments", deployments::list)
         .put("/api/v1/deployments/{name}", deployments::put)
         .post("/api/v1/deployments/{name}/stop", deployments::stop)
+        .post("/api/v1/plans", plans::plan)
         .get("/api/v1/variables", variables::list)
         .post("/api/v1/variables", variables::change)
         .get("/api/v1/devices", devices::list)

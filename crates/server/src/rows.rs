@@ -28,6 +28,7 @@ pub(crate) struct StoredDevice {
     pub(crate) serial: String,
     pub(crate) serial_key: String,
     pub(crate) asset_tag: String,
+    pub(crate) uuid: String,
     pub(crate) vendor: String,
     pub(crate) product: String,
     pub(crate) sku: String,
@@ -64,8 +65,9 @@ pub(crate) struct StoredRun {
 macro_rules! devices_sql {
     ($rest:literal) => {
         concat!(
-            "SELECT devices.id, devices.serial, devices.serial_key, devices.asset_tag, devices.vendor, ",
-            "devices.product, devices.sku, devices.baseboard, devices.site, sites.name AS site_name, devices.class, ",
+            "SELECT devices.id, devices.serial, devices.serial_key, devices.asset_tag, devices.uuid, ",
+            "devices.vendor, devices.product, devices.sku, devices.baseboard, devices.site, ",
+            "sites.name AS site_name, devices.class, ",
             "devices.message, devices.waiting, devices.facts, devices.staged, ",
             "devices.checked_in_at_ms, devices.last_seen_at_ms ",
             "FROM devices JOIN sites ON sites.code = devices.site ",

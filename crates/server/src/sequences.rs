@@ -152,18 +152,9 @@ pub(crate) async fn put(
     let name: SequenceName = parse(&name)?;
     let text = read_document(body).await?;
     let mut db = state.db().write().await?;
-    let findings = findings(&mut db, &text).await?;
-    let mut compiled = match compile(&text) {
-        Ok(compiled)
-            if findings
-                .iter()
-                .all(|finding| finding.severity != Severity::Error) =>
-        {
-            compiled.sequence
-        }
-        Ok(_) => return Ok(refused(findings)),
-        Err(errors) if findings.is_empty() => return Ok(refused(errors)),
-        Err(_) => return Ok(refused(findings)),
+    let (mut compiled, findings) = match checked(&mut db, &text).await? {
+        Ok(good) => good,
+        Err(findings) => return Ok(refused(findings)),
     };
     // The name it is stored under is the one that deployments and prestages use.
     compiled.name = name.clone();
@@ -212,7 +203,24 @@ pub(crate) async fn put(
     Ok(Json(row(stored_row)?).into_response())
 }
 
-fn refused(findings: Vec<Finding>) -> Response {
+/// Compiles a document, with its warnings; or tells all findings, if one of them is an error.
+pub(crate) async fn checked(
+    db: &mut Write,
+    text: &str,
+) -> Result<Result<(CompiledSequence, Vec<Finding>), Vec<Finding>>, Failure> {
+    let findings = findings(db, text).await?;
+    let is_good = findings
+        .iter()
+        .all(|finding| finding.severity != Severity::Error);
+    Ok(match compile(text) {
+        Ok(compiled) if is_good => Ok((compiled.sequence, findings)),
+        Err(errors) if findings.is_empty() => Err(errors),
+        Ok(_) | Err(_) => Err(findings),
+    })
+}
+
+/// Tells what is wrong with a document.
+pub(crate) fn refused(findings: Vec<Finding>) -> Response {
     let errors = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)

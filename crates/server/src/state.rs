@@ -42,6 +42,7 @@ struct Inner {
     throttle: Throttle,
     passwords: Semaphore,
     builds: tokio::sync::Mutex<()>,
+    planning: tokio::sync::Mutex<()>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -79,6 +80,7 @@ impl AppState {
             throttle: Throttle::default(),
             passwords: Semaphore::new(LOGINS_AT_ONCE),
             builds: tokio::sync::Mutex::new(()),
+            planning: tokio::sync::Mutex::new(()),
             stopping,
         };
         Ok(Self {
@@ -136,6 +138,11 @@ impl AppState {
     /// Only one bundle is built at a time: each uses all the disk there is.
     pub(crate) fn builds(&self) -> &tokio::sync::Mutex<()> {
         &self.inner.builds
+    }
+
+    /// Runs are planned for one fleet at a time: each uses all the processors there are.
+    pub(crate) fn planning(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.planning
     }
 
     pub(crate) fn bundles(&self) -> Utf8PathBuf {

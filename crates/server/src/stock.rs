@@ -15,9 +15,29 @@ use wire::receipt::{Receipt, ReceiptResult};
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored};
 
+/// What a device carries since the factory, as far as anyone told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// The version.
+    pub(crate) id: PrestageId,
+    /// The digest of the bundle's signed root; not every receipt has it.
+    bundle: Option<Digest>,
+}
+
+impl Carried {
+    /// As a check-in says it.
+    pub(crate) fn staged(&self) -> Option<Staged> {
+        Some(Staged {
+            prestage: self.id.prestage.clone(),
+            version: self.id.version,
+            bundle: self.bundle?,
+        })
+    }
+}
+
 /// Which version of a prestage each staged device carries, by the key of its serial number. A check-in and a receipt may
 /// contradict each other: whichever came last is right. Receipts of devices that nobody imported count too.
-pub(crate) async fn carried(db: &mut Write) -> Result<BTreeMap<String, PrestageId>, Failure> {
+pub(crate) async fn carried(db: &mut Write) -> Result<BTreeMap<String, Carried>, Failure> {
     let receipts: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT serial_key, document, received_at_ms FROM receipts WHERE serial_key <> '' ORDER BY received_at_ms",
     )
@@ -30,17 +50,20 @@ pub(crate) async fn carried(db: &mut Write) -> Result<BTreeMap<String, PrestageI
     .fetch_all(&mut **db)
     .await
     .doing("read what is staged on the devices")?;
-    let mut latest: BTreeMap<String, (i64, Option<PrestageId>)> = BTreeMap::new();
+    let mut latest: BTreeMap<String, (i64, Option<Carried>)> = BTreeMap::new();
     for (serial, document, at) in receipts {
         let receipt: Receipt = stored("receipt", &document)?;
         latest.insert(serial, (at, of_receipt(receipt)));
     }
     for (serial, document, at) in devices {
-        let Staged {
-            prestage, version, ..
-        } = stored("staged content", &document)?;
+        let staged: Staged = stored("staged content", &document)?;
         if latest.get(&serial).is_none_or(|(known, _)| *known <= at) {
-            latest.insert(serial, (at, Some(PrestageId { prestage, version })));
+            let id = PrestageId {
+                prestage: staged.prestage,
+                version: staged.version,
+            };
+            let bundle = Some(staged.bundle);
+            latest.insert(serial, (at, Some(Carried { id, bundle })));
         }
     }
     Ok(latest
@@ -49,13 +72,17 @@ pub(crate) async fn carried(db: &mut Write) -> Result<BTreeMap<String, PrestageI
         .collect())
 }
 
-fn of_receipt(receipt: Receipt) -> Option<PrestageId> {
+fn of_receipt(receipt: Receipt) -> Option<Carried> {
     if receipt.result != ReceiptResult::Staged {
         return None;
     }
-    Some(PrestageId {
+    let id = PrestageId {
         prestage: receipt.prestage?,
         version: receipt.prestage_version?,
+    };
+    Some(Carried {
+        id,
+        bundle: receipt.bundle,
     })
 }
 

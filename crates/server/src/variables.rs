@@ -114,6 +114,15 @@ pub(crate) async fn scoped_for(db: &mut Write, names: &ScopeNames) -> Result<Sco
     Ok(scoped)
 }
 
+/// Reads all variables.
+pub(crate) async fn all_scoped(db: &mut Write) -> Result<Scoped, Failure> {
+    let mut scoped = Scoped::default();
+    for row in all_rows(db).await? {
+        scoped.add(row);
+    }
+    Ok(scoped)
+}
+
 impl Scoped {
     fn add(&mut self, row: VariableRow) {
         self.0

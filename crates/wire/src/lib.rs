@@ -11,6 +11,7 @@ pub mod admin_api;
 pub mod boot_config;
 pub mod bundle;
 pub mod device_api;
+pub mod device_plan;
 pub mod digest;
 pub mod drift;
 pub mod event;

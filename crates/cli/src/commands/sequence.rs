@@ -6,6 +6,7 @@ use wire::admin_api::{Finding, SequenceRow, Severity};
 use wire::names::SequenceName;
 
 use crate::api::{self, SEQUENCE_BYTES_MAX};
+use crate::commands::sequence_plan;
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, clean, count, moment, print};
 use crate::settings::{connect, read_text};
@@ -37,6 +38,16 @@ pub(crate) enum Sequence {
         /// The sequence
         name: SequenceName,
     },
+    /// Show how a run would go on known assets, before a machine is touched
+    ///
+    /// Every step is decided and planned with what is known of the asset, by the code that runs on the machine; what
+    /// isn't known yet is said, and until when. Nothing is changed. With --asset all steps, variables and packages are
+    /// shown; with --collection or --all one line per asset. Exit code 1 if a run would fail, or if two of the assets
+    /// would get the same host name.
+    #[command(
+        after_help = "Example:\n  forestage sequence plan --asset PF3ABC12\n  forestage sequence plan pupil-laptop --collection pupils-2026"
+    )]
+    Plan(sequence_plan::Plan),
     /// Print the JSON Schema of sequence files, for editors
     #[command(after_help = "Example:\n  forestage sequence schema > sequence.schema.json")]
     Schema,
@@ -70,6 +81,7 @@ pub(crate) fn run(command: &Sequence, output: &Output) -> Outcome<()> {
                 .trying(|| format!("the sequence {name} is not UTF-8 text"))?;
             output.answer(&yaml, |_| yaml.clone())
         }
+        Sequence::Plan(plan) => sequence_plan::run(plan, output),
         Sequence::Schema => {
             let schema = serde_json::to_string_pretty(&sequence::schema::schema())
                 .trying(|| "cannot write the schema as JSON".into())?;
@@ -126,7 +138,7 @@ fn run_put(file: &Utf8Path, output: &Output) -> Outcome<()> {
     })
 }
 
-fn refuse_errors(file: &Utf8Path, findings: &[Finding]) -> Outcome<()> {
+pub(crate) fn refuse_errors(file: &Utf8Path, findings: &[Finding]) -> Outcome<()> {
     match findings
         .iter()
         .filter(|finding| finding.severity == Severity::Error)
@@ -141,7 +153,7 @@ fn refuse_errors(file: &Utf8Path, findings: &[Finding]) -> Outcome<()> {
 }
 
 /// `file:line:column: error[code]: message`, as editors and terminals know it.
-fn render_findings(file: &Utf8Path, findings: &[Finding], look: &Look) -> String {
+pub(crate) fn render_findings(file: &Utf8Path, findings: &[Finding], look: &Look) -> String {
     let mut text = String::new();
     for finding in findings {
         let place = match (finding.line, finding.column) {

@@ -328,6 +328,7 @@ fn the_school() {
     );
     assert!(world.run(&["collection", "show", "pupils"]).contains("PF1"));
     variables(&world);
+    plans(&world);
     world.run(&["device", "reset-key", "PF1"]);
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
@@ -390,4 +391,42 @@ fn variables(world: &World) {
         world.fail(&["variable", "set", "--site", "BJO", "A=1"]).0,
         2
     );
+}
+
+fn plans(world: &World) {
+    let plan = ["sequence", "plan"];
+    let (code, _, stderr) = world.fail(&[&plan[..], &["--asset", "PF1"]].concat());
+    assert!(
+        code == 1 && stderr.contains("cause: no required deployment is due"),
+        "the deployment was stopped: {stderr}"
+    );
+    let told = world.json(&[&plan[..], &["tiny", "--asset", "PF1"]].concat());
+    assert_eq!(told["detail"]["run"]["steps"][1]["path"], "os");
+    assert!(
+        told["fetch-bytes"].as_u64().unwrap() > 0,
+        "nothing was staged"
+    );
+    let shown = world.run(&[&plan[..], &["tiny", "--asset", "PF1"]].concat());
+    assert!(shown.contains("it has never checked in"), "{shown}");
+    let shown = world.run(&[&plan[..], &["tiny", "--collection", "pupils"]].concat());
+    assert!(
+        shown.contains("PF1") && shown.contains("1 asset"),
+        "{shown}"
+    );
+    world.write(
+        "broken.yaml",
+        SEQUENCE.replace("{{ serial | lower }}", "{{ site.floor }}"),
+    );
+    let words = [&plan[..], &["--file", "broken.yaml", "--all"]].concat();
+    let (code, stdout, stderr) = world.fail(&words);
+    assert!(
+        code == 1
+            && stdout.contains("1 would fail")
+            && stderr.starts_with("error: 1 of 1 run would fail"),
+        "{stdout}{stderr}"
+    );
+    world.write("wrong.yaml", "sequence: x\nsteps: []\n");
+    let words = [&plan[..], &["--file", "wrong.yaml", "--all"]].concat();
+    assert!(world.fail(&words).1.starts_with("wrong.yaml:"));
+    assert_eq!(world.fail(&[&plan[..], &["tiny"]].concat()).0, 2);
 }

@@ -6,5 +6,6 @@ mod admin;
 mod device;
 mod drift;
 mod harness;
+mod plans;
 mod prestage;
 mod variables;
