@@ -8,9 +8,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use content::{Library, Manifest, NoMeter};
 use testkit::vm::{AgentLine, Captured, Vm, captured, pressed_keys};
 use wire::admin_api::{DeviceState, PackageRow, PrestageVersion, RunRow};
+use wire::device_plan::{DevicePlan, PlanReply};
 use wire::digest::Digest;
 use wire::names::PackageName;
 use wire::package::{Package, PackageKind};
+use wire::run_plan::Decision;
 
 use crate::FirstLight;
 use crate::check;
@@ -354,6 +356,7 @@ impl Demo {
 
     fn deploy(&mut self, laptop: &Laptop) -> Result<LaptopFigures> {
         let serial = laptop.identity.serial.clone();
+        let foretold = self.foretold(&serial)?;
         let watch = self.world.watch(&serial)?;
         let mut vm = Vm::start(&laptop.at_school("school"))?;
         vm.wait_for_milestone("checked-in")?;
@@ -370,6 +373,7 @@ impl Demo {
         self.world.run(&["run", "show", &serial])?;
         let device = self.world.device(&serial)?;
         let run = self.world.run_of(&serial)?;
+        self.compare_with_plan(&foretold, &run)?;
         ensure!(
             device.state == DeviceState::Completed,
             "{serial} is {} and not completed",
@@ -401,6 +405,62 @@ impl Demo {
             card,
             [stage_phases, phases].concat(),
         ))
+    }
+
+    /// The plan of the run, as it is told before the laptop is switched on.
+    fn foretold(&self, serial: &str) -> Result<DevicePlan> {
+        let reply: PlanReply = self.world.json(&["sequence", "plan", "--asset", serial])?;
+        let plan = reply.plans.into_iter().next();
+        plan.with_context(|| format!("there is no plan for {serial}"))
+    }
+
+    /// The run must have gone as it was planned, step by step.
+    fn compare_with_plan(&self, foretold: &DevicePlan, run: &RunRow) -> Result<()> {
+        let detail = foretold.detail.as_ref().context("the plan has steps")?;
+        let ran = self.world.run_detail(run)?;
+        ensure!(
+            detail.run.steps.len() == ran.steps.len(),
+            "the plan has other steps than the run"
+        );
+        let mut in_words = 0;
+        for (planned, step) in detail.run.steps.iter().zip(&ran.steps) {
+            let as_planned = match planned.decision {
+                Decision::Runs => step.state == "done",
+                Decision::Skipped => step.state == "skipped",
+                Decision::Undecided => true,
+                Decision::Fails => step.state == "failed",
+            };
+            ensure!(
+                planned.path == step.path && as_planned,
+                "step {} was planned as {}, and is {}",
+                step.path,
+                planned.decision,
+                step.state
+            );
+            if let (Decision::Runs, Some(text)) = (planned.decision, &planned.text) {
+                ensure!(
+                    *text == step.plan,
+                    "step {} was planned to {text:?}, and recorded {:?}",
+                    step.path,
+                    step.plan
+                );
+                in_words += 1;
+            }
+        }
+        // A plan counts what would be sent; requests and their headers come on top.
+        ensure!(
+            run.content.network_packed <= foretold.fetch_bytes + NETWORK_BYTES_MAX,
+            "{} were fetched, the plan said {} at most",
+            bytes(run.content.network_packed),
+            bytes(foretold.fetch_bytes)
+        );
+        say(&format!(
+            "as planned: all {} steps ended as foretold, {in_words} of them word for word; planned to fetch {}, fetched {}",
+            ran.steps.len(),
+            bytes(foretold.fetch_bytes),
+            bytes(run.content.network_packed)
+        ));
+        Ok(())
     }
 
     fn check_deployed(&self, laptop: &Laptop, name: &str) -> Result<()> {
