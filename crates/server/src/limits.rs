@@ -78,3 +78,6 @@ pub(crate) const CHANGES_MAX: usize = 4096;
 pub(crate) const CHANGES_GATHERED_FOR: Duration = Duration::from_millis(200);
 /// How often a run that only reports progress is noted as seen on disk.
 pub(crate) const SEEN_NOTED_EVERY_MS: i64 = 15_000;
+/// Lines of output shown of a failed step, and how long each may be.
+pub(crate) const LAST_LINES_MAX: usize = 20;
+pub(crate) const LAST_LINE_CHARS_MAX: usize = 2048;
