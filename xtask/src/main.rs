@@ -1,7 +1,8 @@
-//! The one door: `cargo xtask demo`, `test`, `check`, `nightly`.
+//! The one door: `cargo xtask demo`, `test`, `check`, `nightly`, `bench`.
 //!
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
+mod bench;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ Commands:
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
   nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
+  bench     Measure, and print the figures
+              --json FILE       Write them as JSON
+              --only NAME       Only this one
   setup     Only install what the other commands need
 ";
 
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "check" => check(),
         "nightly" => nightly(),
+        "bench" => bench::run(rest),
         "setup" => setup::everything(),
         "-h" | "--help" | "help" => {
             eprint!("{USAGE}");
