@@ -38,6 +38,9 @@ const RECURSION_MAX: usize = 50;
 /// Numbers in names have a handful of digits; more is a mistake that would fill the memory.
 const PAD_MAX: usize = 64;
 
+/// Names and their values, as the engine holds them: cheap to clone.
+pub(crate) type Values = BTreeMap<String, Value>;
+
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(engine);
 
 /// An error of the engine, in one line.
@@ -56,16 +59,18 @@ impl Explained {
     }
 }
 
+/// A JSON value as the engine holds it.
+pub(crate) fn value(json: &serde_json::Value) -> Value {
+    Value::from(Serde(json))
+}
+
 /// Fills in a template.
 ///
 /// # Errors
 /// It cannot be parsed, or needs a name that isn't there.
-pub(crate) fn render(
-    template: &str,
-    values: &BTreeMap<String, serde_json::Value>,
-) -> Result<String, Explained> {
+pub(crate) fn render(template: &str, values: &Values) -> Result<String, Explained> {
     ENGINE
-        .render_str(template, Value::from(Serde(values)))
+        .render_str(template, Value::from(values.clone()))
         .map_err(|error| Explained::of(&error))
 }
 
@@ -73,13 +78,10 @@ pub(crate) fn render(
 ///
 /// # Errors
 /// It cannot be parsed, or needs a name that isn't there.
-pub(crate) fn is_true(
-    condition: &str,
-    values: &BTreeMap<String, serde_json::Value>,
-) -> Result<bool, Explained> {
+pub(crate) fn is_true(condition: &str, values: &Values) -> Result<bool, Explained> {
     let value = ENGINE
         .compile_expression(condition)
-        .and_then(|expression| expression.eval(Value::from(Serde(values))))
+        .and_then(|expression| expression.eval(Value::from(values.clone())))
         .map_err(|error| Explained::of(&error))?;
     if value.kind() == ValueKind::Undefined {
         return Err(Explained("it asks for a value that isn't there".to_owned()));
@@ -361,7 +363,7 @@ mod tests_of_engine {
     use serde_json::json;
 
     use super::{
-        FILTERS, TESTS, condition_names, expressions, render, template_names, unknown_words,
+        FILTERS, TESTS, condition_names, expressions, render, template_names, unknown_words, value,
         version_compare,
     };
 
@@ -372,7 +374,10 @@ mod tests_of_engine {
             ("disks".to_owned(), json!([{"size": 3}, {"size": 5}])),
             ("numbers".to_owned(), json!([3, 1, 3])),
         ]);
-        render(template, &values).unwrap_or_else(|error| format!("error: {error}"))
+        let values = values
+            .iter()
+            .map(|(name, json)| (name.clone(), value(json)));
+        render(template, &values.collect()).unwrap_or_else(|error| format!("error: {error}"))
     }
 
     #[test]

@@ -64,6 +64,8 @@ struct Planner<'a> {
     /// Steps so far whose output isn't known.
     open_outputs: BTreeSet<String>,
     outputs: serde_json::Map<String, Value>,
+    /// Whether `outputs` has something that the scope lacks. Few steps ask for outputs, so it waits for one that does.
+    has_new_outputs: bool,
     host_name: Option<String>,
     packages: Vec<PlannedPackage>,
 }
@@ -112,6 +114,7 @@ impl<'a> Planner<'a> {
             to_come,
             open_outputs: BTreeSet::new(),
             outputs: serde_json::Map::new(),
+            has_new_outputs: false,
             host_name: None,
             packages: Vec::new(),
         }
@@ -129,6 +132,7 @@ impl<'a> Planner<'a> {
             errors: Vec::new(),
             hint: None,
         };
+        self.show_outputs(step.when.iter().map(String::as_str));
         let judgement = self.judge(&step.when);
         planned.decision = judgement.decision;
         planned.condition = judgement.condition.map(str::to_owned);
@@ -224,6 +228,12 @@ impl<'a> Planner<'a> {
             }
         };
         self.content(parsed.as_ref(), planned.decision == Decision::Runs);
+        self.show_outputs(
+            parsed
+                .templates()
+                .iter()
+                .map(|template| template.0.as_str()),
+        );
         let mut waits = Vec::new();
         for template in parsed.templates() {
             let names = expression::template_names(&template.0).unwrap_or_default();
@@ -294,12 +304,20 @@ impl<'a> Planner<'a> {
             // Facts can't be talked over; the lint refuses their names here.
             for (name, value) in values {
                 self.to_come.remove(name);
-                self.scope.set(name, value.clone());
+                self.scope.set(name, value);
             }
         }
         self.outputs.insert(path, output);
-        self.scope
-            .set(OUTPUTS_NAME, Value::Object(self.outputs.clone()));
+        self.has_new_outputs = true;
+    }
+
+    /// Puts the outputs so far into the scope if one of these expressions may ask for them.
+    fn show_outputs<'e>(&mut self, mut expressions: impl Iterator<Item = &'e str>) {
+        if self.has_new_outputs && expressions.any(|text| text.contains(OUTPUTS_NAME)) {
+            let outputs = Value::Object(self.outputs.clone());
+            self.scope.set(OUTPUTS_NAME, &outputs);
+            self.has_new_outputs = false;
+        }
     }
 
     /// Notes the packages a step asks for.

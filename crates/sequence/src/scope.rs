@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use wire::facts::{Disk, Facts};
 
-use crate::expression::{self, Explained};
+use crate::expression::{self, Explained, Values};
 use crate::ports::StepError;
 
 /// A fact that expressions can use: its name, and how its value is read.
@@ -78,7 +78,7 @@ pub struct Template(pub String);
 /// The values expressions and templates see.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scope {
-    values: BTreeMap<String, Value>,
+    values: Values,
 }
 
 impl Scope {
@@ -89,27 +89,31 @@ impl Scope {
         variables: &[&BTreeMap<String, Value>],
         outputs: &BTreeMap<String, Value>,
     ) -> Self {
-        let mut values = BTreeMap::new();
+        let mut scope = Self::default();
         for layer in variables {
-            values.extend(
-                layer
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone())),
-            );
+            layer
+                .iter()
+                .for_each(|(name, value)| scope.set(name, value));
         }
-        values.extend(fact_values(facts));
+        for (name, value) in fact_values(facts) {
+            scope.set(&name, &value);
+        }
         let outputs = outputs
             .iter()
             .map(|(path, value)| (path.clone(), value.clone()))
             .collect();
-        values.insert(OUTPUTS_NAME.to_owned(), Value::Object(outputs));
-        Self { values }
+        scope.set(OUTPUTS_NAME, &Value::Object(outputs));
+        scope
     }
 
     /// A scope with exactly these values.
     #[must_use]
-    pub const fn of(values: BTreeMap<String, Value>) -> Self {
-        Self { values }
+    pub fn of(values: &BTreeMap<String, Value>) -> Self {
+        let mut scope = Self::default();
+        values
+            .iter()
+            .for_each(|(name, value)| scope.set(name, value));
+        scope
     }
 
     /// Whether the name has a value.
@@ -119,8 +123,9 @@ impl Scope {
     }
 
     /// Gives a name a value.
-    pub fn set(&mut self, name: &str, value: Value) {
-        self.values.insert(name.to_owned(), value);
+    pub fn set(&mut self, name: &str, value: &Value) {
+        self.values
+            .insert(name.to_owned(), expression::value(value));
     }
 
     /// Takes a name's value away.

@@ -23,7 +23,7 @@ pub(crate) enum Tri {
 
 /// Decides a condition as far as `known` allows.
 pub(crate) fn decide(condition: &str, known: &BTreeMap<String, Value>) -> Tri {
-    decide_in(condition, &Scope::of(known.clone()), &|_| false)
+    decide_in(condition, &Scope::of(known), &|_| false)
 }
 
 /// Decides a condition as far as `scope` allows. A part for which `is_open` says so isn't known yet, whatever its names.
@@ -247,7 +247,7 @@ mod tests {
             for c in 0..3 {
                 let mut all = known.clone();
                 all.insert("c".to_owned(), json!(c));
-                let truth = crate::scope::Scope::of(all).is_true(&condition).unwrap();
+                let truth = crate::scope::Scope::of(&all).is_true(&condition).unwrap();
                 prop_assert!(decision == Tri::Unknown || (decision == Tri::True) == truth, "{} c={}", condition, c);
             }
         }
