@@ -207,3 +207,59 @@ fn what_cannot_be_planned_is_refused() {
     };
     assert_eq!(refusal(site.admin.plan_runs(&nowhere)).0, 404);
 }
+
+/// A long sequence on many assets. `FORESTAGE_FLEET=2500 cargo test --release -p server many_assets -- --nocapture` says
+/// how long the largest fleet takes; a few assets show here that every number is right.
+#[test]
+fn many_assets_are_planned_with_a_long_sequence() {
+    const STEPS: usize = 195;
+    let fleet: u32 = std::env::var("FORESTAGE_FLEET").map_or(20, |text| text.parse().unwrap());
+    let site = site();
+    let mut csv = String::from("serial;vendor;product;site;class\n");
+    for number in 0..fleet {
+        csv.push_str(&format!(
+            "XY{number:06};Acme;Book 14;S{};{}B\n",
+            number % 80,
+            number % 10
+        ));
+    }
+    site.import(&csv);
+    let mut text = SEQUENCE.replace("  - id: finish\n    finish: { action: restart }\n", "");
+    for number in 0..STEPS {
+        text.push_str(&format!(
+            "  - id: step{number}\n    when: class == '{}B' and site.code != 'none'\n    run-script:\n      \
+             interpreter: [/bin/sh]\n      script: exit 0\n      args: [\"{{{{ site.code ~ serial | last(4) | lower }}}}\"]\n",
+            number % 10,
+        ));
+    }
+    text.push_str("  - id: finish\n    finish: { action: restart }\n");
+    let request = PlanRequest {
+        what: PlanWhat::Document { text },
+        devices: PlanDevices::All,
+        detailed: false,
+    };
+    let begun = std::time::Instant::now();
+    let reply = site.admin.plan_runs(&request).unwrap();
+    println!("{fleet} assets in {:.1} s", begun.elapsed().as_secs_f64());
+    let plans: Vec<&DevicePlan> = reply
+        .plans
+        .iter()
+        .filter(|plan| plan.serial.starts_with("XY"))
+        .collect();
+    assert_eq!(
+        (plans.len(), reply.failing),
+        (usize::try_from(fleet).unwrap(), 0)
+    );
+    for plan in plans {
+        let digit: u32 = plan.class.trim_end_matches('B').parse().unwrap();
+        let own = u32::try_from(STEPS).unwrap() / 10 + u32::from(digit < 5);
+        // Disk, OS image and the end run on all; Java on 8B alone; the boot image is never renewed.
+        assert_eq!(
+            plan.steps.runs,
+            3 + own + u32::from(digit == 8),
+            "{}",
+            plan.serial
+        );
+        assert_eq!(plan.steps.undecided + plan.steps.fails, 0);
+    }
+}
