@@ -208,11 +208,12 @@ fn what_cannot_be_planned_is_refused() {
     assert_eq!(refusal(site.admin.plan_runs(&nowhere)).0, 404);
 }
 
-/// A long sequence on many assets. `FORESTAGE_FLEET=2500 cargo test --release -p server many_assets -- --nocapture` says
-/// how long the largest fleet takes; a few assets show here that every number is right.
+/// A long sequence on many assets. A few show that every number is right; with `FORESTAGE_FLEET=2500` and `--release` it
+/// is the largest fleet, and must be done in time on two processors.
 #[test]
 fn many_assets_are_planned_with_a_long_sequence() {
     const STEPS: usize = 195;
+    const SECONDS_MAX: f64 = 30.0;
     let fleet: u32 = std::env::var("FORESTAGE_FLEET").map_or(20, |text| text.parse().unwrap());
     let site = site();
     let mut csv = String::from("serial;vendor;product;site;class\n");
@@ -240,7 +241,8 @@ fn many_assets_are_planned_with_a_long_sequence() {
     };
     let begun = std::time::Instant::now();
     let reply = site.admin.plan_runs(&request).unwrap();
-    println!("{fleet} assets in {:.1} s", begun.elapsed().as_secs_f64());
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(fleet < 2500 || seconds < SECONDS_MAX, "{seconds:.1} s");
     let plans: Vec<&DevicePlan> = reply
         .plans
         .iter()
