@@ -7,7 +7,11 @@ use anyhow::{Context, Result, bail};
 use camino::Utf8Path;
 
 /// The documents that show commands to people.
-const DOCUMENTS: &[&str] = &["README.md", "docs/guide/first-prestage.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "docs/guide/first-prestage.md",
+    "docs/guide/sequences.md",
+];
 
 /// Compares the commands of all documents with those that were run.
 pub(crate) fn check(root: &Utf8Path, ran: &[Vec<String>]) -> Result<usize> {

@@ -8,9 +8,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use content::{Library, Manifest, NoMeter};
 use testkit::vm::{AgentLine, Captured, Vm, captured, pressed_keys};
 use wire::admin_api::{DeviceState, PackageRow, PrestageVersion, RunRow};
+use wire::device_plan::{DevicePlan, PlanReply};
 use wire::digest::Digest;
 use wire::names::PackageName;
 use wire::package::{Package, PackageKind};
+use wire::run_plan::Decision;
 
 use crate::FirstLight;
 use crate::check;
@@ -186,11 +188,14 @@ impl Demo {
             4,
             "The sequence, the collection, its required deployment, the asset file",
         );
-        let sequence = self.world.places.example("sequences/deploy-laptop.yaml");
+        let sequence = self.world.places.example("sequences/pupil-laptop.yaml");
+        let stage = self.world.places.example("sequences/factory-stage.yaml");
         let assets = self.world.places.example("assets/laptops.csv");
         let world = &self.world;
         world.run(&["sequence", "lint", sequence.as_str()])?;
         world.run(&["sequence", "put", sequence.as_str()])?;
+        world.run(&["sequence", "lint", stage.as_str()])?;
+        world.run(&["sequence", "put", stage.as_str()])?;
         world.run(&[
             "collection",
             "create",
@@ -205,7 +210,7 @@ impl Demo {
             "--collection",
             "first-years",
             "--sequence",
-            "deploy-laptop",
+            "pupil-laptop",
             "--expected",
             "6m",
             "--cap",
@@ -226,7 +231,11 @@ impl Demo {
             "--collection",
             "first-years",
         ])?;
-        world.run(&["device", "list"])
+        world.run(&["device", "list"])?;
+        world.run(&["variable", "set", "--site", "KON", "locale=nn_NO.UTF-8"])?;
+        world.run(&["variable", "list", "--device", "AB14-000102"])?;
+        world.run(&["sequence", "plan", "--asset", "AB14-000101"])?;
+        world.run(&["sequence", "plan", "--collection", "first-years"])
     }
 
     fn create_prestage(&mut self) -> Result<()> {
@@ -240,7 +249,9 @@ impl Demo {
             "define",
             "acme-book-14",
             "--sequence",
-            "deploy-laptop",
+            "pupil-laptop",
+            "--stage",
+            "factory-stage",
             "--vendor",
             "Acme",
             "--product",
@@ -345,6 +356,7 @@ impl Demo {
 
     fn deploy(&mut self, laptop: &Laptop) -> Result<LaptopFigures> {
         let serial = laptop.identity.serial.clone();
+        let foretold = self.foretold(&serial)?;
         let watch = self.world.watch(&serial)?;
         let mut vm = Vm::start(&laptop.at_school("school"))?;
         vm.wait_for_milestone("checked-in")?;
@@ -361,6 +373,7 @@ impl Demo {
         self.world.run(&["run", "show", &serial])?;
         let device = self.world.device(&serial)?;
         let run = self.world.run_of(&serial)?;
+        self.compare_with_plan(&foretold, &run)?;
         ensure!(
             device.state == DeviceState::Completed,
             "{serial} is {} and not completed",
@@ -392,6 +405,62 @@ impl Demo {
             card,
             [stage_phases, phases].concat(),
         ))
+    }
+
+    /// The plan of the run, as it is told before the laptop is switched on.
+    fn foretold(&self, serial: &str) -> Result<DevicePlan> {
+        let reply: PlanReply = self.world.json(&["sequence", "plan", "--asset", serial])?;
+        let plan = reply.plans.into_iter().next();
+        plan.with_context(|| format!("there is no plan for {serial}"))
+    }
+
+    /// The run must have gone as it was planned, step by step.
+    fn compare_with_plan(&self, foretold: &DevicePlan, run: &RunRow) -> Result<()> {
+        let detail = foretold.detail.as_ref().context("the plan has steps")?;
+        let ran = self.world.run_detail(run)?;
+        ensure!(
+            detail.run.steps.len() == ran.steps.len(),
+            "the plan has other steps than the run"
+        );
+        let mut in_words = 0;
+        for (planned, step) in detail.run.steps.iter().zip(&ran.steps) {
+            let as_planned = match planned.decision {
+                Decision::Runs => step.state == "done",
+                Decision::Skipped => step.state == "skipped",
+                Decision::Undecided => true,
+                Decision::Fails => step.state == "failed",
+            };
+            ensure!(
+                planned.path == step.path && as_planned,
+                "step {} was planned as {}, and is {}",
+                step.path,
+                planned.decision,
+                step.state
+            );
+            if let (Decision::Runs, Some(text)) = (planned.decision, &planned.text) {
+                ensure!(
+                    *text == step.plan,
+                    "step {} was planned to {text:?}, and recorded {:?}",
+                    step.path,
+                    step.plan
+                );
+                in_words += 1;
+            }
+        }
+        // A plan counts what would be sent; requests and their headers come on top.
+        ensure!(
+            run.content.network_packed <= foretold.fetch_bytes + NETWORK_BYTES_MAX,
+            "{} were fetched, the plan said {} at most",
+            bytes(run.content.network_packed),
+            bytes(foretold.fetch_bytes)
+        );
+        say(&format!(
+            "as planned: all {} steps ended as foretold, {in_words} of them word for word; planned to fetch {}, fetched {}",
+            ran.steps.len(),
+            bytes(foretold.fetch_bytes),
+            bytes(run.content.network_packed)
+        ));
+        Ok(())
     }
 
     fn check_deployed(&self, laptop: &Laptop, name: &str) -> Result<()> {
@@ -479,7 +548,10 @@ impl Demo {
         );
         self.timed("import the update", |world| {
             import_example(world, "openjdk-17-jre-update")
-        })
+        })?;
+        self.world.run(&["prestage", "drift", "acme-book-14"])?;
+        self.world
+            .run(&["sequence", "plan", "--asset", "AB14-000102"])
     }
 
     /// What the second laptop had to fetch, and that neither moved more than it must.

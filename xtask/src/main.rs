@@ -1,4 +1,4 @@
-//! The one door: `cargo xtask demo`, `test`, `check`.
+//! The one door: `cargo xtask demo`, `test`, `check`, `nightly`.
 //!
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
@@ -19,6 +19,7 @@ Commands:
               --summary FILE    Write the measured figures as JSON
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
+  nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
   setup     Only install what the other commands need
 ";
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "demo" => demo(rest),
         "test" => test(),
         "check" => check(),
+        "nightly" => nightly(),
         "setup" => setup::everything(),
         "-h" | "--help" | "help" => {
             eprint!("{USAGE}");
@@ -111,6 +113,46 @@ fn check_without_setup() -> Result<()> {
     timed("tests without virtual machines", || {
         run(cargo().args(["test", "--workspace", "--quiet"]))
     })
+}
+
+/// Twenty times what every test run takes.
+const NIGHTLY_RUNS: &str = "100000";
+const NIGHTLY_PROPTEST_CASES: &str = "20000";
+/// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
+const FUZZ_SECONDS: u32 = 120;
+
+fn nightly() -> Result<()> {
+    timed("long property tests of the engine", || {
+        run(cargo()
+            .args(["test", "--package", "sequence"])
+            .env("FORESTAGE_RANDOM_RUNS", NIGHTLY_RUNS)
+            .env("PROPTEST_CASES", NIGHTLY_PROPTEST_CASES))
+    })?;
+    timed("fuzzing", fuzz)
+}
+
+/// Every fuzz target for a while. What can't run here is said, and is a failure.
+fn fuzz() -> Result<()> {
+    let listed = Command::new("cargo")
+        .args(["+nightly", "fuzz", "list"])
+        .current_dir(root())
+        .output()
+        .context("cannot start cargo")?;
+    if !listed.status.success() {
+        bail!(
+            "fuzzing needs a nightly toolchain and cargo-fuzz: `rustup toolchain install nightly` and \
+             `cargo install cargo-fuzz`\n{}",
+            String::from_utf8_lossy(&listed.stderr).trim()
+        );
+    }
+    for target in String::from_utf8_lossy(&listed.stdout).lines() {
+        let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        run(Command::new("cargo")
+            .args(["+nightly", "fuzz", "run", target, "--", &limit])
+            .current_dir(root()))
+        .with_context(|| format!("the fuzz target {target} found something"))?;
+    }
+    Ok(())
 }
 
 /// The release programs: `forestage` for people, `forestage-agent` (static) for devices.

@@ -40,6 +40,15 @@ pub(crate) struct Connection {
     key: Mutex<Option<SigningKey>>,
     session: Mutex<Option<Client>>,
     run: Mutex<Option<RunId>>,
+    wishes: Mutex<Option<Wishes>>,
+}
+
+/// What an admin wants of a run, as of the last check-in.
+#[derive(Debug, Clone, Copy)]
+struct Wishes {
+    run: RunId,
+    go_on: bool,
+    stop: bool,
 }
 
 impl Connection {
@@ -52,6 +61,7 @@ impl Connection {
             key: Mutex::default(),
             session: Mutex::default(),
             run: Mutex::default(),
+            wishes: Mutex::default(),
         }
     }
 
@@ -63,6 +73,16 @@ impl Connection {
     /// The run the device is in the middle of; told at every check-in.
     pub(crate) fn set_run(&self, run: Option<RunId>) {
         *lock(&self.run) = run;
+    }
+
+    /// Whether an admin wants this run gone on with although it failed or was stopped here.
+    pub(crate) fn is_to_go_on(&self, run: RunId) -> bool {
+        lock(&self.wishes).is_some_and(|wishes| wishes.run == run && wishes.go_on)
+    }
+
+    /// Whether an admin wants this run stopped.
+    pub(crate) fn is_to_stop(&self, run: RunId) -> bool {
+        lock(&self.wishes).is_some_and(|wishes| wishes.run == run && wishes.stop)
     }
 
     /// The session of the last check-in, if there was one.
@@ -120,8 +140,15 @@ impl Connection {
                 session,
                 order,
                 device,
+                go_on,
+                stop,
             } => {
                 log::milestone("checked-in", json!({ "device": device, "run": order.run }));
+                *lock(&self.wishes) = Some(Wishes {
+                    run: order.run,
+                    go_on: *go_on,
+                    stop: *stop,
+                });
                 *lock(&self.session) = Some(server.with_token(session));
             }
             CheckInReply::Idle {
@@ -133,6 +160,7 @@ impl Connection {
                     "checked-in",
                     json!({ "device": device, "message": message }),
                 );
+                *lock(&self.wishes) = None;
                 *lock(&self.session) = Some(server.with_token(session));
             }
             CheckInReply::Quarantined { message, .. } => {

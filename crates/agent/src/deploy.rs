@@ -15,7 +15,7 @@ use wire::order::Order;
 
 use crate::connection::Connection;
 use crate::content_port::RunContent;
-use crate::journal::{OrderState, RunJournal, load_order, mark_reported};
+use crate::journal::{OrderState, RunJournal, forget_reported, load_order, mark_reported};
 use crate::machine::boot;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::volumes::Volumes;
@@ -31,6 +31,8 @@ const DISK_WAIT: Duration = Duration::from_secs(20);
 pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(20);
 /// A run that failed before the power went asks for a newer order first, for so long.
 const FAILED_WAIT: Duration = Duration::from_secs(60);
+/// Someone who retries a run may stand in front of the machine.
+const RETRY_WAIT: Duration = Duration::from_secs(30);
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// The server says when to ask again, within reason.
@@ -107,7 +109,7 @@ fn next_order(site: &Site) -> Order {
             site.connection.set_run(Some(order.run));
             ask_for_a_while(site).unwrap_or(order)
         }
-        Some((order, OrderState::Unreported)) => {
+        Some((order, OrderState::Unreported | OrderState::Stopped)) => {
             report_finished(site, &order, None);
             ask(site, true)
         }
@@ -309,24 +311,28 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
     }
 }
 
-/// After a failure: the screen stays, what happened is reported, and a new order is taken when there is one.
-fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) -> Order {
+/// After a failure or a stop: the screen stays, what happened is reported, and then the server is asked every minute:
+/// for a new order, or whether to go on with this one.
+pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) -> Order {
     while !reporter.is_reported() {
         clock::pause(Duration::from_secs(1));
     }
     log::milestone("reported", json!({ "run": order.run }));
     loop {
-        clock::pause(IDLE_PAUSE);
+        clock::pause(RETRY_WAIT);
         if !site.connection.network().is_up() {
             continue;
         }
         match site.connection.check_in() {
-            Ok(CheckInReply::Run { order: next, .. }) if next.run != order.run => {
+            Ok(CheckInReply::Run {
+                order: next, go_on, ..
+            }) if go_on || next.run != order.run => {
+                log::milestone("goes-on", json!({ "run": next.run }));
                 reporter.end();
                 return next;
             }
             Ok(_) => {}
-            Err(error) => log::warn("no newer order; asking again in a minute", &error),
+            Err(error) => log::warn("no newer order; asking again", &error),
         }
     }
 }
@@ -338,6 +344,10 @@ pub(crate) fn run_order(
     phase: Phase,
 ) -> io::Result<(RunEnd, Arc<Reporter>)> {
     site.connection.set_run(Some(order.run));
+    let go_on = site.connection.is_to_go_on(order.run);
+    if let Some(folder) = site.volumes.staging().filter(|_| go_on) {
+        forget_reported(folder, order.run)?;
+    }
     let mut journal = RunJournal::open(order.run, Arc::clone(&site.volumes) as _, Some(order))?;
     site.board.begin_run(
         phase,
@@ -354,7 +364,7 @@ pub(crate) fn run_order(
         Arc::clone(&site.connection),
     );
     let listeners = Listeners::new(Arc::clone(&site.board), Some(Arc::clone(&reporter)));
-    let end = runner::run(order, &mut journal, &machine, &content, &listeners)?;
+    let end = runner::run(order, &mut journal, &machine, &content, &listeners, go_on)?;
     if let Err(error) = site.connection.store_key() {
         log::warn("the device's key is not on the disk", &error);
     }

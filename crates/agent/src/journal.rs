@@ -137,9 +137,11 @@ pub(crate) enum OrderState {
     Unfinished,
     /// Its last word was a failure.
     Failed,
-    /// Done or stopped, but the server may not know.
+    /// An admin stopped it. The server may not know, and may want it gone on with.
+    Stopped,
+    /// Done, but the server may not know.
     Unreported,
-    /// Done or stopped, and the server knows.
+    /// Done, and the server knows.
     Reported,
 }
 
@@ -157,10 +159,9 @@ pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderSt
         journal_line::decode(&durable::read(&path, JOURNAL_BYTES_MAX)?.unwrap_or_default()).0;
     let is_reported = std::fs::exists(path.with_file_name("reported"))?;
     let state = match events.last().map(|event| &event.body) {
-        Some(EventBody::RunDone { .. } | EventBody::RunAborted { .. }) if is_reported => {
-            OrderState::Reported
-        }
-        Some(EventBody::RunDone { .. } | EventBody::RunAborted { .. }) => OrderState::Unreported,
+        Some(EventBody::RunDone { .. }) if is_reported => OrderState::Reported,
+        Some(EventBody::RunDone { .. }) => OrderState::Unreported,
+        Some(EventBody::RunAborted { .. }) => OrderState::Stopped,
         Some(EventBody::RunFailed { .. }) => OrderState::Failed,
         _ => OrderState::Unfinished,
     };
@@ -174,6 +175,14 @@ pub(crate) fn mark_reported(folder: &Utf8Path, run: RunId) -> io::Result<()> {
         b"",
         0o644,
     )
+}
+
+/// A run that is gone on with has an end to report again.
+pub(crate) fn forget_reported(folder: &Utf8Path, run: RunId) -> io::Result<()> {
+    match std::fs::remove_file(journal_path(folder, run).with_file_name("reported")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -267,6 +276,16 @@ mod tests {
         );
         mark_reported(folder, run).unwrap();
         assert_eq!(load_order(folder).unwrap().unwrap().1, OrderState::Reported);
+        forget_reported(folder, run).unwrap();
+        forget_reported(folder, run).unwrap();
+        assert_eq!(
+            load_order(folder).unwrap().unwrap().1,
+            OrderState::Unreported
+        );
+        let reason = "an admin stopped the run".to_owned();
+        let stopped = event(run, 4, EventBody::RunAborted { reason });
+        journal.append(&stopped).unwrap();
+        assert_eq!(load_order(folder).unwrap().unwrap().1, OrderState::Stopped);
     }
 
     #[test]

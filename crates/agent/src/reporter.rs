@@ -16,10 +16,14 @@ use crate::{clock, log};
 
 /// How often progress is told.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
+/// With nothing to tell the server is asked this often whether to stop, and learns that the machine lives.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
 /// Durable events come in bursts; a burst is sent as one.
 const BURST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest wait between attempts to reach the server.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A run that begins here records its first event within milliseconds.
+const FIRST_EVENT_WAIT: Duration = Duration::from_secs(60);
 /// A batch this large is long enough on a slow line.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -93,16 +97,17 @@ impl Reporter {
         events.iter().for_each(|event| spool.push(event));
         let reporter = Arc::new(Self {
             run,
-            connection,
             spool: Mutex::new(spool),
             wake: Condvar::new(),
-            is_stopped: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(connection.is_to_stop(run)),
+            connection,
             is_ended: AtomicBool::new(false),
         });
         let worker = Arc::clone(&reporter);
+        let is_new = events.is_empty();
         if let Err(error) = std::thread::Builder::new()
             .name("reporter".into())
-            .spawn(move || worker.work())
+            .spawn(move || worker.work(is_new))
         {
             log::note(&format!(
                 "no thread to report with; the journal keeps everything: {error}"
@@ -154,9 +159,14 @@ impl Reporter {
         );
     }
 
-    fn work(&self) {
+    fn work(&self, is_new: bool) {
         let mut failures = 0_u32;
-        let mut knows_cursor = false;
+        // Where nothing was recorded before, the server's cursor is of an earlier take, whose journal was in memory when
+        // the power failed. The first event tells it so; before that the cursor is not asked for.
+        let mut knows_cursor = is_new;
+        if is_new {
+            self.wait(FIRST_EVENT_WAIT, |spool| !spool.events.is_empty());
+        }
         while !self.is_ended.load(Ordering::Relaxed) {
             if !self.connection.network().is_up() {
                 self.wait(PROGRESS_PAUSE, |_| false);
@@ -168,7 +178,7 @@ impl Reporter {
                     self.wait(BURST_PAUSE, |_| false);
                     // Progress alone waits its turn; a durable event goes at once.
                     self.wait(PROGRESS_PAUSE, |spool| !spool.events.is_empty());
-                    self.wait(RETRY_PAUSE_MAX, |spool| {
+                    self.wait(HEARTBEAT_PAUSE, |spool| {
                         !spool.events.is_empty() || spool.progress.is_some()
                     });
                 }
@@ -183,7 +193,8 @@ impl Reporter {
         }
     }
 
-    /// Sends what there is. The first batch is empty: its answer says where the server is.
+    /// Sends what there is. The first batch is empty: its answer says where the server is. Later an empty one is a sign
+    /// of life, and its answer says whether to stop.
     fn send(&self, ask_cursor: bool) -> anyhow::Result<()> {
         let session = self.connection.require_session()?;
         let events = if ask_cursor {
@@ -191,9 +202,6 @@ impl Reporter {
         } else {
             self.lock().batch()
         };
-        if events.is_empty() && !ask_cursor {
-            return Ok(());
-        }
         let batch = EventBatch {
             events,
             interface_bytes: self.connection.network().interface_bytes(),

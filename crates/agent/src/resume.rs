@@ -69,23 +69,38 @@ fn resume() -> Result<()> {
             deploy::report_finished(&site, &order, None);
             boot::disable_agent()
         }
-        OrderState::Unfinished | OrderState::Failed => finish(&site, &order, folder),
+        OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => {
+            finish(&site, order, folder)
+        }
     }
 }
 
-fn finish(site: &Site, order: &Order, folder: &Utf8Path) -> Result<()> {
+fn finish(site: &Site, mut order: Order, folder: &Utf8Path) -> Result<()> {
     log::milestone("resumed-in-os", json!({ "run": order.run }));
-    let (end, reporter) =
-        deploy::run_order(site, order, Phase::Deploying).context("cannot write the journal")?;
+    let (end, reporter) = loop {
+        let (end, reporter) = deploy::run_order(site, &order, Phase::Deploying)
+            .context("cannot write the journal")?;
+        if !matches!(end, RunEnd::Failed | RunEnd::Aborted) {
+            break (end, reporter);
+        }
+        // The service stays enabled: the next start tries a failed run again, and asks for one that was stopped.
+        let next = deploy::wait_for_another(site, &order, &reporter);
+        if next.run != order.run {
+            // It begins with the disk, which can't be laid out from here.
+            boot::set_default(&site.volumes, false)?;
+            power::restart(&site.volumes)
+        }
+        order = next;
+    };
     match end {
-        RunEnd::Done(FinishAction::Stay) | RunEnd::Aborted => {
+        RunEnd::Done(FinishAction::Stay) => {
             wait_long(&reporter);
-            deploy::remember_reported(folder, order);
+            deploy::remember_reported(folder, &order);
             boot::disable_agent()?;
         }
         RunEnd::Done(action) => {
             if reporter.wait_reported(deploy::REPORT_WAIT) {
-                deploy::remember_reported(folder, order);
+                deploy::remember_reported(folder, &order);
                 boot::disable_agent()?;
             }
             if action == FinishAction::ShutDown {
@@ -98,8 +113,7 @@ fn finish(site: &Site, order: &Order, folder: &Utf8Path) -> Result<()> {
             reporter.wait_reported(deploy::REPORT_WAIT);
             power::restart(&site.volumes)
         }
-        // The service stays enabled: the next start tries again from the failed step.
-        RunEnd::Failed => wait_long(&reporter),
+        RunEnd::Failed | RunEnd::Aborted => {}
     }
     reporter.end();
     Ok(())

@@ -60,13 +60,14 @@ impl Observer for Listeners {
     }
 }
 
-/// Runs `order` and says how it ended.
+/// Runs `order` and says how it ended. One that was stopped is gone on with if `go_on`.
 pub(crate) fn run(
     order: &Order,
     journal: &mut dyn Journal,
     machine: &dyn Machine,
     content: &dyn Content,
     listeners: &Listeners,
+    go_on: bool,
 ) -> io::Result<RunEnd> {
     let world = World {
         machine,
@@ -74,6 +75,9 @@ pub(crate) fn run(
         observer: listeners,
         clock: &MachineClock,
     };
+    if go_on {
+        engine::go_on(order, journal, &world)?;
+    }
     let end = engine::run(order, journal, &world)?;
     log::milestone(
         "run-ended",

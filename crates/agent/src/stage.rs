@@ -175,7 +175,7 @@ fn stage(
     let mut journal = RunJournal::open(order.run, Arc::clone(volumes) as _, None)?;
     board.begin_run(Phase::Staging, None, 0, &[]);
     let listeners = Listeners::new(Arc::clone(board), None);
-    let end = runner::run(&order, &mut journal, &machine, &content, &listeners)
+    let end = runner::run(&order, &mut journal, &machine, &content, &listeners, false)
         .context("cannot write the journal")?;
     match end {
         RunEnd::Done(action) => {

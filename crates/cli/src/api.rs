@@ -2,7 +2,7 @@
 
 use client::{Client, ClientError};
 use serde::de::IgnoredAny;
-use wire::admin_api::ReceiptRow;
+use wire::admin_api::{ReceiptRow, RunRow};
 use wire::names::{DeploymentName, DeviceId, RunId, SequenceName};
 
 /// A sequence's YAML is at most this long; `sequence` refuses longer ones, too.
@@ -37,9 +37,19 @@ pub(crate) fn stop_deployment(client: &Client, name: &DeploymentName) -> Result<
     )
 }
 
-/// Asks a run to stop; the device hears of it with its next events.
+/// Stops a run; the device hears of it within seconds.
 pub(crate) fn stop_run(client: &Client, run: RunId) -> Result<(), ClientError> {
     post(client, &format!("/api/v1/runs/{run}/stop"))
+}
+
+/// Has a run that failed or was stopped gone on with.
+pub(crate) fn retry_run(client: &Client, run: RunId) -> Result<RunRow, ClientError> {
+    client.send("POST", &format!("/api/v1/runs/{run}/retry"), &())
+}
+
+/// Begins a new run of the same deployment on the same device.
+pub(crate) fn rerun(client: &Client, run: RunId) -> Result<RunRow, ClientError> {
+    client.send("POST", &format!("/api/v1/runs/{run}/rerun"), &())
 }
 
 /// A request that says it all by its path; whatever the answer says besides "yes" is passed over.

@@ -75,8 +75,19 @@ pub struct World<'a> {
 /// `ON_RESTART` rule: `Redo` applies the recorded plan, `Verify` plans again (and finds it already true), `Refuse`
 /// fails. A run whose journal ends in `run-failed` is tried again from the failed step.
 ///
+/// A run that was stopped stays stopped, until [`go_on`] says otherwise.
+///
 /// # Errors
 /// Only if the journal can't be written: then nothing further was done.
 pub fn run(order: &Order, journal: &mut dyn Journal, world: &World<'_>) -> std::io::Result<RunEnd> {
     runner::Runner::new(order, journal, world).run()
+}
+
+/// An admin wants a run that was stopped gone on with: records that, so that [`run`] takes it up at the step where it was
+/// stopped. Any other run is left as it is.
+///
+/// # Errors
+/// The journal can't be written.
+pub fn go_on(order: &Order, journal: &mut dyn Journal, world: &World<'_>) -> std::io::Result<()> {
+    runner::Runner::new(order, journal, world).go_on()
 }

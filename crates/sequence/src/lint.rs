@@ -57,6 +57,7 @@ pub fn lint(text: &str, around: &Surroundings<'_>) -> Vec<Finding> {
     linter.attempts(&steps);
     linter.secret_variables(&variables, &variable_places);
     linter.secret_arguments(&steps);
+    linter.secret_releases(&steps);
     linter.drivers(&steps, around);
     linter.disks(&steps, around);
     let mut findings = linter.findings;
@@ -415,7 +416,7 @@ mod tests {
 
         #[test]
         fn a_cut_document_never_panics(cut in 0_usize..4000) {
-            let text = include_str!("../../../examples/sequences/deploy-laptop.yaml");
+            let text = include_str!("../../../examples/sequences/pupil-laptop.yaml");
             let cut = text.floor_char_boundary(cut.min(text.len()));
             let _ = check(&text[..cut]);
         }

@@ -341,6 +341,15 @@ pub trait Content {
 mod tests {
     use super::ServerAddress;
 
+    proptest::proptest! {
+        #[test]
+        fn a_server_is_read_as_it_is_written(text in "\\PC{0,20}|[a-z.]{0,9}:[0-9]{1,5}|\\[[0-9a-f:]{2,9}\\]:[1-9]{1,3}") {
+            if let Ok(server) = ServerAddress::try_from(text) {
+                proptest::prop_assert_eq!(ServerAddress::try_from(server.to_string()), Ok(server));
+            }
+        }
+    }
+
     #[test]
     fn servers() {
         let parse = |text: &str| ServerAddress::try_from(text.to_owned());

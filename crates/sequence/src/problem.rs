@@ -57,11 +57,13 @@ pub enum Code {
     Driver,
     /// An OS image or a layout larger than the disk.
     DiskSize,
+    /// A secret that this release can't release to a machine.
+    SecretRelease,
 }
 
 impl Code {
     /// All codes.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Yaml,
         Self::UnknownKey,
         Self::MissingKey,
@@ -87,6 +89,7 @@ impl Code {
         Self::Secret,
         Self::Driver,
         Self::DiskSize,
+        Self::SecretRelease,
     ];
 
     /// The stable text, such as `FS001`.
@@ -118,6 +121,7 @@ impl Code {
             Self::Secret => "FS023",
             Self::Driver => "FS024",
             Self::DiskSize => "FS025",
+            Self::SecretRelease => "FS026",
         }
     }
 }

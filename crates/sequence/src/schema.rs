@@ -145,6 +145,7 @@ pub fn steps_reference() -> String {
                 crate::steps::restart::environment_name(environment)
             );
         }
+        let _ = write!(page, "\n```yaml\n{}```\n", step_type.example);
         table(&mut page, &schema);
         let mut shown: Vec<(&String, &Value)> = definitions.iter().collect();
         shown.sort_by_key(|(name, _)| *name);

@@ -81,6 +81,8 @@ pub const CACHE_FOLDER: &str = "/var/cache/forestage";
 pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
     /// What it is called in documents: a verb and a noun.
     const KIND: &'static str;
+    /// How it stands in a sequence: one step in YAML, with an id, that the lint finds nothing wrong with.
+    const EXAMPLE: &'static str;
     /// What it will do, as data and (by `Display`) in words.
     type Plan: Display + Serialize + DeserializeOwned;
     /// What becomes of it after a power cut. No default: whoever writes a step must think about the power cable.
@@ -477,6 +479,8 @@ pub struct ArgumentError {
 pub struct StepType {
     /// What it is called in documents.
     pub kind: &'static str,
+    /// See [`Step::EXAMPLE`].
+    pub example: &'static str,
     /// See [`Step::ON_RESTART`].
     pub on_restart: OnRestart,
     /// See [`Step::MAKES_STAGING`].
@@ -497,6 +501,7 @@ impl StepType {
     const fn of<S: Step>() -> Self {
         Self {
             kind: S::KIND,
+            example: S::EXAMPLE,
             on_restart: S::ON_RESTART,
             makes_staging: S::MAKES_STAGING,
             needs: S::NEEDS,

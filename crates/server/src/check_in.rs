@@ -268,12 +268,16 @@ async fn recognised(
         return Err(Failure::not_found(format!("device {device}")));
     };
     let reply = match order_for(db, &stored, claimant.body.staged.as_ref(), &evidence).await? {
-        Errand::Run(order) => {
-            let session = state.device_session(db, device, Some(order.run)).await?;
+        Errand::Run(task) => {
+            let session = state
+                .device_session(db, device, Some(task.order.run))
+                .await?;
             CheckInReply::Run {
                 device,
                 session,
-                order: *order,
+                order: *task.order,
+                go_on: task.go_on,
+                stop: task.stop,
             }
         }
         Errand::Nothing(message) => {

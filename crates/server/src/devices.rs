@@ -98,7 +98,7 @@ pub(crate) async fn run(
         .ok_or_else(|| Failure::not_found(format!("run {run}")))
 }
 
-/// `POST /api/v1/runs/{run}/stop`: the device hears it with its next report.
+/// `POST /api/v1/runs/{run}/stop`: the device hears it within seconds, and stops at once.
 pub(crate) async fn stop_run(
     State(state): State<AppState>,
     Extension(user): Extension<User>,

@@ -22,6 +22,7 @@ mod packages;
 mod plans;
 mod prestages;
 mod receipts;
+mod retry;
 mod rows;
 mod secret;
 mod sequences;

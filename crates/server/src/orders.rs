@@ -23,9 +23,28 @@ pub(crate) const STAGED_NAME: &str = "staged";
 /// What a device that has checked in is to do.
 pub(crate) enum Errand {
     /// Run this.
-    Run(Box<Order>),
+    Run(Task),
     /// Nothing; why, for its screen and the overview.
     Nothing(String),
+}
+
+/// A run, and what a device that knows it already must know besides.
+pub(crate) struct Task {
+    pub(crate) order: Box<Order>,
+    /// The run isn't over: it never was, or an admin wants it tried again.
+    pub(crate) go_on: bool,
+    /// An admin wants it stopped.
+    pub(crate) stop: bool,
+}
+
+impl Task {
+    fn new(order: Order) -> Self {
+        Self {
+            order: Box::new(order),
+            go_on: false,
+            stop: false,
+        }
+    }
 }
 
 /// Finds the run to go on with, or makes one from the oldest deployment that is due.
@@ -35,16 +54,20 @@ pub(crate) async fn order_for(
     staged: Option<&Staged>,
     evidence: &[String],
 ) -> Result<Errand, Failure> {
-    let unfinished: Option<String> = sqlx::query_scalar(
-        "SELECT order_document FROM runs WHERE device = $1 AND state = 'running' \
+    let unfinished: Option<(String, i64)> = sqlx::query_as(
+        "SELECT order_document, stop FROM runs WHERE device = $1 AND state = 'running' \
          ORDER BY started_at_ms DESC, id LIMIT 1",
     )
     .bind(&device.id)
     .fetch_optional(&mut **db)
     .await
     .doing("look for an unfinished run")?;
-    if let Some(document) = unfinished {
-        return Ok(Errand::Run(Box::new(stored("order", &document)?)));
+    if let Some((document, stop)) = unfinished {
+        return Ok(Errand::Run(Task {
+            go_on: true,
+            stop: stop != 0,
+            ..Task::new(stored("order", &document)?)
+        }));
     }
     let deployments: Vec<(String,)> = sqlx::query_as(
         "SELECT deployments.document FROM deployments \
@@ -85,13 +108,15 @@ async fn from_deployment(
     .fetch_all(&mut **db)
     .await
     .doing("look for earlier runs")?;
-    if before.iter().any(|(state, _)| state == "completed") {
+    // The latest counts: an admin may have had it run once more.
+    let latest = before.first().map(|(state, _)| state.as_str());
+    if latest == Some("completed") {
         return Ok(Errand::Nothing(format!(
             "nothing to do: deployment {} is done on this device",
             deployment.name
         )));
     }
-    if before.iter().any(|(state, _)| state == "aborted") {
+    if latest == Some("aborted") {
         return Ok(Errand::Nothing(format!(
             "deployment {} was stopped on this device",
             deployment.name
@@ -122,11 +147,29 @@ async fn from_deployment(
     if let Some((_, document)) = before.iter().find(|(state, _)| state == "failed") {
         let failed: Order = stored("order", document)?;
         if is_same_work(&failed, &order) {
-            return Ok(Errand::Run(Box::new(failed)));
+            return Ok(Errand::Run(Task::new(failed)));
         }
     }
     store(db, device, deployment, version, &order, evidence).await?;
-    Ok(Errand::Run(Box::new(order)))
+    Ok(Errand::Run(Task::new(order)))
+}
+
+/// Makes a run from `deployment` whatever became of earlier ones; `None` if its sequence is gone.
+pub(crate) async fn anew(
+    db: &mut Write,
+    device: &StoredDevice,
+    deployment: &Deployment,
+    evidence: &[String],
+) -> Result<Option<RunId>, Failure> {
+    let staged = match device.staged.as_str() {
+        "" => None,
+        document => Some(stored("list of what is staged", document)?),
+    };
+    let Some((version, order)) = make(db, device, staged.as_ref(), deployment).await? else {
+        return Ok(None);
+    };
+    store(db, device, deployment, version, &order, evidence).await?;
+    Ok(Some(order.run))
 }
 
 /// Whether a new order would ask for what the failed one did. What is staged is left out: it is told at one check-in

@@ -13,7 +13,7 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::state::AppState;
 use crate::{
     assets, auth, check_in, collections, content_api, deployments, devices, drift, events,
-    packages, plans, prestages, receipts, sequences, stream, variables, web,
+    packages, plans, prestages, receipts, retry, sequences, stream, variables, web,
 };
 
 /// Routes and the list of them.
@@ -110,6 +110,8 @@ fn all() -> Routes {
         .get("/api/v1/runs", devices::runs)
         .get("/api/v1/runs/{run}", devices::run)
         .post("/api/v1/runs/{run}/stop", devices::stop_run)
+        .post("/api/v1/runs/{run}/retry", retry::retry)
+        .post("/api/v1/runs/{run}/rerun", retry::rerun)
         .get("/api/v1/receipts", receipts::list)
         .post("/api/v1/receipts", receipts::post)
         .get("/api/v1/audit", receipts::audit_rows)

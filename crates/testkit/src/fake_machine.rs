@@ -4,7 +4,7 @@
 //! Debian would (users, locales, packages), and any call can be made to fail. Everything durable is in
 //! [`FakeState`], so that a power cut is a clone of it at some moment.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -71,6 +71,7 @@ pub struct FakeMachine {
     state: RefCell<FakeState>,
     calls: RefCell<Vec<String>>,
     failures: RefCell<Vec<(String, usize)>>,
+    calls_left: Cell<Option<usize>>,
 }
 
 impl FakeMachine {
@@ -97,6 +98,7 @@ impl FakeMachine {
             state: RefCell::new(state),
             calls: RefCell::default(),
             failures: RefCell::default(),
+            calls_left: Cell::new(None),
         }
     }
 
@@ -123,7 +125,23 @@ impl FakeMachine {
         self.secrets.borrow_mut().insert(name.to_owned(), secret);
     }
 
+    /// Cuts the power after `calls` more calls: from then on none has an effect.
+    pub fn cut_after(&self, calls: usize) {
+        self.calls_left.set(Some(calls));
+    }
+
+    /// Whether the power is cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.calls_left.get() == Some(0)
+    }
+
     fn call(&self, text: String) -> Result<(), StepError> {
+        if self.is_cut() {
+            return Err(StepError::new(format!("cannot do: {text}")).because("the power is cut"));
+        }
+        self.calls_left
+            .set(self.calls_left.get().map(|left| left - 1));
         let fails = self.failures.borrow_mut().iter_mut().any(|(prefix, left)| {
             if !text.starts_with(prefix.as_str()) || *left == 0 {
                 return false;

@@ -91,6 +91,12 @@ pub enum CheckInReply {
         session: String,
         /// What to run.
         order: Order,
+        /// The run isn't over as far as the server knows: a device that waits after a failure or a stop goes on with it.
+        #[serde(default)]
+        go_on: bool,
+        /// Whether an admin wants this run stopped.
+        #[serde(default)]
+        stop: bool,
     },
     /// Recognised, and nothing is to be done.
     Idle {

@@ -79,7 +79,7 @@ pub(super) fn second_claimant(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// A script fails: step id, plain words and log on the screen and on the overview.
+/// A script fails: step id, plain words and log on the screen and on the overview. It can be tried again from afar.
 pub(super) fn failing_script(shared: &Shared) -> Result<()> {
     let laptop = shared.laptop("FAIL-0001")?;
     shared.import(&laptop, "tiny-failing")?;
@@ -116,6 +116,16 @@ pub(super) fn failing_script(shared: &Shared) -> Result<()> {
             .contains("no printer answers at skriver.bjørnsletta")),
         "the script's own words are not in the log"
     );
+    // The machine stands in front of its failure; a retry reaches it without a key press, and repeats that step alone.
+    shared.world.run(&["run", "retry", "FAIL-0001"])?;
+    let begun = vm.wait_for("the retry", |line| line.is_event("step-started", None))?;
+    ensure!(
+        begun.is_event("step-started", Some("printers")),
+        "the retry began at another step"
+    );
+    vm.wait_for("the second failure", |line| {
+        line.is_event("run-failed", Some("printers"))
+    })?;
     Ok(())
 }
 

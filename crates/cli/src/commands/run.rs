@@ -39,9 +39,33 @@ pub(crate) enum Run {
     /// its box: its next run is awaited.
     #[command(after_help = "Example:\n  forestage run watch PF3ABC12 --wait --timeout 1h")]
     Watch(Watch),
-    /// Ask a run to stop after its current step
+    /// Stop a run at once
+    ///
+    /// A machine that is reached hears of it within seconds. It stops between attempts, while it waits, in the middle of
+    /// writing content, and ends a program that runs; what was begun stays half done and is finished by `run retry`. A
+    /// machine that is offline goes on until it reaches the server.
     #[command(after_help = "Example:\n  forestage run stop PF3ABC12")]
     Stop {
+        /// The run's id, or the serial number of a device (its latest run)
+        #[arg(value_name = "RUN|SERIAL")]
+        run: String,
+    },
+    /// Go on with a run that failed or was stopped, at the step where it was
+    ///
+    /// The device gets the same order as before, packages and variables included. A machine that waits in front of its
+    /// failure picks it up within a minute; one that is switched off, when it is next switched on.
+    #[command(after_help = "Example:\n  forestage run retry PF3ABC12")]
+    Retry {
+        /// The run's id, or the serial number of a device (its latest run)
+        #[arg(value_name = "RUN|SERIAL")]
+        run: String,
+    },
+    /// Begin a run anew, at the first step, with the current sequence and packages
+    ///
+    /// It is a new run; the device is put back into the collection if it left. A disk that was handed out since is still
+    /// never wiped: the run then fails at its first step and says what to do.
+    #[command(after_help = "Example:\n  forestage run rerun PF3ABC12")]
+    Rerun {
         /// The run's id, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
@@ -83,7 +107,23 @@ pub(crate) fn run(command: &Run, output: &Output) -> Outcome<()> {
             api::stop_run(&client, id).trying(|| format!("cannot stop the run {id}"))?;
             let answer = serde_json::json!({ "run": id, "stop": "asked" });
             output.answer(&answer, |_| {
-                format!("run {id} is asked to stop; the device hears of it with its next report\n")
+                format!("run {id} is told to stop; a device that is reached stops within seconds\n")
+            })
+        }
+        Run::Retry { run } => {
+            let id = find(&client, run)?.ok_or_else(|| no_run(run))?;
+            let row =
+                api::retry_run(&client, id).trying(|| format!("cannot retry the run {id}"))?;
+            output.answer(&row, |_| {
+                format!("run {id} goes on where it was, as soon as the device asks: within a minute if it waits\n")
+            })
+        }
+        Run::Rerun { run } => {
+            let id = find(&client, run)?.ok_or_else(|| no_run(run))?;
+            let row = api::rerun(&client, id).trying(|| format!("cannot run {id} anew"))?;
+            output.answer(&row, |_| {
+                let (serial, run) = (clean(&row.serial), row.run);
+                format!("{serial} begins anew as run {run}, as soon as the device asks\n")
             })
         }
         Run::Watch(watch) => Watcher::new(&client, watch, output).watch(),

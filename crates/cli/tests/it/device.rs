@@ -178,4 +178,20 @@ fn a_run_that_fails_ends_the_watch_with_1() {
         "error: the run of PF1 failed at step disk\n  cause: cannot write /dev/nvme0n1\n  cause: the disk is gone\n  \
          hint: change the disk\n"
     );
+    // Gone on with, the same run runs again; the server hands out its order as it was.
+    let retried = world.json(&["run", "retry", "PF1"]);
+    assert_eq!(
+        (&retried["run"], &retried["state"]),
+        (&json!(device.run()), &json!("running"))
+    );
+    assert_eq!(check_in(&world).run(), device.run());
+    let (code, _, stderr) = world.fail(&["run", "rerun", "PF1"]);
+    assert!(code == 1 && stderr.contains("has not ended"), "{stderr}");
+    device.report(json!({ "kind": "run-aborted", "reason": "an admin stopped the run" }));
+    let said = world.run(&["run", "rerun", "PF1"]);
+    let anew = check_in(&world).run();
+    assert!(
+        anew != device.run() && said.contains(&anew.to_string()),
+        "{said}"
+    );
 }

@@ -1,4 +1,4 @@
-//! What the journal tells of a run: which steps are over, which was cut off, and how.
+//! What the journal tells of a run: which steps are over, which were cut off, and how.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use wire::names::StepPath;
 use super::RunEnd;
 
 /// A step that was begun and is not over.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Pending {
-    /// The step.
-    pub(super) path: StepPath,
     /// The attempt to go on with, from 1.
     pub(super) attempt: u32,
+    /// The start of the machine in which it was last begun.
+    pub(super) boot: u32,
     /// How often it was begun since it last came to an end; more often than attempts if the machine dies in it.
     pub(super) starts: u32,
     /// The plan; with it, effects may have begun.
@@ -34,8 +34,11 @@ pub(super) struct History {
     pub(super) over: BTreeMap<StepPath, Value>,
     /// The steps that are over and really ran, in order.
     pub(super) ran: Vec<StepPath>,
-    /// The step that was cut off.
-    pub(super) pending: Option<Pending>,
+    /// The steps that were cut off. More than one if the machine came up elsewhere than where it was cut, so that an
+    /// earlier restart had to be repeated first.
+    pub(super) pending: BTreeMap<StepPath, Pending>,
+    /// The step that was begun last.
+    pub(super) latest: Option<StepPath>,
     /// Whether the last thing recorded is that the machine restarts, and where to.
     pub(super) suspended: Option<Environment>,
     /// How many log lines there are.
@@ -50,7 +53,7 @@ impl History {
         for event in events {
             history.seq = history.seq.max(event.seq);
             history.boot = history.boot.max(event.boot);
-            history.apply(&event.body);
+            history.apply(event.boot, &event.body);
         }
         history
     }
@@ -64,34 +67,29 @@ impl History {
         }
     }
 
-    fn apply(&mut self, body: &EventBody) {
+    fn apply(&mut self, boot: u32, body: &EventBody) {
         match body {
             EventBody::RunStarted { .. } => self.is_started = true,
+            // Nothing is recorded after the end of a run, unless someone wants it gone on with.
+            EventBody::RunResumed { .. } => self.is_aborted = false,
             EventBody::RunSuspended { into } => self.suspended = Some(*into),
             EventBody::RunDone { action } => self.done = Some(*action),
-            EventBody::RunAborted { .. } => self.is_aborted = true,
+            EventBody::RunAborted { .. } => self.stop(boot),
             EventBody::RunFailed { path, .. } => {
-                // The person who starts the run again has looked at it: the step begins from nothing.
-                self.pending = None;
+                // The person who starts the run again has read of this step, and only of this one: it begins from
+                // nothing. What else was cut off still is.
+                self.pending.remove(path);
                 self.over.remove(path);
                 self.ran.retain(|ran| ran != path);
             }
-            EventBody::StepStarted { path, attempt } => self.start(path, *attempt),
+            EventBody::StepStarted { path, attempt } => self.start(boot, path, *attempt),
             EventBody::StepPlanned { path, plan, .. } => {
-                if let Some(pending) = self
-                    .pending
-                    .as_mut()
-                    .filter(|pending| &pending.path == path)
-                {
+                if let Some(pending) = self.pending.get_mut(path) {
                     pending.plan = Some(plan.clone());
                 }
             }
             EventBody::AttemptFailed { path, attempt, .. } => {
-                if let Some(pending) = self
-                    .pending
-                    .as_mut()
-                    .filter(|pending| &pending.path == path)
-                {
+                if let Some(pending) = self.pending.get_mut(path) {
                     (pending.attempt, pending.plan) = (attempt + 1, None);
                 }
             }
@@ -101,10 +99,7 @@ impl History {
                 outcome,
                 ..
             } => {
-                let was_begun = self
-                    .pending
-                    .take_if(|pending| &pending.path == path)
-                    .is_some();
+                let was_begun = self.pending.remove(path).is_some();
                 // A warning is a failure the document allows: its effect isn't there.
                 if was_begun && *outcome != StepOutcome::Warning {
                     self.ran.push(path.clone());
@@ -117,23 +112,23 @@ impl History {
         }
     }
 
-    fn start(&mut self, path: &StepPath, attempt: u32) {
-        self.suspended = None;
-        match self
-            .pending
-            .as_mut()
-            .filter(|pending| &pending.path == path)
+    /// The step that was stopped begins from nothing if the run is gone on with: whoever stopped it knows of it. One
+    /// that the power had cut off before is another matter.
+    fn stop(&mut self, boot: u32) {
+        self.is_aborted = true;
+        if let Some(path) = &self.latest
+            && self.pending.get(path).is_some_and(|step| step.boot == boot)
         {
-            // The recorded plan stays the plan, however often the power fails.
-            Some(pending) => (pending.attempt, pending.starts) = (attempt, pending.starts + 1),
-            None => {
-                self.pending = Some(Pending {
-                    path: path.clone(),
-                    attempt,
-                    starts: 1,
-                    plan: None,
-                })
-            }
+            self.pending.remove(path);
         }
+    }
+
+    fn start(&mut self, boot: u32, path: &StepPath, attempt: u32) {
+        self.suspended = None;
+        self.latest = Some(path.clone());
+        // The recorded plan stays the plan, however often the power fails.
+        let pending = self.pending.entry(path.clone()).or_default();
+        (pending.attempt, pending.boot) = (attempt, boot);
+        pending.starts += 1;
     }
 }

@@ -64,6 +64,9 @@ impl<'a> Runner<'a> {
             return Ok(end);
         }
         self.announce()?;
+        if self.world.observer.is_stopped() {
+            return self.abort();
+        }
         if let Err((path, error)) = check_order(self.order) {
             return self.fail(&path, &error);
         }
@@ -79,6 +82,9 @@ impl<'a> Runner<'a> {
             }
             match self.run_step(step)? {
                 StepEnd::Over(Flow::Next) => {}
+                StepEnd::Over(Flow::Suspend(_)) if self.world.observer.is_stopped() => {
+                    return self.abort();
+                }
                 StepEnd::Over(Flow::Suspend(into)) => return self.suspend(into),
                 StepEnd::Over(Flow::Finish(action)) => {
                     self.recorder.record(EventBody::RunDone { action })?;
@@ -89,6 +95,14 @@ impl<'a> Runner<'a> {
             }
         }
         self.end_without_finish()
+    }
+
+    /// See [`super::go_on`].
+    pub(super) fn go_on(self) -> io::Result<()> {
+        if self.history.end() == Some(RunEnd::Aborted) {
+            self.announce()?;
+        }
+        Ok(())
     }
 
     /// All steps are over and none ended the run: the power failed after the last one, or it was skipped.
@@ -136,13 +150,20 @@ impl<'a> Runner<'a> {
             _ => None,
         };
         let actual = self.world.machine.environment();
+        // The power may have failed when what starts was changed already and the step that did it not yet over.
+        let begun = self.history.latest.as_ref();
+        match begun.and_then(|path| self.step_flow(path)) {
+            Some(Flow::Suspend(into)) if into == actual => return Ok(None),
+            Some(Flow::Finish(_)) => return Ok(None),
+            _ => {}
+        }
         let Some((path, expected)) = self.history.ran.iter().rev().find_map(leads_to) else {
             return Ok(None);
         };
         if actual == expected {
             return Ok(None);
         }
-        let is_latest = self.history.ran.last() == Some(&path) && self.history.pending.is_none();
+        let is_latest = self.history.latest.as_ref() == Some(&path);
         if is_latest && self.history.suspended.is_none() {
             // The power failed, or the agent did, between the end of the step and the restart.
             return self.suspend(expected).map(Some);
@@ -188,11 +209,7 @@ impl<'a> Runner<'a> {
     }
 
     fn run_step(&mut self, step: &CompiledStep) -> io::Result<StepEnd> {
-        let pending = self
-            .history
-            .pending
-            .take()
-            .filter(|pending| pending.path == step.path);
+        let pending = self.history.pending.remove(&step.path);
         let (step_type, parsed) = match parse(step) {
             Ok(parsed) => parsed,
             Err(error) => return Ok(StepEnd::Failed(error)),

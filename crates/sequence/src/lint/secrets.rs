@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use wire::names::SecretName;
 
 use super::Linter;
 use crate::document::ParsedStep;
@@ -50,11 +51,10 @@ impl Linter {
     /// The same among the arguments of steps.
     pub(super) fn secret_arguments(&mut self, steps: &[ParsedStep]) {
         for step in steps {
+            let named: Vec<SecretName> = step.step.iter().flat_map(|step| step.secrets()).collect();
             for (name, value) in texts("", &step.compiled.with) {
-                // `secrets` maps to the names of secrets, which are meant to be seen.
-                let is_by_name = name
-                    .split('.')
-                    .any(|part| part == "secrets" || part == "secret");
+                // The names of secrets are meant to be seen.
+                let is_by_name = named.iter().any(|secret| secret.as_str() == value);
                 let last = name.rsplit('.').next().unwrap_or_default();
                 if !is_by_name && looks_secret(last, &Value::from(value)) {
                     let place = step.with.place_of_text(value).unwrap_or(step.place);
@@ -64,6 +64,21 @@ impl Linter {
                     );
                     self.error(Code::Secret, place, message, Some(HINT.to_owned()));
                 }
+            }
+        }
+    }
+}
+
+impl Linter {
+    /// Steps that stop the run, because no release of secrets is there yet.
+    pub(super) fn secret_releases(&mut self, steps: &[ParsedStep]) {
+        for step in steps {
+            for name in step.step.iter().flat_map(|step| step.secrets()) {
+                let place = step.with.place_of_text(name.as_str()).unwrap_or(step.place);
+                let message =
+                    format!("this release can't release the secret `{name}` to a machine");
+                let hint = "the run stops at this step; leave it out until a release that can";
+                self.warning(Code::SecretRelease, place, message, hint);
             }
         }
     }

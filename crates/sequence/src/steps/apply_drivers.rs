@@ -168,6 +168,11 @@ pub fn choose<'a>(
 
 impl Step for ApplyDrivers {
     const KIND: &'static str = "apply-drivers";
+    const EXAMPLE: &'static str = r"- id: drivers
+  attempts: 3
+  wait: 10s
+  apply-drivers: {}
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

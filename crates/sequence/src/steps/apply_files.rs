@@ -53,6 +53,9 @@ pub(crate) fn is_plain_absolute(path: &str) -> bool {
 
 impl Step for ApplyFiles {
     const KIND: &'static str = "apply-files";
+    const EXAMPLE: &'static str = r"- id: background
+  apply-files: { package: school-background, to: /usr/share/backgrounds }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -55,6 +55,11 @@ impl fmt::Display for Plan {
 
 impl Step for ApplyImage {
     const KIND: &'static str = "apply-image";
+    const EXAMPLE: &'static str = r"- id: os
+  attempts: 3
+  wait: 10s
+  apply-image: { image: debian-12-laptop }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);

@@ -423,8 +423,19 @@ fn refuse(faults: &[Fault]) -> StepError {
 
 impl Step for CheckMachine {
     const KIND: &'static str = "check-machine";
+    const EXAMPLE: &'static str = r"- id: fit
+  attempts: 30
+  wait: 10s
+  check-machine:
+    min-disk: 100GiB
+    min-memory: 7GiB
+    mains-power: true
+    firmware: uefi
+    clock-not-before: 2026-01-01
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const OBSERVES: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if let Some(mistake) = self.mistake() {
@@ -523,6 +534,16 @@ mod tests {
             "２026-1-1",
         ] {
             assert!(day(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_day_is_read_as_it_is_written_or_not_at_all(text in "\\PC{0,12}|[0-9]{4}-[0-9]{2}-[0-9]{2}") {
+            if let Ok(day) = Day::try_from(text.clone()) {
+                proptest::prop_assert_eq!(day.to_string(), text);
+                proptest::prop_assert_eq!(Day::of_unix_seconds(day.unix_seconds()), Some(day));
+            }
         }
     }
 

@@ -149,6 +149,9 @@ fn journal(folder: &str, cx: &StepCx<'_>) -> Result<Option<Vec<u8>>, StepError> 
 
 impl Step for CollectLogs {
     const KIND: &'static str = "collect-logs";
+    const EXAMPLE: &'static str = r"- id: logs
+  collect-logs: { files: [/var/log/dpkg.log, /var/log/apt/term.log] }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -143,6 +143,12 @@ impl CreateUser {
 
 impl Step for CreateUser {
     const KIND: &'static str = "create-user";
+    const EXAMPLE: &'static str = r"- id: admin
+  create-user:
+    name: lokaladmin
+    full-name: Lokal administrator
+    groups: [sudo]
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
 

@@ -50,6 +50,9 @@ impl fmt::Display for Plan {
 
 impl Step for Finish {
     const KIND: &'static str = "finish";
+    const EXAMPLE: &'static str = r"- id: finish
+  finish: { action: shut-down }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const ENDS_RUN: bool = true;

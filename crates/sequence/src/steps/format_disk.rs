@@ -255,6 +255,15 @@ impl fmt::Display for Plan {
 
 impl Step for FormatDisk {
     const KIND: &'static str = "format-disk";
+    const EXAMPLE: &'static str = r"- id: disk
+  timeout: 5m
+  format-disk:
+    disk: { bus: nvme, removable: false }
+    volumes:
+      - { role: esp, size: 1GiB }
+      - { role: os, size: rest }
+      - { role: staging, size: 24GiB }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const MAKES_STAGING: bool = true;

@@ -44,6 +44,10 @@ impl fmt::Display for Plan {
 
 impl Step for InstallBootImage {
     const KIND: &'static str = "install-boot-image";
+    const EXAMPLE: &'static str = r"- id: boot-image
+  when: update_boot_image
+  install-boot-image: { image: boot-image }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);

@@ -25,6 +25,10 @@ impl fmt::Display for Plan {
 
 impl Step for InstallOsBoot {
     const KIND: &'static str = "install-os-boot";
+    const EXAMPLE: &'static str = r"- id: os-boot
+  timeout: 10m
+  install-os-boot: {}
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -173,6 +173,12 @@ fn install(
 
 impl Step for InstallPackages {
     const KIND: &'static str = "install-packages";
+    const EXAMPLE: &'static str = r"- id: java
+  timeout: 20m
+  attempts: 2
+  wait: 10s
+  install-packages: { packages: [openjdk-17-jre] }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
 

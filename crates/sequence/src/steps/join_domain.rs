@@ -33,8 +33,8 @@ pub struct JoinDomain {
     pub domain: Template,
     /// The user who may join machines.
     pub user: Template,
-    /// The name of the secret that holds the user's password.
-    pub password: SecretName,
+    /// The name of the secret that is the user's password.
+    pub secret: SecretName,
     /// The organizational unit for the machine, such as `OU=Laptops,DC=ad,DC=skole,DC=example`; the domain's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub computer_ou: Option<Template>,
@@ -48,8 +48,8 @@ pub struct Plan {
     pub domain: String,
     /// The user who may join machines.
     pub user: String,
-    /// The name of the secret that holds the user's password.
-    pub password: SecretName,
+    /// The name of the secret that is the user's password.
+    pub secret: SecretName,
     /// The organizational unit for the machine.
     pub computer_ou: Option<String>,
 }
@@ -59,10 +59,10 @@ impl fmt::Display for Plan {
         let Self {
             domain,
             user,
-            password,
+            secret,
             computer_ou,
         } = self;
-        write!(f, "join {domain} as {user} with the secret {password}")?;
+        write!(f, "join {domain} as {user} with the secret {secret}")?;
         match computer_ou {
             Some(unit) => write!(f, ", into {unit}"),
             None => Ok(()),
@@ -127,7 +127,7 @@ fn check_host_name(cx: &StepCx<'_>) -> Result<(), StepError> {
 }
 
 fn join(plan: &Plan, cx: &StepCx<'_>) -> Result<(), StepError> {
-    let password = cx.machine().secret(&plan.password)?;
+    let password = cx.machine().secret(&plan.secret)?;
     let mut args = vec!["join".to_owned(), format!("--user={}", plan.user)];
     if let Some(unit) = &plan.computer_ou {
         args.push(format!("--computer-ou={unit}"));
@@ -150,6 +150,15 @@ fn join(plan: &Plan, cx: &StepCx<'_>) -> Result<(), StepError> {
 
 impl Step for JoinDomain {
     const KIND: &'static str = "join-domain";
+    const EXAMPLE: &'static str = r#"- id: domain
+  attempts: 3
+  wait: 30s
+  join-domain:
+    domain: ad.skole.example
+    user: join-laptops
+    secret: domain-join
+    computer-ou: "OU={{ site.code }},OU=Laptops,DC=ad,DC=skole,DC=example"
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
     const NEEDS: Option<Environment> = Some(Environment::Os);
@@ -173,7 +182,7 @@ impl Step for JoinDomain {
     }
 
     fn secrets(&self) -> Vec<SecretName> {
-        vec![self.password.clone()]
+        vec![self.secret.clone()]
     }
 
     fn plan(&self, cx: &PlanCx<'_>) -> Result<Plan, StepError> {
@@ -184,7 +193,7 @@ impl Step for JoinDomain {
         Ok(Plan {
             domain: filled(&self.domain, is_domain, "the DNS name of a domain", cx)?,
             user: filled(&self.user, is_plain, "the name of a user", cx)?,
-            password: self.password.clone(),
+            secret: self.secret.clone(),
             computer_ou,
         })
     }

@@ -127,6 +127,12 @@ fn write(path: &str, text: &str, cx: &StepCx<'_>) -> Result<(), StepError> {
 
 impl Step for LockDown {
     const KIND: &'static str = "lock-down";
+    const EXAMPLE: &'static str = r"- id: lock
+  lock-down:
+    lock-root: true
+    mask-units: [ssh.service]
+    disable-ctrl-alt-delete: true
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

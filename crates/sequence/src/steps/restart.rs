@@ -42,6 +42,9 @@ impl fmt::Display for Plan {
 
 impl Step for Restart {
     const KIND: &'static str = "restart";
+    const EXAMPLE: &'static str = r"- id: restart
+  restart: { into: os }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -144,6 +144,17 @@ impl RunScript {
 
 impl Step for RunScript {
     const KIND: &'static str = "run-script";
+    const EXAMPLE: &'static str = r#"- id: proxy
+  timeout: 5m
+  run-script:
+    repeatable: true
+    args: ["{{ site.code }}"]
+    secrets: { PASSWORD: school-proxy }
+    script: |
+      set -eu
+      umask 077
+      printf 'login %s %s\n' "$1" "$PASSWORD" > /etc/school-proxy
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Refuse;
 

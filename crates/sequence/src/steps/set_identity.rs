@@ -215,6 +215,13 @@ fn locale_list_with(list: &str, locale: &str) -> String {
 
 impl Step for SetIdentity {
     const KIND: &'static str = "set-identity";
+    const EXAMPLE: &'static str = r#"- id: identity
+  set-identity:
+    hostname: "{{ (site.code ~ '-' ~ serial | last(4)) | hostname }}"
+    locale: nb_NO.UTF-8
+    keyboard: "no"
+    time-zone: Europe/Oslo
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

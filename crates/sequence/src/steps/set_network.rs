@@ -54,9 +54,9 @@ pub struct Wifi {
     /// How it is secured.
     #[serde(default)]
     pub security: Security,
-    /// The name of the secret that holds its passphrase; needed unless it is open.
+    /// The name of the secret that is its passphrase; needed unless it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passphrase: Option<SecretName>,
+    pub secret: Option<SecretName>,
     /// Whether it doesn't show its name.
     #[serde(default)]
     pub hidden: bool,
@@ -96,8 +96,8 @@ pub struct PlannedWifi {
     pub ssid: String,
     /// How it is secured.
     pub security: Security,
-    /// The name of the secret that holds its passphrase.
-    pub passphrase: Option<SecretName>,
+    /// The name of the secret that is its passphrase.
+    pub secret: Option<SecretName>,
     /// Whether it doesn't show its name.
     pub hidden: bool,
     /// Its priority.
@@ -110,7 +110,7 @@ impl fmt::Display for Plan {
         for (index, wifi) in self.wifi.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma} the Wi-Fi {:?}", wifi.ssid)?;
-            match &wifi.passphrase {
+            match &wifi.secret {
                 Some(name) => write!(f, " with the secret {name}")?,
                 None => f.write_str(" without a passphrase")?,
             }
@@ -134,12 +134,14 @@ impl SetNetwork {
         }
         for wifi in &self.wifi {
             let name = &wifi.ssid.0;
-            match (wifi.security, &wifi.passphrase) {
+            match (wifi.security, &wifi.secret) {
                 (Security::Open, Some(_)) => {
-                    mistakes.push(format!("the network {name:?} is open and has a passphrase"))
+                    mistakes.push(format!("the network {name:?} is open and names a secret"))
                 }
                 (Security::Wpa | Security::Wpa3, None) => {
-                    mistakes.push(format!("the network {name:?} has no passphrase"));
+                    mistakes.push(format!(
+                        "the network {name:?} names no secret for its passphrase"
+                    ));
                 }
                 _ => {}
             }
@@ -232,6 +234,12 @@ fn write_profile(name: &str, text: String, cx: &StepCx<'_>) -> Result<(), StepEr
 
 impl Step for SetNetwork {
     const KIND: &'static str = "set-network";
+    const EXAMPLE: &'static str = r"- id: network
+  set-network:
+    wifi:
+      - { ssid: skole, secret: wifi-school, priority: 10 }
+      - { ssid: gjest, security: open }
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 
@@ -248,7 +256,7 @@ impl Step for SetNetwork {
     fn secrets(&self) -> Vec<SecretName> {
         self.wifi
             .iter()
-            .filter_map(|wifi| wifi.passphrase.clone())
+            .filter_map(|wifi| wifi.secret.clone())
             .collect()
     }
 
@@ -271,7 +279,7 @@ impl Step for SetNetwork {
             planned.push(PlannedWifi {
                 ssid,
                 security: wifi.security,
-                passphrase: wifi.passphrase.clone(),
+                secret: wifi.secret.clone(),
                 hidden: wifi.hidden,
                 priority: wifi.priority,
             });
@@ -290,7 +298,7 @@ impl Step for SetNetwork {
         // All secrets before the first file: a machine with half of its networks is harder to understand.
         let mut profiles = Vec::with_capacity(plan.wifi.len());
         for wifi in &plan.wifi {
-            let passphrase = match &wifi.passphrase {
+            let passphrase = match &wifi.secret {
                 Some(name) => Some(passphrase(name, cx)?),
                 None => None,
             };
@@ -329,7 +337,7 @@ mod tests {
         let wifi = PlannedWifi {
             ssid: ssid.to_owned(),
             security,
-            passphrase: None,
+            secret: None,
             hidden: security == Security::Wpa3,
             priority: 7,
         };

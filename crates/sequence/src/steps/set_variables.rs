@@ -38,6 +38,9 @@ impl fmt::Display for Plan {
 
 impl Step for SetVariables {
     const KIND: &'static str = "set-variables";
+    const EXAMPLE: &'static str = r#"- id: names
+  set-variables: { room: "{{ site.code }}-{{ class }}" }
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
     const SETS_VARIABLES: bool = true;

@@ -37,6 +37,9 @@ impl fmt::Display for Plan {
 
 impl Step for StageContent {
     const KIND: &'static str = "stage-content";
+    const EXAMPLE: &'static str = r"- id: content
+  stage-content: {}
+";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

@@ -42,6 +42,10 @@ impl fmt::Display for Plan {
 
 impl Step for WaitForNetwork {
     const KIND: &'static str = "wait-for-network";
+    const EXAMPLE: &'static str = r#"- id: network-up
+  timeout: 5m
+  wait-for-network: { server: "dc1.skole.example:389" }
+"#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
 

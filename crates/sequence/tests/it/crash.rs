@@ -6,6 +6,15 @@ use wire::event::{Environment, EventBody, FinishAction};
 
 use crate::world::{Bench, STEPS};
 
+/// From the boot image to the OS and back; `finish` then lets the OS start.
+const THERE_AND_BACK: &str = r#"
+  - { id: disk, format-disk: { disk: { removable: false }, volumes: [{ role: esp, size: 1GiB }, { role: os, size: rest }, { role: staging, size: 8GiB }] } }
+  - { id: there, restart: { into: os } }
+  - { id: kind, set-variables: { kind: x } }
+  - { id: back, restart: { into: boot-image } }
+  - { id: end, finish: { action: shut-down } }
+"#;
+
 const DONE: RunEnd = RunEnd::Done(FinishAction::ShutDown);
 
 #[test]
@@ -172,6 +181,54 @@ fn coming_up_in_the_wrong_place_fails_and_can_be_repeated() {
     );
     assert_eq!(view.failed_step.unwrap().as_str(), "restart");
     assert_eq!(bench.power_on_to_end(), DONE);
+}
+
+#[test]
+fn a_person_who_mends_the_boot_order_has_not_agreed_to_run_a_cut_script_again() {
+    let mut bench = Bench::new(STEPS);
+    let mut whole = bench.clone();
+    assert_eq!(whole.power_on_to_end(), DONE);
+    // The power fails after the script's effect, and the machine comes up in the wrong place.
+    let is_done = |body: &EventBody| matches!(body, EventBody::StepDone { path, .. } if path.as_str() == "once");
+    let mut lines = whole.journal.events.iter();
+    bench.journal.capacity = lines.position(|event| is_done(&event.body));
+    assert_eq!(
+        bench.power_on().unwrap(),
+        RunEnd::Suspended(Environment::Os)
+    );
+    bench.environment = Environment::Os;
+    bench.power_on().unwrap_err();
+    bench.journal.capacity = None;
+    bench.environment = Environment::BootImage;
+    assert_eq!(bench.power_on().unwrap(), RunEnd::Failed);
+    // Started again, the restart is repeated; the script still asks.
+    assert_eq!(bench.power_on_to_end(), RunEnd::Failed);
+    let view = RunView::of(&bench.journal.events);
+    assert_eq!(view.failed_step.unwrap().as_str(), "once");
+    let once = &bench.state.files[camino::Utf8Path::new("/var/log/once")];
+    assert_eq!(once, b"ran\n");
+    assert_eq!(bench.power_on_to_end(), DONE);
+}
+
+#[test]
+fn a_power_cut_while_what_starts_is_changed_is_no_wrong_place() {
+    let mut whole = Bench::new(THERE_AND_BACK);
+    assert_eq!(whole.power_on_to_end(), DONE);
+    for cut in 0..whole.journal.events.len() {
+        let mut bench = Bench::new(THERE_AND_BACK);
+        bench.journal.capacity = Some(cut);
+        while let Ok(RunEnd::Suspended(into)) = bench.power_on() {
+            bench.environment = into;
+        }
+        bench.journal.capacity = None;
+        bench.environment = bench.boot_environment();
+        assert_eq!(
+            bench.power_on_to_end(),
+            DONE,
+            "cut after line {cut}\n{}",
+            bench.story()
+        );
+    }
 }
 
 #[test]

@@ -125,6 +125,49 @@ fn a_stop_request_ends_the_run() {
 }
 
 #[test]
+fn a_stopped_run_is_gone_on_with_where_it_was_if_someone_wants_it() {
+    let (end, mut bench) = check(STEPS, |bench| bench.stop_after_steps = Some(3));
+    assert_eq!(end, RunEnd::Aborted);
+    bench.stop_after_steps = None;
+    bench.go_on().unwrap();
+    assert_eq!(
+        bench.power_on_to_end(),
+        RunEnd::Done(FinishAction::Stay),
+        "{}",
+        bench.story()
+    );
+    let begun = |path: &str| {
+        let is_begun = |body: &EventBody| matches!(body, EventBody::StepStarted { path: begun, .. } if begun.as_str() == path);
+        let events = &bench.journal.events;
+        events.iter().filter(|event| is_begun(&event.body)).count()
+    };
+    assert_eq!([begun("disk"), begun("os"), begun("end")], [1, 1, 1]);
+    let lines = bench.journal.events.len();
+    bench.go_on().unwrap();
+    assert_eq!(
+        bench.journal.events.len(),
+        lines,
+        "a run that is done is left alone"
+    );
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_begins_touches_nothing() {
+    let (end, bench) = check(STEPS, |bench| bench.stop_after_steps = Some(0));
+    assert_eq!(end, RunEnd::Aborted);
+    assert_eq!((bench.calls.len(), bench.journal.events.len()), (0, 2));
+}
+
+#[test]
+fn a_machine_that_is_stopped_does_not_restart() {
+    let restart = STEPS.split("  - { id: check").next().unwrap();
+    let steps = restart.matches("  - ").count() - 1;
+    let (end, bench) = check(restart, |bench| bench.stop_after_steps = Some(steps));
+    assert!(bench.story().contains("restart Done"), "{}", bench.story());
+    assert_eq!(end, RunEnd::Aborted);
+}
+
+#[test]
 fn steps_before_the_disk_must_be_safe_to_repeat() {
     let steps = format!("  - {{ id: early, run-script: {{ script: 'true' }} }}{STEPS}");
     let mut bench = Bench::new(&steps);

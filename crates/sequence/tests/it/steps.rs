@@ -277,7 +277,7 @@ fn a_network_is_waited_for() {
 const NETWORKS: &str = "  - id: net
     set-network:
       wifi:
-        - { ssid: '{{ site.code }} skole', passphrase: wifi-school, priority: 10 }
+        - { ssid: '{{ site.code }} skole', secret: wifi-school, priority: 10 }
         - { ssid: gjest, security: open }";
 
 fn network_manager(bench: &mut Bench) {
@@ -456,15 +456,15 @@ fn mistakes_that_a_step_finds_in_its_arguments() {
         "collect-logs: { journal: false }",
         "collect-logs: { files: [/var/log/../../etc/shadow] }",
         "collect-logs: { files: [/var/log/] }",
-        "join-domain: { domain: skole, user: a, password: b }",
-        "join-domain: { domain: ad.skole.example, user: a, password: 'Not A Name' }",
+        "join-domain: { domain: skole, user: a, secret: b }",
+        "join-domain: { domain: ad.skole.example, user: a, secret: 'Not A Name' }",
         "lock-down: {}",
         "lock-down: { mask-units: [ssh] }",
         "lock-down: { mask-units: [forestage-agent.service] }",
         "run-script: { script: a, env: { A: b }, secrets: { A: b } }",
         "run-script: { script: a, secrets: { 'A=B': b } }",
         "set-network: { wired: false }",
-        "set-network: { wifi: [{ ssid: a }, { ssid: b, security: open, passphrase: c }, { ssid: '', passphrase: c, priority: 1000 }] }",
+        "set-network: { wifi: [{ ssid: a }, { ssid: b, security: open, secret: c }, { ssid: '', secret: c, priority: 1000 }] }",
         "wait-for-network: { server: skole.example }",
     ]
     .map(|step| {
@@ -481,7 +481,7 @@ const JOIN: &str = "  - { id: into, restart: { into: os } }
     join-domain:
       domain: ad.skole.example
       user: join-{{ site.code | lower | ascii }}
-      password: domain-join
+      secret: domain-join
       computer-ou: OU={{ class }},DC=ad,DC=skole,DC=example";
 
 fn realmd(bench: &mut Bench) {

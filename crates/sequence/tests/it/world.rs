@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sequence::engine::{RunEnd, World, run};
+use sequence::engine::{RunEnd, World, go_on, run};
 use serde_json::{Value, json};
 use testkit::fake_machine::{
     FakeClock, FakeContent, FakeJournal, FakeMachine, FakeObserver, FakeState, laptop_facts,
@@ -154,6 +154,18 @@ impl Bench {
         self.state = machine.state();
         self.heard = observer.heard();
         end
+    }
+
+    /// An admin wants a stopped run gone on with.
+    pub(crate) fn go_on(&mut self) -> std::io::Result<()> {
+        let machine = FakeMachine::new(self.facts.clone());
+        let world = World {
+            machine: &machine,
+            content: &FakeContent::new(&machine, Vec::new()),
+            observer: &FakeObserver::default(),
+            clock: &FakeClock::default(),
+        };
+        go_on(&self.order, &mut self.journal, &world)
     }
 
     /// Switches the machine on again as long as it restarts.

@@ -290,6 +290,121 @@ fn a_run_belongs_to_its_device_and_can_be_stopped() {
     ));
 }
 
+/// A run that failed: its device, its order and the events so far.
+fn failed_run(site: &Site, machine: &Machine) -> (client::Client, wire::order::Order) {
+    let (device, order) = machine.order(site);
+    let mut events = good_run(order.run)[..3].to_vec();
+    let failed = json!({"kind": "run-failed", "path": "os", "errors": ["no disk"], "last-lines": ["sda: gone"]});
+    events.push(event(order.run, 4, failed));
+    assert_eq!(send(&device, order.run, &events).acknowledged, 4);
+    assert_eq!(site.device("PF1").state, DeviceState::Failed);
+    (device, order)
+}
+
+fn ask(site: &Site, run: wire::names::RunId, what: &str) -> Result<RunRow, client::ClientError> {
+    site.admin
+        .send("POST", &format!("/api/v1/runs/{run}/{what}"), &json!({}))
+}
+
+/// The order of a check-in, whether to go on with it, and whether it is to stop.
+fn told(reply: CheckInReply) -> (wire::order::Order, bool, bool) {
+    match reply {
+        CheckInReply::Run {
+            order, go_on, stop, ..
+        } => (order, go_on, stop),
+        other => panic!("no order: {other:?}"),
+    }
+}
+
+#[test]
+fn a_failed_run_is_gone_on_with_only_when_someone_says_so() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = failed_run(&site, &machine);
+    assert_eq!(
+        told(machine.check_in(&site)),
+        (order.clone(), false, false),
+        "shown, not to go on with"
+    );
+    assert_eq!(ask(&site, order.run, "retry").unwrap().run, order.run);
+    assert_eq!(told(machine.check_in(&site)), (order.clone(), true, false));
+    assert_eq!(
+        refusal(ask(&site, order.run, "retry")),
+        (409, "not-ended".into())
+    );
+    let resumed = json!({"kind": "run-resumed", "environment": "boot-image"});
+    send(&device, order.run, &[event(order.run, 5, resumed)]);
+    let row = site.admin.run(order.run).unwrap().row;
+    assert_eq!(
+        (row.state, row.ended_at_ms, row.errors.len()),
+        (DeviceState::Running, None, 0)
+    );
+    let done = json!({"kind": "run-done", "action": "restart"});
+    send(&device, order.run, &[event(order.run, 6, done)]);
+    assert_eq!(site.device("PF1").state, DeviceState::Completed);
+    assert_eq!(
+        refusal(ask(&site, order.run, "retry")),
+        (409, "completed".into())
+    );
+    let audit: Vec<Value> = site.admin.get("/api/v1/audit").unwrap();
+    assert!(audit.iter().any(|row| row["action"] == "run-retried"));
+}
+
+#[test]
+fn a_stopped_run_can_be_gone_on_with_and_a_run_that_never_began_is_stopped_before_its_first_step() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = machine.order(&site);
+    ask(&site, order.run, "stop").unwrap();
+    assert_eq!(told(machine.check_in(&site)), (order.clone(), true, true));
+    let aborted = json!({"kind": "run-aborted", "reason": "an admin stopped the run"});
+    let events = [good_run(order.run)[0].clone(), event(order.run, 2, aborted)];
+    send(&device, order.run, &events);
+    assert!(matches!(machine.check_in(&site), CheckInReply::Idle { .. }));
+    ask(&site, order.run, "retry").unwrap();
+    assert_eq!(told(machine.check_in(&site)), (order, true, false));
+}
+
+#[test]
+fn a_rerun_is_a_new_run_and_brings_the_device_back() {
+    let site = site();
+    let machine = Machine::new("PF1");
+    let (device, order) = machine.order(&site);
+    assert_eq!(
+        refusal(ask(&site, order.run, "rerun")),
+        (409, "not-ended".into())
+    );
+    send(&device, order.run, &good_run(order.run));
+    assert_eq!(site.device("PF1").collections.len(), 0, "it left");
+    let new = ask(&site, order.run, "rerun").unwrap().run;
+    assert_ne!(new, order.run);
+    assert_eq!(site.device("PF1").collections.len(), 1);
+    let (again, go_on, _) = told(machine.check_in(&site));
+    assert_eq!((again.run, go_on), (new, true));
+    assert_eq!(again.sequence, order.sequence);
+    // It fails; the old one, which was completed, neither hides that nor can be gone on with.
+    let events = [
+        good_run(new)[0].clone(),
+        event(
+            new,
+            2,
+            json!({"kind": "run-failed", "path": "os", "errors": ["x"]}),
+        ),
+    ];
+    send(&device, new, &events);
+    assert_eq!(told(machine.check_in(&site)).0.run, new);
+    assert_eq!(
+        refusal(ask(&site, order.run, "retry")),
+        (409, "completed".into())
+    );
+    let third = ask(&site, new, "rerun").unwrap().run;
+    assert_eq!(
+        refusal(ask(&site, new, "retry")),
+        (409, "not-latest".into())
+    );
+    assert_eq!(told(machine.check_in(&site)).0.run, third);
+}
+
 #[test]
 fn bad_events_are_refused_and_events_of_a_newer_release_are_kept() {
     let site = site();
