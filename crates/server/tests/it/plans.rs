@@ -1,6 +1,7 @@
 //! Run plans: what is foretold is what is ordered.
 
 use serde_json::json;
+use wire::admin_api::RunRow;
 use wire::device_api::Staged;
 use wire::device_plan::{DevicePlan, PlanDevices, PlanReply, PlanRequest, PlanWhat};
 use wire::digest::Digest;
@@ -10,7 +11,7 @@ use wire::run_plan::Decision;
 use wire::variables::{VariableChange, VariableOrigin, VariableScope};
 
 use crate::admin::refusal;
-use crate::harness::{Machine, SEQUENCE, Site, good_run, send};
+use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
 
 const IDENTITY: &str = "  - id: id\n    set-identity:\n      \
     hostname: \"{{ (site.code ~ '-' ~ room ~ '-' ~ serial | last(2)) | hostname }}\"\n";
@@ -128,6 +129,16 @@ fn an_asset_is_planned_before_and_after_it_was_seen() {
         plan(&site, "PF01").sequence,
         None,
         "it is done, nothing is due"
+    );
+    let rerun = format!("/api/v1/runs/{}/rerun", order.run);
+    let again: RunRow = site.admin.send("POST", &rerun, &()).unwrap();
+    assert!(plan(&site, "PF01").sequence.is_some(), "it runs once more");
+    let failed = json!({"kind": "run-failed", "path": "os", "errors": ["x"]});
+    let events = [good_run(again.run)[0].clone(), event(again.run, 2, failed)];
+    send(&device, again.run, &events);
+    assert!(
+        plan(&site, "PF01").sequence.is_some(),
+        "the latest run failed, so it is tried again"
     );
 }
 
