@@ -75,6 +75,11 @@ impl Connection {
         *lock(&self.run) = run;
     }
 
+    /// The address of the first server this device trusts.
+    pub(crate) fn server_url(&self) -> Option<&str> {
+        self.trust.server_urls.first().map(String::as_str)
+    }
+
     /// Whether an admin wants this run gone on with although it failed or was stopped here.
     pub(crate) fn is_to_go_on(&self, run: RunId) -> bool {
         lock(&self.wishes).is_some_and(|wishes| wishes.run == run && wishes.go_on)

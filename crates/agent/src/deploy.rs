@@ -48,6 +48,9 @@ pub(crate) struct Site {
 /// Deploys, in the boot image. Never returns.
 pub(crate) fn run(site: &Site) -> ! {
     site.board.set_machine(&site.volumes.kernel.facts());
+    if let Some(url) = site.connection.server_url() {
+        site.board.set_server(url);
+    }
     if let Err(error) = mount_staging_if_there(&site.volumes) {
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         site.board.fail(
@@ -302,9 +305,7 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
         }
         RunEnd::Failed | RunEnd::Aborted => {
             if end == RunEnd::Aborted {
-                let reason = vec!["this run was stopped by an administrator".to_owned()];
-                site.board
-                    .fail(&reason, "deploy it again, or switch it off");
+                site.board.stopped();
             }
             Ok(wait_for_another(site, order, &reporter))
         }

@@ -8,13 +8,17 @@ use wire::event::Event;
 use wire::facts::Facts;
 
 use crate::clock;
-use crate::screen::{ErrorText, MachineText, Phase, PowerSafety, Screen, ScreenModel, StepText};
+use crate::screen::{
+    ErrorText, MachineText, Phase, PowerSafety, RunText, Screen, ScreenModel, StepText,
+};
 
 struct State {
     model: ScreenModel,
     run: RunView,
     started_ms: u64,
     expected_seconds: u64,
+    /// Where the server is; `None` where none listens.
+    server: Option<String>,
     /// The step whose pace is being measured, when that began, and how far it was then.
     pace: Option<(String, u64, u64)>,
 }
@@ -35,6 +39,7 @@ impl Board {
             run: RunView::default(),
             started_ms: clock::uptime_ms(),
             expected_seconds: 0,
+            server: None,
             pace: None,
         };
         Self {
@@ -56,6 +61,11 @@ impl Board {
         });
     }
 
+    /// Says where runs are looked at: the address of the server.
+    pub(crate) fn set_server(&self, url: &str) {
+        self.change(|state| state.server = Some(url.trim_end_matches('/').to_owned()));
+    }
+
     /// Says what the machine does; `message` may be empty.
     pub(crate) fn set_phase(&self, phase: Phase, message: &str) {
         self.change(|state| {
@@ -66,6 +76,7 @@ impl Board {
                 }
                 (state.model.step, state.model.error, state.model.remaining) = (None, None, None);
                 state.model.source = None;
+                state.model.headline.clear();
             }
             state.model.phase = phase;
             message.clone_into(&mut state.model.message);
@@ -90,6 +101,7 @@ impl Board {
         self.set_phase(phase, "");
         self.change(|state| {
             state.run = RunView::of(events);
+            state.model.run = run_text(state);
             state.expected_seconds = expected_seconds;
             state.pace = None;
             state.model.machine.name = name.or_else(|| named(&state.run));
@@ -116,8 +128,19 @@ impl Board {
     pub(crate) fn event(&self, event: &Event) {
         self.change(|state| {
             state.run.apply(event);
+            state.model.run = run_text(state);
             fold(state);
         });
+    }
+
+    /// An admin stopped the run.
+    pub(crate) fn stopped(&self) {
+        let what = "an administrator stopped this run".to_owned();
+        self.fail(
+            &[what],
+            "switch it off, or leave it: it goes on as soon as an administrator wants it to",
+        );
+        self.change(|state| "STOPPED".clone_into(&mut state.model.headline));
     }
 
     /// The run so far.
@@ -179,9 +202,43 @@ fn fold(state: &mut State) {
         let step = run.failed_step.as_ref().map(ToString::to_string);
         state.model.phase = Phase::Failed;
         state.model.power = Some(PowerSafety::Finished);
-        state.model.error = Some(ErrorText::from_chain(step, &run.errors, run.hint.clone()));
+        state.model.error = Some(ErrorText {
+            last_lines: run.last_lines.clone(),
+            ..ErrorText::from_chain(step, &run.errors, run.hint.clone())
+        });
     }
     state.model.remaining = remaining(state);
+}
+
+/// What helps after every failure of a run.
+const SWITCH: &str = "Switching off and on again starts another try.";
+
+/// How a run is found again by a person in front of the machine.
+fn run_text(state: &State) -> Option<RunText> {
+    let id = state.run.run?.to_string();
+    let serial = Some(&state.model.machine.serial).filter(|serial| !serial.is_empty());
+    let retry = format!("forestage run retry {}", serial.unwrap_or(&id));
+    let again = match (&state.server, state.run.state) {
+        (Some(_), RunState::Aborted) => vec![format!("To go on where it was: {retry}")],
+        (Some(_), _) => vec![SWITCH.to_owned(), format!("Without touching it: {retry}")],
+        (None, _) => vec![SWITCH.to_owned()],
+    };
+    Some(RunText {
+        code: short_code(&id),
+        link: match &state.server {
+            Some(url) => format!("{url}/runs/{id}"),
+            None => format!("forestage:run:{id}"),
+        },
+        again,
+    })
+}
+
+/// The last twelve digits of an id, in fours: as the pages show it.
+fn short_code(id: &str) -> String {
+    let digits: Vec<char> = id.chars().filter(char::is_ascii_hexdigit).collect();
+    let last = &digits[digits.len().saturating_sub(12)..];
+    let fours: Vec<String> = last.chunks(4).map(|four| four.iter().collect()).collect();
+    fours.join(" ")
 }
 
 /// The name a step gave the machine.
@@ -236,6 +293,7 @@ pub(crate) fn show_failure(screen: &Screen, what: &str, why: &[String], hint: &s
         what: what.to_owned(),
         why: why.to_vec(),
         hint: Some(hint.to_owned()),
+        last_lines: Vec::new(),
     };
     screen.show(ScreenModel {
         phase: Phase::Failed,
@@ -304,6 +362,7 @@ mod tests {
                 path,
                 errors,
                 hint: Some("plug it in".into()),
+                last_lines: vec!["I/O error".into()],
             },
         ));
         let model = board.lock().model.clone();
@@ -314,5 +373,46 @@ mod tests {
             (Some("content"), "cannot read")
         );
         assert_eq!(error.why, ["the stick is gone"]);
+        assert_eq!(error.last_lines, ["I/O error"]);
+        let run = model.run.unwrap();
+        assert_eq!(run.link, format!("forestage:run:{}", uuid::Uuid::nil()));
+        assert_eq!(
+            (run.code.as_str(), run.again),
+            ("0000 0000 0000", vec![SWITCH.to_owned()])
+        );
+    }
+
+    #[test]
+    fn at_school_the_code_leads_to_the_page_of_the_run() {
+        let board = Board::new(None);
+        board.set_server("https://forestage.example:8443/");
+        board.set_machine(&Facts {
+            serial: "PF1".into(),
+            ..Facts::default()
+        });
+        let resumed = EventBody::RunResumed {
+            environment: wire::event::Environment::BootImage,
+        };
+        board.begin_run(Phase::Deploying, None, 0, &[event(1, resumed)]);
+        let run = board.lock().model.run.clone().unwrap();
+        assert!(
+            run.link
+                .starts_with("https://forestage.example:8443/runs/0000")
+        );
+        assert_eq!(run.again[1], "Without touching it: forestage run retry PF1");
+        let reason = "an admin stopped the run".to_owned();
+        board.event(&event(2, EventBody::RunAborted { reason }));
+        board.stopped();
+        let model = board.lock().model.clone();
+        assert_eq!(
+            (model.phase, model.headline.as_str()),
+            (Phase::Failed, "STOPPED")
+        );
+        assert_eq!(
+            model.run.unwrap().again,
+            ["To go on where it was: forestage run retry PF1"]
+        );
+        board.begin_run(Phase::Deploying, None, 0, &[]);
+        assert_eq!(board.lock().model.headline, "");
     }
 }

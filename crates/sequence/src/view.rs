@@ -187,6 +187,9 @@ pub struct RunView {
     pub errors: Vec<String>,
     /// What a person can do about the failure.
     pub hint: Option<String>,
+    /// The last lines the failing step logged, oldest first.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
     /// What the machine does now that the run is done.
     pub action: Option<FinishAction>,
     /// The newest log lines, oldest first.
@@ -274,8 +277,14 @@ impl RunView {
                 self.state = RunState::Done;
                 self.action = Some(*action);
             }
-            EventBody::RunFailed { path, errors, hint } => {
-                self.fail(event, path, errors, hint.as_ref())
+            EventBody::RunFailed {
+                path,
+                errors,
+                hint,
+                last_lines,
+            } => {
+                self.fail(event, path, errors, hint.as_ref());
+                self.last_lines.clone_from(last_lines);
             }
             EventBody::RunAborted { reason } => {
                 self.state = RunState::Aborted;
@@ -340,6 +349,7 @@ impl RunView {
     fn go_on(&mut self) {
         self.state = RunState::Running;
         self.errors.clear();
+        self.last_lines.clear();
         self.hint = None;
         if let Some(path) = self.failed_step.take() {
             let step = self.step(&path);

@@ -82,3 +82,6 @@ pub(crate) const SEEN_NOTED_EVERY_MS: i64 = 15_000;
 pub(crate) const PLANNED_SERIALS_MAX: usize = 10_000;
 /// Devices whose plans are made at once without waiting for others: a second of work at most.
 pub(crate) const PLANNED_ALONE_MAX: usize = 20;
+/// Lines of output shown of a failed step, and how long each may be.
+pub(crate) const LAST_LINES_MAX: usize = 20;
+pub(crate) const LAST_LINE_CHARS_MAX: usize = 2048;

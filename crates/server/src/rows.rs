@@ -14,7 +14,7 @@ use wire::package::Model;
 
 use crate::auth::millis;
 use crate::error::{Doing as _, Failure, stored, stored_text};
-use crate::limits::{LIST_ROWS_MAX, STALLED_AFTER};
+use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
 use crate::live::{Live, read_event};
 use crate::state::{AppState, now_ms};
 
@@ -271,6 +271,7 @@ impl AppState {
         let row = self.run_row_of(&stored_run).await?;
         let entry = self.views().get(self.db(), run).await?;
         let steps = steps(&entry.live());
+        let last_lines = last_lines(&entry.live().view.last_lines);
         let events: Vec<(Vec<u8>, i64)> = sqlx::query_as(
             "SELECT bytes, received_at_ms FROM events WHERE run = $1 AND take = $2 ORDER BY seq",
         )
@@ -294,6 +295,7 @@ impl AppState {
             steps,
             log,
             identity,
+            last_lines,
         }))
     }
 
@@ -451,6 +453,15 @@ impl AppState {
             last_seen_at_ms,
         })
     }
+}
+
+/// As many as the format allows, whatever a device sends.
+fn last_lines(said: &[String]) -> Vec<String> {
+    let newest = &said[said.len().saturating_sub(LAST_LINES_MAX)..];
+    newest
+        .iter()
+        .map(|line| crate::text::clean(line, LAST_LINE_CHARS_MAX))
+        .collect()
 }
 
 fn run_state(stored: &str, silent_ms: i64) -> DeviceState {

@@ -455,6 +455,9 @@ pub struct RunDetail {
     pub log: Vec<LogLine>,
     /// On what evidence the device was recognised.
     pub identity: Vec<String>,
+    /// The last lines the failing step logged, oldest first; empty if the run has not failed.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// One step of a run.

@@ -62,6 +62,10 @@ pub enum EventBody {
         /// What a person can do.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
+        /// The last lines the failing attempt logged, oldest first, without control characters. At most 20 lines and
+        /// 4 KiB.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        last_lines: Vec<String>,
     },
     /// Someone stopped the run.
     RunAborted {

@@ -1,6 +1,7 @@
 //! Programs of the target OS: in a chroot from the boot image, as they are in the OS. A process group each, killed as a
 //! whole when the time is up or the run is stopped; output goes to the log line by line.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command as Process, ExitCode, Stdio};
@@ -19,6 +20,8 @@ use crate::clock;
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Lines of one program that go to the log; the last ones are in the output anyway.
 const LOG_LINES_MAX: usize = 200;
+/// Of a program that printed more than that, its last words are logged as well: they say why it failed.
+const LAST_LINES_MAX: usize = 20;
 /// A log line is at most 2 KiB.
 const LINE_BYTES_MAX: usize = 2048;
 /// How long a program may tidy up after it was told to end.
@@ -60,6 +63,7 @@ fn supervise(
         stdout: Vec::new(),
         stderr: Vec::new(),
         logged: 0,
+        last: VecDeque::new(),
     };
     let end = clock::uptime_ms()
         .saturating_add(u64::try_from(command.timeout.as_millis()).unwrap_or(u64::MAX / 2));
@@ -79,6 +83,7 @@ fn supervise(
         let is_late = clock::uptime_ms() >= end;
         if is_late || progress.is_cancelled() {
             kill(&mut child);
+            output.log_last();
             let why = if is_late {
                 "took longer than it may"
             } else {
@@ -95,6 +100,7 @@ fn supervise(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    output.log_last();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let exit_code = status.code().filter(|_| status.signal().is_none());
     Ok(CommandOutput {
@@ -189,6 +195,8 @@ struct Output<'a> {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     logged: usize,
+    /// The newest lines that are not logged.
+    last: VecDeque<String>,
 }
 
 impl Output<'_> {
@@ -209,9 +217,24 @@ impl Output<'_> {
         self.logged += 1;
         if self.logged <= LOG_LINES_MAX {
             self.progress.log(LogLevel::Info, text);
-        } else if self.logged == LOG_LINES_MAX + 1 {
-            self.progress
-                .log(LogLevel::Info, "(further output is not logged)");
+            return;
+        }
+        if self.logged == LOG_LINES_MAX + 1 {
+            self.progress.log(
+                LogLevel::Info,
+                "(further output is not logged, but its last lines)",
+            );
+        }
+        if self.last.len() >= LAST_LINES_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(text.to_owned());
+    }
+
+    /// Logs the last lines of a program that has ended, unless they were logged when it printed them.
+    fn log_last(&mut self) {
+        for line in self.last.drain(..) {
+            self.progress.log(LogLevel::Info, &line);
         }
     }
 }
@@ -305,7 +328,11 @@ mod tests {
         assert_eq!(output.stdout.len(), KEPT_BYTES_MAX);
         assert!(output.stdout.ends_with('x'), "the last is kept");
         let lines = listener.lines.into_inner().unwrap();
-        assert_eq!(lines.len(), LOG_LINES_MAX + 1);
+        assert_eq!(lines.len(), LOG_LINES_MAX + 1 + LAST_LINES_MAX);
+        assert!(
+            lines.last().unwrap().ends_with('x'),
+            "its last words are logged"
+        );
     }
 
     #[test]

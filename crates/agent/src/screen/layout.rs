@@ -3,9 +3,10 @@
 //! Everything is measured in units of a hundredth of the height (less on screens that are narrower than 5:4), so that
 //! a small laptop and a large one show the same picture.
 
-use super::canvas::{Area, Color, ceil, round, signed, to_f32};
+use super::canvas::{Area, Color, ceil, floor, round, signed, to_f32};
+use super::code::{Code, QUIET};
 use super::font::{Fonts, Weight};
-use super::model::{ErrorText, Phase, PowerSafety, ScreenModel, StepText};
+use super::model::{ErrorText, Phase, PowerSafety, RunText, ScreenModel, StepText};
 use super::scene::{Item, Scene, Symbol};
 use super::text::{clock, estimate, harmless, seconds, shortened, wrapped};
 
@@ -24,6 +25,9 @@ const GREEN_PALE: Color = 0x00dc_f7e8;
 const RED: Color = 0x009b_1b22;
 const RED_DEEP: Color = 0x0073_1018;
 const RED_PALE: Color = 0x00ff_d9d6;
+/// As much contrast as a screen has: scanners need it.
+const PAPER: Color = 0x00ff_ffff;
+const INK: Color = 0x0000_0000;
 
 /// The widest a capital letter is to its em in DejaVu Sans: what makes letters as high as they have to be.
 const CAPITAL: f32 = 0.729;
@@ -591,15 +595,17 @@ fn done(page: &mut Page<'_>, model: &ScreenModel) {
 }
 
 /// What to do if nobody has written down anything better.
-const HINT: &str = "Take a picture of this screen and give it to whoever looks after the machines. \
-                    Switching off and on again starts another try.";
+const HINT: &str = "Take a picture of this screen and give it to whoever looks after the machines.";
+/// How many ways to try again are shown.
+const AGAIN_MAX: usize = 2;
 
-/// It went wrong: which step, what, why, and what to do.
+/// It went wrong: which step, what, why, and what to do. The run's code stands to the right, for a telephone.
 fn failed(page: &mut Page<'_>, model: &ScreenModel) {
     page.background(RED);
     let none = ErrorText::default();
     let error = model.error.as_ref().unwrap_or(&none);
-    let (x, room) = (page.margin, page.room());
+    let taken = model.run.as_ref().map_or(0.0, |run| run_code(page, run));
+    let (x, room) = (page.margin, page.room() - taken);
     page.symbol(Symbol::Cross, (x + 7.0, 14.5), 7.0, WHITE, RED);
     let word = or_default(&model.headline, model.phase.headline());
     page.left(
@@ -625,9 +631,9 @@ fn failed(page: &mut Page<'_>, model: &ScreenModel) {
     ));
     y = page.lines(&what, (x, y), room, bold(4.2, WHITE), 3, Align::Left);
 
-    let hint = capitalised(or_default(error.hint.as_deref().unwrap_or_default(), HINT));
-    let panel_top = hint_panel(page, &hint);
-    reasons(page, &error.why, (x, y), panel_top - 2.0);
+    let panel_top = hint_panel(page, model, error);
+    y = reasons(page, &error.why, (x, y), room, panel_top - 2.0);
+    last_lines(page, &error.last_lines, (x, y), room, panel_top - 2.0);
 
     let machine = &model.machine;
     let after = model
@@ -644,41 +650,90 @@ fn failed(page: &mut Page<'_>, model: &ScreenModel) {
         .into_iter()
         .filter(|part| !harmless(part).is_empty())
         .collect();
-    page.left(&parts.join("   ·   "), (x, 92.4), room, bold(2.5, WHITE));
+    page.left(
+        &parts.join("   ·   "),
+        (x, 92.4),
+        page.room(),
+        bold(2.5, WHITE),
+    );
     footer(page, model, RED_PALE);
 }
 
+/// How wide the code and the white around it are: on a 14 inch screen more than 5 cm, which a telephone reads from
+/// half a metre.
+const CODE_SIDE: f32 = 30.0;
+
+/// The run's code in the upper right corner, as a QR code and in letters. Returns the width that is taken.
+fn run_code(page: &mut Page<'_>, run: &RunText) -> f32 {
+    let words = format!("Run {}", run.code);
+    let (left, top) = (page.right() - CODE_SIDE, 6.0);
+    let mut baseline = top + 4.0;
+    if let Some(code) = Code::of(&run.link) {
+        let squares = code.side + 2 * QUIET;
+        // Whole pixels: squares of uneven width are what scanners stumble over.
+        let pixels = (floor(CODE_SIDE * page.unit) / squares).max(1);
+        let side = squares * pixels;
+        let unit = page.unit;
+        let (x, y) = (
+            round(page.right() * unit) - side,
+            round(page.top + top * unit),
+        );
+        page.items.push(Item::Box {
+            area: Area::new(x, y, x + side, y + side),
+            radius: 1.2 * unit,
+            color: PAPER,
+        });
+        page.items.push(Item::Code {
+            code,
+            left: x + QUIET * pixels,
+            top: y + QUIET * pixels,
+            pixels,
+            color: INK,
+        });
+        baseline = top + to_f32(side) / unit + 4.0;
+    }
+    page.line(
+        &words,
+        (page.right(), baseline),
+        page.right() - left,
+        bold(2.6, WHITE),
+        Align::Right,
+    );
+    CODE_SIDE + 4.0
+}
+
 /// "What to do", at the bottom of the page. Returns where it begins.
-fn hint_panel(page: &mut Page<'_>, hint: &str) -> f32 {
-    let (x, room) = (page.margin, page.room());
-    let style = bold(3.2, WHITE);
-    let lines = page.broken(hint, room - 7.0, style, 4);
-    let count = f32::from(u8::try_from(lines.len()).unwrap_or(4));
+fn hint_panel(page: &mut Page<'_>, model: &ScreenModel, error: &ErrorText) -> f32 {
+    let hint = capitalised(or_default(error.hint.as_deref().unwrap_or_default(), HINT));
+    let again = model.run.as_ref().map_or(&[][..], |run| &run.again);
+    let again: Vec<&String> = again
+        .iter()
+        .filter(|way| !harmless(way).is_empty())
+        .take(AGAIN_MAX)
+        .collect();
+    let (x, room) = (page.margin + 3.5, page.room() - 7.0);
+    let (style, small) = (bold(3.2, WHITE), regular(2.6, WHITE));
+    let height = |lines: usize, style: Style| {
+        f32::from(u8::try_from(lines).unwrap_or(4)) * style.size * LINE_HEIGHT
+    };
+    let lines = page.broken(&hint, room, style, 3).len();
     let bottom = 88.0;
-    let top = bottom - 8.0 - count * style.size * LINE_HEIGHT;
-    page.block((x, top), (x + room, bottom), 1.6, RED_DEEP);
-    page.left(
-        "What to do",
-        (x + 3.5, top + 4.6),
-        room - 7.0,
-        regular(2.4, RED_PALE),
-    );
-    page.lines(
-        hint,
-        (x + 3.5, top + 9.4),
-        room - 7.0,
-        style,
-        4,
-        Align::Left,
-    );
+    let top = bottom - 8.0 - height(lines, style) - height(again.len(), small);
+    page.block((page.margin, top), (page.right(), bottom), 1.6, RED_DEEP);
+    page.left("What to do", (x, top + 4.6), room, regular(2.4, RED_PALE));
+    let mut y = page.lines(&hint, (x, top + 9.4), room, style, 3, Align::Left);
+    for way in again {
+        page.left(way, (x, y), room, small);
+        y += height(1, small);
+    }
     top
 }
 
-/// The causes, outermost first, as many as there is room for down to `bottom`.
-fn reasons(page: &mut Page<'_>, why: &[String], at: (f32, f32), bottom: f32) {
+/// The causes, outermost first, as many as there is room for down to `bottom`. Returns the next baseline.
+fn reasons(page: &mut Page<'_>, why: &[String], at: (f32, f32), room: f32, bottom: f32) -> f32 {
     let style = regular(2.8, RED_PALE);
     let height = style.size * LINE_HEIGHT;
-    let room = page.room() - 3.4;
+    let room = room - 3.4;
     let mut y = at.1;
     let why: Vec<&String> = why
         .iter()
@@ -692,9 +747,36 @@ fn reasons(page: &mut Page<'_>, why: &[String], at: (f32, f32), bottom: f32) {
         if lines == 0 {
             let more = format!("… and {} more, in the log", why.len() - index);
             page.left(&more, (at.0 + 3.4, y), room, style);
-            return;
+            return y + height;
         }
         page.left("–", (at.0, y), 3.0, style);
         y = page.lines(reason, (at.0 + 3.4, y), room, style, lines, Align::Left);
+    }
+    y
+}
+
+/// The last lines the step said, as many of the newest as there is room for down to `bottom`, with a bar beside them.
+fn last_lines(page: &mut Page<'_>, said: &[String], at: (f32, f32), room: f32, bottom: f32) {
+    let style = regular(2.2, RED_PALE);
+    let height = style.size * LINE_HEIGHT;
+    let top = at.1 + 0.6;
+    let free = usize::try_from(floor((bottom - top) / height)).unwrap_or(0);
+    let said: Vec<&String> = said
+        .iter()
+        .filter(|line| !harmless(line).is_empty())
+        .collect();
+    let shown = &said[said.len().saturating_sub(free)..];
+    let mut y = top;
+    for line in shown {
+        page.left(line, (at.0 + 3.4, y), room - 3.4, style);
+        y += height;
+    }
+    if !shown.is_empty() {
+        page.block(
+            (at.0 + 0.8, top - 2.0),
+            (at.0 + 1.2, y - height + 0.6),
+            0.2,
+            RED_PALE,
+        );
     }
 }

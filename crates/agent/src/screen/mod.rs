@@ -10,6 +10,7 @@
 //! font) the same is said in lines on the console. Nothing is ever read from a keyboard: there is nothing to answer.
 
 mod canvas;
+mod code;
 mod display;
 mod font;
 mod framebuffer;
@@ -25,7 +26,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub(crate) use model::{ErrorText, MachineText, Phase, PowerSafety, ScreenModel, StepText};
+pub(crate) use model::{
+    ErrorText, MachineText, Phase, PowerSafety, RunText, ScreenModel, StepText,
+};
 
 use display::Display;
 

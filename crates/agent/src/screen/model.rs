@@ -32,6 +32,8 @@ pub(crate) struct ScreenModel {
     pub(crate) power: Option<PowerSafety>,
     /// What went wrong; for `Failed`, `Refused` and `Quarantined`.
     pub(crate) error: Option<ErrorText>,
+    /// Which run this is; shown when it failed.
+    pub(crate) run: Option<RunText>,
     /// Small facts at the bottom.
     pub(crate) footer: FooterText,
 }
@@ -144,6 +146,17 @@ pub(crate) struct MachineText {
     pub(crate) model: String,
 }
 
+/// Which run this is, for a person who looks it up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RunText {
+    /// The end of its id, to be read out and typed.
+    pub(crate) code: String,
+    /// What the QR code says: the run's page at the server.
+    pub(crate) link: String,
+    /// How it is tried again, a sentence each; two are shown.
+    pub(crate) again: Vec<String>,
+}
+
 /// The step that runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct StepText {
@@ -194,6 +207,8 @@ pub(crate) struct ErrorText {
     pub(crate) why: Vec<String>,
     /// What a person can do.
     pub(crate) hint: Option<String>,
+    /// The last lines it said, oldest first.
+    pub(crate) last_lines: Vec<String>,
 }
 
 impl ErrorText {
@@ -209,6 +224,7 @@ impl ErrorText {
             what,
             why,
             hint,
+            last_lines: Vec::new(),
         }
     }
 }

@@ -113,10 +113,21 @@ fn error(model: &ScreenModel) -> Vec<String> {
     );
     lines.extend(
         error
+            .last_lines
+            .iter()
+            .map(|line| format!("  it said: {}", harmless(line))),
+    );
+    lines.extend(
+        error
             .hint
             .iter()
             .map(|hint| format!("  hint: {}", harmless(hint))),
     );
+    if let Some(run) = &model.run {
+        lines.extend(run.again.iter().map(|way| format!("  {}", harmless(way))));
+        lines.push(format!("  run: {}", harmless(&run.code)));
+        lines.push(format!("  see: {}", harmless(&run.link)));
+    }
     lines
 }
 

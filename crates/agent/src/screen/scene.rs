@@ -1,6 +1,7 @@
 //! A scene: what is to be drawn, as a list. Two scenes can be compared, so that only what differs is painted anew.
 
 use super::canvas::{Area, Canvas, Color, ceil, floor, round, signed, stroke_area, to_f32};
+use super::code::Code;
 use super::font::{Fonts, Text, Weight};
 
 /// Areas to repaint are joined beyond this many; a screen changes in three or four places at a time.
@@ -21,6 +22,14 @@ pub(crate) enum Item {
         width: f32,
         color: Color,
     },
+    /// A QR code, each square `pixels` wide, from its left upper square on. It is drawn in `color` on what lies below.
+    Code {
+        code: Code,
+        left: i32,
+        top: i32,
+        pixels: i32,
+        color: Color,
+    },
     /// A line of text; `width` is what it measures.
     Text {
         text: String,
@@ -39,6 +48,16 @@ impl Item {
         match self {
             Self::Box { area, .. } => *area,
             Self::Stroke { points, width, .. } => stroke_area(points, *width),
+            Self::Code {
+                code,
+                left,
+                top,
+                pixels,
+                ..
+            } => {
+                let side = code.side * pixels;
+                Area::new(*left, *top, left + side, top + side)
+            }
             Self::Text {
                 x,
                 baseline,
@@ -72,6 +91,23 @@ impl Item {
                 width,
                 color,
             } => canvas.stroke(points, *width, *color, clip),
+            Self::Code {
+                code,
+                left,
+                top,
+                pixels,
+                color,
+            } => {
+                for (row, from, to) in code.runs() {
+                    let area = Area::new(
+                        left + from * pixels,
+                        top + row * pixels,
+                        left + to * pixels,
+                        top + (row + 1) * pixels,
+                    );
+                    canvas.fill(&area, *color, clip);
+                }
+            }
             Self::Text {
                 text,
                 x,

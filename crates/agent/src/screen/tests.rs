@@ -14,10 +14,11 @@ use super::layout::scene;
 use super::model::FooterText;
 use super::scene::{Item, Scene};
 use super::{
-    ErrorText, MachineText, Phase, PowerSafety, Screen, ScreenModel, StepText, counted_on,
+    ErrorText, MachineText, Phase, PowerSafety, RunText, Screen, ScreenModel, StepText, counted_on,
 };
 
-const SIZES: [(usize, usize); 6] = [
+const SIZES: [(usize, usize); 7] = [
+    (1024, 768),
     (1280, 800),
     (1920, 1080),
     (800, 600),
@@ -62,11 +63,30 @@ fn error() -> ErrorText {
          failed to write (No space left on device)"
             .to_owned(),
     ];
-    ErrorText::from_chain(
-        Some("apps/java".into()),
-        &chain,
-        Some("make the os volume larger, or leave out a package".into()),
-    )
+    let hint = "make the os volume larger, or leave out a package".to_owned();
+    ErrorText {
+        last_lines: [
+            "Preparing to unpack .../openjdk-17-jre-headless_17.0.21+9-1_amd64.deb ...",
+            "Unpacking openjdk-17-jre-headless:amd64 (17.0.21+9-1) ...",
+            "dpkg: error processing archive (--install): No space left on device",
+            "Errors were encountered while processing: openjdk-17-jre-headless",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        ..ErrorText::from_chain(Some("apps/java".into()), &chain, Some(hint))
+    }
+}
+
+fn run() -> RunText {
+    RunText {
+        code: "2f7d 3e7b 1a10".into(),
+        link: "https://forestage.school.example:8443/runs/7f0c1fd2-8f7e-4a51-9c39-2f7d3e7b1a10"
+            .into(),
+        again: vec![
+            "Switching off and on again starts another try.".into(),
+            "Without touching it: forestage run retry PF4XK2R9".into(),
+        ],
+    }
 }
 
 /// A screen of each phase as it is in real life.
@@ -105,6 +125,7 @@ fn sample(phase: Phase) -> ScreenModel {
         Phase::Failed => {
             model.machine.name = Some("BJØ-0412".into());
             model.error = Some(error());
+            model.run = Some(run());
         }
         Phase::Refused => {
             model.error = Some(ErrorText {
@@ -161,6 +182,12 @@ fn nightmares() -> Vec<ScreenModel> {
                 what: owned.clone(),
                 why: vec![owned.clone(); 30],
                 hint: Some(owned.clone()),
+                last_lines: vec![owned.clone(); 30],
+            });
+            model.run = Some(RunText {
+                code: owned.clone(),
+                link: owned.clone(),
+                again: vec![owned.clone(); 3],
             });
             model.footer = FooterText {
                 version: owned.clone(),
@@ -216,6 +243,20 @@ fn check_layout(model: &ScreenModel, scene: &Scene) {
         .filter_map(|item| Some((item, letters(item)?)))
         .collect();
     assert!(!texts.is_empty(), "{what}: nothing to read");
+    for code in scene
+        .items
+        .iter()
+        .filter(|item| matches!(item, Item::Code { .. }))
+    {
+        let area = code.area();
+        assert_eq!(
+            area.intersection(&scene.area()),
+            area,
+            "{what}: code over the edge"
+        );
+        let over = texts.iter().find(|(_, text)| text.touches(&area));
+        assert!(over.is_none(), "{what}: {over:?} lies over the code");
+    }
     for (at, (item, area)) in texts.iter().enumerate() {
         assert_eq!(
             area.intersection(&scene.area()),
@@ -495,7 +536,13 @@ fn any_model() -> impl Strategy<Value = ScreenModel> {
                 step: Some(f.clone()),
                 what: e,
                 why: vec![d, c, b, a],
-                hint: Some(f),
+                hint: Some(f.clone()),
+                last_lines: vec![f.clone(); 9],
+            });
+            model.run = (number % 2 == 0).then(|| RunText {
+                code: f.clone(),
+                link: f.clone(),
+                again: vec![f; 2],
             });
             model
         },

@@ -29,7 +29,7 @@ pub(crate) enum Run {
     /// Show a run: its steps, where content came from, and what went wrong
     #[command(after_help = "Example:\n  forestage run show PF3ABC12")]
     Show {
-        /// The run's id, or the serial number of a device (its latest run)
+        /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
     },
@@ -46,7 +46,7 @@ pub(crate) enum Run {
     /// machine that is offline goes on until it reaches the server.
     #[command(after_help = "Example:\n  forestage run stop PF3ABC12")]
     Stop {
-        /// The run's id, or the serial number of a device (its latest run)
+        /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
     },
@@ -56,7 +56,7 @@ pub(crate) enum Run {
     /// failure picks it up within a minute; one that is switched off, when it is next switched on.
     #[command(after_help = "Example:\n  forestage run retry PF3ABC12")]
     Retry {
-        /// The run's id, or the serial number of a device (its latest run)
+        /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
     },
@@ -66,7 +66,7 @@ pub(crate) enum Run {
     /// never wiped: the run then fails at its first step and says what to do.
     #[command(after_help = "Example:\n  forestage run rerun PF3ABC12")]
     Rerun {
-        /// The run's id, or the serial number of a device (its latest run)
+        /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
     },
@@ -75,7 +75,7 @@ pub(crate) enum Run {
 /// `run watch`
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// The run's id, or the serial number of a device (its latest run)
+    /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
     #[arg(value_name = "RUN|SERIAL")]
     run: String,
     /// Wait for a run that hasn't ended yet, if the device has none
@@ -130,7 +130,7 @@ pub(crate) fn run(command: &Run, output: &Output) -> Outcome<()> {
     }
 }
 
-/// The run meant by an id or a serial number (then the latest); `None` if the device has no run.
+/// The run meant by an id, a serial number (then the latest) or the code on a device's screen; `None` if there is none.
 fn find(client: &Client, text: &str) -> Outcome<Option<RunId>> {
     if let Ok(id) = text.parse() {
         return Ok(Some(id));
@@ -140,12 +140,23 @@ fn find(client: &Client, text: &str) -> Outcome<Option<RunId>> {
         .map(|row| row.run))
 }
 
-fn latest(client: &Client, serial: &str) -> Result<Option<RunRow>, ClientError> {
-    let rows = client.runs()?;
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.serial == serial)
-        .max_by_key(|row| row.started_at_ms))
+/// The digits a device shows of its run, in fours; the pages show them without the spaces.
+const CODE_DIGITS: usize = 12;
+
+fn latest(client: &Client, text: &str) -> Result<Option<RunRow>, ClientError> {
+    Ok(pick(&client.runs()?, text).cloned())
+}
+
+/// The latest run of the device with this serial number, or the run that ends in this code.
+fn pick<'a>(rows: &'a [RunRow], text: &str) -> Option<&'a RunRow> {
+    let of_serial = rows.iter().filter(|row| row.serial == text);
+    if let Some(row) = of_serial.max_by_key(|row| row.started_at_ms) {
+        return Some(row);
+    }
+    let code = text.replace(' ', "").to_lowercase();
+    let is_code = code.len() == CODE_DIGITS && code.bytes().all(|byte| byte.is_ascii_hexdigit());
+    rows.iter()
+        .find(|row| is_code && row.run.to_string().ends_with(&code))
 }
 
 fn no_run(text: &str) -> Failure {
@@ -432,6 +443,15 @@ fn render_detail(detail: &RunDetail, look: &Look) -> String {
                 .iter()
                 .map(|error| format!("  cause: {}\n", clean(error))),
         );
+        if !detail.last_lines.is_empty() {
+            text.push_str("  the last it said:\n");
+        }
+        text.extend(
+            detail
+                .last_lines
+                .iter()
+                .map(|line| format!("    {}\n", clean(line))),
+        );
         text.extend(
             row.hint
                 .iter()
@@ -569,6 +589,10 @@ mod tests {
             ],
             log: vec![],
             identity: vec!["serial".into(), "UUID".into()],
+            last_lines: vec![
+                "Unpacking openjdk-17-jre ...".into(),
+                "dpkg: error: No space left on device".into(),
+            ],
         }
     }
 
@@ -594,6 +618,30 @@ mod tests {
             "error: the run of BJO-0042 failed at step apps/java\n  cause: cannot install openjdk-17-jre\n  \
              cause: dpkg ended with code 1\n  hint: see the log\n"
         );
+    }
+
+    #[test]
+    fn a_run_is_found_by_serial_number_or_by_the_code_on_the_screen() {
+        let old = failed().row;
+        let new = RunRow {
+            run: RunId(uuid_of(0xabcd_ef01_2345)),
+            started_at_ms: 9,
+            ..old.clone()
+        };
+        let rows = [new.clone(), old.clone()];
+        for (text, expected) in [
+            ("PF3ABC12", Some(new.run)),
+            ("abcd ef01 2345", Some(new.run)),
+            ("000000000007", Some(old.run)),
+            ("0007", None),
+            ("PF3", None),
+        ] {
+            assert_eq!(
+                super::pick(&rows, text).map(|row| row.run),
+                expected,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Numbers events, makes them durable, and only then lets others hear them.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 
 use wire::event::{Event, EventBody};
-use wire::names::RunId;
+use wire::names::{RunId, StepPath};
 
 use super::{Journal, World};
+
+/// What fits a screen; the log has all.
+const LAST_LINES_MAX: usize = 20;
+const LAST_LINES_BYTES_MAX: usize = 4096;
 
 /// The one way events come into being.
 pub(super) struct Recorder<'a> {
@@ -66,6 +71,32 @@ impl<'a> Recorder<'a> {
         self.world.observer.event(&self.event(seq, body));
     }
 
+    /// The last lines that the latest attempt of a step logged, oldest first, fit to be shown.
+    pub(super) fn last_lines(&self, path: &StepPath) -> Vec<String> {
+        let inner = self.inner.borrow();
+        let mut lines = VecDeque::new();
+        let mut bytes = 0;
+        for event in inner.journal.events().iter().rev() {
+            let text = match &event.body {
+                EventBody::StepStarted { path: begun, .. } if begun == path => break,
+                EventBody::Log {
+                    path: Some(from),
+                    text,
+                    ..
+                } if from == path => visible(text),
+                _ => continue,
+            };
+            bytes += text.len();
+            if lines.len() >= LAST_LINES_MAX || bytes > LAST_LINES_BYTES_MAX {
+                break;
+            }
+            if !text.is_empty() {
+                lines.push_front(text);
+            }
+        }
+        lines.into()
+    }
+
     /// Whether the journal can't be written any more.
     pub(super) fn is_broken(&self) -> bool {
         self.inner.borrow().failure.is_some()
@@ -86,6 +117,42 @@ impl<'a> Recorder<'a> {
             boot: self.boot,
             uptime_ms: self.world.clock.uptime_ms(),
             body,
+        }
+    }
+}
+
+/// A line as a terminal would leave it: without colours and control characters, and of a progress bar, which goes back
+/// to the start of its line again and again, only the last state.
+fn visible(line: &str) -> String {
+    let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line.chars().peekable();
+    while let Some(character) = rest.next() {
+        if character == '\u{1b}' && rest.next_if_eq(&'[').is_some() {
+            // A control sequence ends with its first letter (ECMA-48, 5.4).
+            while rest.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+            rest.next();
+        } else if character == '\t' {
+            text.push(' ');
+        } else if !character.is_control() {
+            text.push(character);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lines_are_as_a_terminal_leaves_them() {
+        for (line, expected) in [
+            ("E: no space left", "E: no space left"),
+            ("\u{1b}[1;31merror:\u{1b}[0m\tblåbær\u{7}", "error: blåbær"),
+            ("10%\r 50%\r100%\r\n", "100%"),
+            ("\u{1b}[", ""),
+            ("\u{1b}", ""),
+        ] {
+            assert_eq!(super::visible(line), expected);
         }
     }
 }

@@ -204,6 +204,7 @@ impl<'a> Runner<'a> {
             path: path.clone(),
             errors,
             hint,
+            last_lines: self.recorder.last_lines(path),
         })?;
         Ok(RunEnd::Failed)
     }

@@ -215,6 +215,37 @@ fn progress_is_throttled_and_never_journaled() {
 }
 
 #[test]
+fn a_failed_run_carries_the_last_words_of_its_last_attempt() {
+    let last_lines = |steps: &str| {
+        let (end, bench) = check(steps, |_| {});
+        assert_eq!(end, RunEnd::Failed);
+        match &bench.journal.events.last().unwrap().body {
+            EventBody::RunFailed { last_lines, .. } => last_lines.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let failing = "  - { id: a, attempts: 3, run-script: { script: fail } }";
+    assert_eq!(last_lines(failing), ["fail"]);
+    // The fake shell prints its script, and exits with 0, which this step calls a failure.
+    let script = |lines: &str| {
+        format!(
+            "  - id: a\n    run-script:\n      success-exit-codes: [7]\n      script: |\n{lines}"
+        )
+    };
+    let many: String = (1..=30)
+        .map(|line| format!("        line {line}\n"))
+        .collect();
+    let said = last_lines(&script(&many));
+    assert_eq!(
+        (said.len(), said[0].as_str(), said[19].as_str()),
+        (20, "line 11", "line 30")
+    );
+    let long = format!("        {}\n", "y".repeat(1500)).repeat(5);
+    assert_eq!(last_lines(&script(&long)).len(), 2, "never more than 4 KiB");
+    assert!(last_lines("  - { id: a, apply-image: { image: java } }").is_empty());
+}
+
+#[test]
 fn a_talkative_step_is_cut_short() {
     let lines = "\n        line".repeat(5000);
     let long = "y".repeat(5000);

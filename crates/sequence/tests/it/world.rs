@@ -203,7 +203,9 @@ fn words(body: &EventBody) -> String {
         EventBody::RunResumed { environment } => format!("run resumed in {environment:?}"),
         EventBody::RunSuspended { into } => format!("run suspended into {into:?}"),
         EventBody::RunDone { action } => format!("run done: {action:?}"),
-        EventBody::RunFailed { path, errors, hint } => {
+        EventBody::RunFailed {
+            path, errors, hint, ..
+        } => {
             format!(
                 "run failed at {path}: {}; hint: {}",
                 errors.join(": "),

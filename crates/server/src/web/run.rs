@@ -115,6 +115,10 @@ fn failure(detail: &RunDetail) -> Markup {
                         }
                         None => { p.what { "The run ended without an error message; the log below is all there is." } }
                     }
+                    @if !detail.last_lines.is_empty() {
+                        p.muted { "The last it said:" }
+                        pre.last-lines { (detail.last_lines.join("\n")) }
+                    }
                     @if let Some(hint) = &row.hint { p.hint { b { "What to do: " } (layout::prose(hint)) } }
                 }
             }

@@ -330,6 +330,15 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
         },
         log: log(&steps, row),
         steps,
+        last_lines: match row.state {
+            DeviceState::Failed => vec![
+                "Preparing to unpack libreoffice-core_7.4.7-1+deb12u8_amd64.deb ...".into(),
+                "dpkg: dependency problems prevent configuration of libreoffice-core:".into(),
+                " libreoffice-core depends on libpoppler126; however:".into(),
+                "  Package libpoppler126 is not installed.".into(),
+            ],
+            _ => Vec::new(),
+        },
         identity: vec![
             format!("serial number {} matches the imported asset", row.serial),
             "SMBIOS UUID 4c4c4544-0039-4a10-8057-b3c04f4d3233 matches the receipt of the factory"
@@ -625,6 +634,7 @@ pub(crate) fn hostile_detail() -> RunDetail {
         line.text = HOSTILE.into();
     }
     detail.identity = vec![HOSTILE.into()];
+    detail.last_lines = vec![HOSTILE.into()];
     detail
 }
 
