@@ -10,7 +10,7 @@ use maud::Markup;
 use server::web::filter::Filter;
 use server::web::layout::{Section, page};
 use server::web::login::{Stage, login_page};
-use server::web::{assets, lists, overview, run};
+use server::web::{assets, lists, overview, plan, run};
 use wire::admin_api::DeviceState;
 
 fn main() -> std::io::Result<()> {
@@ -82,6 +82,17 @@ fn main() -> std::io::Result<()> {
             "admin",
             None,
             &lists::devices(&rows),
+        ),
+    )?;
+    let plan = sample::plan();
+    write(
+        "plan",
+        page(
+            &plan::title(&plan),
+            Section::Overview,
+            "admin",
+            None,
+            &plan::plan_page(&plan),
         ),
     )?;
     write("login", login_page(Stage::SignIn, "admin", "/", None))?;

@@ -260,9 +260,10 @@ pub(crate) async fn due_deployments(
     let waiting: Vec<(String, String)> = sqlx::query_as(
         "SELECT collection_members.device, deployments.document FROM deployments \
          JOIN collection_members ON collection_members.collection = deployments.collection \
-         WHERE deployments.stopped = 0 AND ($1 = '' OR collection_members.device = $1) AND NOT EXISTS \
-         (SELECT 1 FROM runs WHERE runs.device = collection_members.device AND runs.deployment = deployments.name \
-         AND runs.state IN ('completed', 'aborted')) \
+         WHERE deployments.stopped = 0 AND ($1 = '' OR collection_members.device = $1) AND COALESCE( \
+         (SELECT runs.state FROM runs WHERE runs.device = collection_members.device \
+         AND runs.deployment = deployments.name ORDER BY runs.started_at_ms DESC, runs.id LIMIT 1), '') \
+         NOT IN ('completed', 'aborted') \
          ORDER BY deployments.created_at_ms, deployments.name",
     )
     .bind(device.unwrap_or_default())

@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, PackageRow, PrestageVersion, RunDetail, SequenceRow,
 };
+use wire::device_plan::DevicePlan;
 use wire::names::{DeviceId, RunId};
 
 use super::source::{Changes, Refusal, Source, SourceError, Touched};
@@ -73,6 +74,12 @@ impl Source for AppState {
         Self::run_detail(self, run)
             .await
             .map_err(cannot("read a run"))
+    }
+
+    async fn device_plan(&self, serial: &str) -> Result<Option<DevicePlan>, SourceError> {
+        Self::device_plan(self, serial)
+            .await
+            .map_err(cannot("plan a run"))
     }
 
     async fn collections(&self) -> Result<Vec<CollectionRow>, SourceError> {

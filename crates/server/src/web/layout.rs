@@ -224,6 +224,30 @@ pub fn progress(percent: u8) -> Markup {
     }
 }
 
+/// The address of the page that plans a run on the device with this serial number.
+#[must_use]
+pub fn plan_address(serial: &str) -> String {
+    let encoded = serial.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    format!("/devices/{}/plan", encoded.collect::<String>())
+}
+
+/// A serial number that leads to the plan for its device; machines in quarantine are no known devices and have none.
+#[must_use]
+pub fn serial_link(serial: &str, state: DeviceState) -> Markup {
+    html! {
+        @if state == DeviceState::Quarantined || serial.trim().is_empty() {
+            span.mono title="Serial number" { (or_dash(serial)) }
+        } @else {
+            a.mono href=(plan_address(serial)) title="Serial number; leads to the plan of a run" { (serial) }
+        }
+    }
+}
+
 /// A text that may be missing.
 #[must_use]
 pub fn or_dash(text: &str) -> &str {

@@ -43,7 +43,7 @@ pub fn devices(rows: &[DeviceRow]) -> Markup {
         "Collections",
     ];
     let rows: Vec<_> = rows.iter().map(|row| html! {
-        th scope="row" { span.mono { (layout::or_dash(&row.serial)) } }
+        th scope="row" { (layout::serial_link(&row.serial, row.state)) }
         td { (layout::or_dash(row.name.as_deref().unwrap_or_default())) }
         td { (layout::or_dash(&row.asset_tag)) }
         td { (row.model) }

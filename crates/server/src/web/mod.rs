@@ -15,6 +15,7 @@ pub mod lists;
 mod live;
 pub mod login;
 pub mod overview;
+pub mod plan;
 mod routes;
 pub mod run;
 #[cfg(test)]

@@ -190,7 +190,7 @@ pub fn device(row: &DeviceRow, now_ms: i64) -> Markup {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }
                     }
-                    span.sub.mono title="Serial number" { (layout::or_dash(&row.serial)) }
+                    span.sub { (layout::serial_link(&row.serial, row.state)) }
                 }
                 td.state { (layout::state_chip(row.state)) }
                 td.model title=(row.model) {

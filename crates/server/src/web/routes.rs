@@ -18,7 +18,7 @@ use super::filter::{Filter, FilterQuery};
 use super::layout::{self, Section};
 use super::login::{Stage, login_page, password_problem, safe_next};
 use super::source::{Refusal, Source, SourceError};
-use super::{assets, lists, live, overview, run};
+use super::{assets, lists, live, overview, plan, run};
 
 /// Open pages that are kept up to date at the same time; each costs a reading of all devices per update.
 const STREAMS_MAX: usize = 200;
@@ -45,6 +45,7 @@ pub(super) fn router<S: Source>(source: S) -> Router {
         .route("/", get(show_overview::<S>))
         .route("/runs/{run}", get(show_run::<S>))
         .route("/devices", get(show_devices::<S>))
+        .route("/devices/{serial}/plan", get(show_plan::<S>))
         .route("/collections", get(show_collections::<S>))
         .route("/deployments", get(show_deployments::<S>))
         .route("/sequences", get(show_sequences::<S>))
@@ -68,6 +69,7 @@ pub(super) fn router<S: Source>(source: S) -> Router {
 enum Problem {
     Source(SourceError),
     NoSuchRun,
+    NoSuchDevice,
     CrossSite,
     TooManyStreams,
 }
@@ -97,6 +99,15 @@ impl IntoResponse for Problem {
                     StatusCode::NOT_FOUND,
                     "No such run",
                     "There is no run with this address.",
+                    hint,
+                )
+            }
+            Self::NoSuchDevice => {
+                let hint = "Look for the device on the overview.";
+                (
+                    StatusCode::NOT_FOUND,
+                    "No such device",
+                    "There is no device with this serial number.",
                     hint,
                 )
             }
@@ -168,6 +179,22 @@ async fn show_run<S: Source>(
         &user(&pages.source, &extensions),
         Some(&live),
         &content,
+    ))
+}
+
+async fn show_plan<S: Source>(
+    State(pages): State<Pages<S>>,
+    Path(serial): Path<String>,
+    extensions: Extensions,
+) -> Page {
+    let plan = pages.source.device_plan(&serial).await?;
+    let plan = plan.ok_or(Problem::NoSuchDevice)?;
+    Ok(layout::page(
+        &plan::title(&plan),
+        Section::Overview,
+        &user(&pages.source, &extensions),
+        None,
+        &plan::plan_page(&plan),
     ))
 }
 

@@ -61,7 +61,7 @@ fn head(detail: &RunDetail, device: Option<&DeviceRow>) -> Markup {
             }
             (overview::elapsed(row))
             dl.identity {
-                (pair("Serial number", &html! { span.mono { (layout::or_dash(&row.serial)) } }))
+                (pair("Serial number", &layout::serial_link(&row.serial, row.state)))
                 @if let Some(device) = device {
                     (pair("Model", &html! { (device.model.vendor) " " (device.model.product) }))
                     (pair("Site", &html! {

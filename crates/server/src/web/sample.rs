@@ -2,9 +2,12 @@
 
 use uuid::Uuid;
 use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, StepRow};
+use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
 use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName, StepPath};
-use wire::package::Model;
+use wire::package::{Model, PackageKind};
+use wire::run_plan::{Decision, PlannedStep, RunPlan};
+use wire::variables::{EffectiveVariable, VariableOrigin, VariableScope};
 
 /// The moment at which the sample is looked at.
 pub(crate) const NOW_MS: i64 = 1_786_952_529_000;
@@ -446,6 +449,172 @@ pub(crate) fn hostile_device() -> DeviceRow {
         run.hint = Some(text());
     }
     row
+}
+
+/// A plan with a step of every kind.
+pub(crate) fn plan() -> DevicePlan {
+    let step = |path: &str, title: &str, kind: &str, decision: Decision| PlannedStep {
+        path: path.parse().expect("a path"),
+        title: title.into(),
+        kind: kind.into(),
+        decision,
+        condition: None,
+        text: None,
+        until: Vec::new(),
+        errors: Vec::new(),
+        hint: None,
+    };
+    let seen = || vec!["the machine checks in".to_owned()];
+    let steps = vec![
+        PlannedStep {
+            until: seen(),
+            ..step("disk", "Prepare the disk", "format-disk", Decision::Runs)
+        },
+        PlannedStep {
+            text: Some("make the os volume equal to debian-12 12.11 (2.31 GB)".into()),
+            ..step("os", "Apply Debian 12", "apply-image", Decision::Runs)
+        },
+        PlannedStep {
+            condition: Some("class == \"1STA\"".into()),
+            ..step("apps/cad", "Drawing", "install-packages", Decision::Skipped)
+        },
+        PlannedStep {
+            condition: Some("memory_bytes > 8000000000".into()),
+            until: seen(),
+            text: Some("install office 7.6 unless already there".into()),
+            ..step(
+                "apps/office",
+                "LibreOffice",
+                "install-packages",
+                Decision::Undecided,
+            )
+        },
+        PlannedStep {
+            errors: vec![
+                "cannot fill in the template `{{ site.floor }}`".into(),
+                "it asks for a value that isn't there".into(),
+            ],
+            hint: Some(
+                "correct it in the sequence, or give the name a value under `variables`".into(),
+            ),
+            ..step(
+                "identity",
+                "Name the machine",
+                "set-identity",
+                Decision::Fails,
+            )
+        },
+    ];
+    let package =
+        |name: &str, version: &str, staged: Option<&str>, bytes: u64, fetch: u64| PlannedContent {
+            name: name.parse().expect("a name"),
+            version: version.parse().expect("a version"),
+            kind: PackageKind::Application,
+            content_bytes: bytes,
+            certain: name != "office",
+            staged: staged.map(|version| version.parse().expect("a version")),
+            fetch_bytes: fetch,
+        };
+    let variable = |key: &str, value: serde_json::Value, origin| EffectiveVariable {
+        key: key.into(),
+        value,
+        origin,
+    };
+    let scope = |scope, name: &str| VariableOrigin::Scope {
+        scope,
+        name: name.into(),
+    };
+    let sequence: SequenceName = "pupil-laptop".parse().expect("a name");
+    DevicePlan {
+        device: DeviceId(Uuid::from_u128(7)),
+        serial: "PF A/1".into(),
+        model: Model {
+            vendor: "Acme".into(),
+            product: "Book 14".into(),
+            ..Model::default()
+        },
+        site: "BJØ".into(),
+        site_name: "Bjørnøya skole".into(),
+        class: "8B".into(),
+        is_seen: false,
+        staged: Some("book-14@2".parse().expect("a version")),
+        deployment: Some("autumn".parse().expect("a name")),
+        sequence: Some(sequence.clone()),
+        host_name: Some("bjo-8b-0a1".into()),
+        steps: StepCounts {
+            runs: 2,
+            skipped: 1,
+            undecided: 1,
+            fails: 1,
+        },
+        problem: Some("step `identity`: cannot fill in the template `{{ site.floor }}`".into()),
+        fetch_bytes: 414_000_000,
+        fetch_bytes_certain: 12_000_000,
+        detail: Some(PlanDetail {
+            run: RunPlan {
+                sequence: sequence.clone(),
+                steps,
+                host_name: None,
+                packages: Vec::new(),
+            },
+            variables: vec![
+                variable("class", "8B".into(), VariableOrigin::Asset),
+                variable(
+                    "keyboard",
+                    "no".into(),
+                    VariableOrigin::Sequence { name: sequence },
+                ),
+                variable("room", 112.into(), scope(VariableScope::Site, "BJØ")),
+                variable(
+                    "wifi",
+                    "pupils".into(),
+                    scope(VariableScope::Model, "acme/book 14"),
+                ),
+            ],
+            packages: vec![
+                package("debian-12", "12.11", Some("12.11"), 2_310_000_000, 0),
+                package("java", "17.0.21", Some("17.0.20"), 188_000_000, 12_000_000),
+                package("office", "7.6", None, 890_000_000, 402_000_000),
+            ],
+        }),
+    }
+}
+
+/// A plan whose every text is an attack.
+#[cfg(test)]
+pub(crate) fn hostile_plan() -> DevicePlan {
+    let mut plan = plan();
+    for text in [
+        &mut plan.serial,
+        &mut plan.site,
+        &mut plan.site_name,
+        &mut plan.class,
+        &mut plan.model.vendor,
+        &mut plan.model.product,
+    ] {
+        *text = HOSTILE.into();
+    }
+    plan.host_name = Some(HOSTILE.into());
+    plan.problem = Some(HOSTILE.into());
+    let detail = plan.detail.as_mut().expect("it has one");
+    for step in &mut detail.run.steps {
+        step.title = HOSTILE.into();
+        step.kind = HOSTILE.into();
+        step.condition = Some(HOSTILE.into());
+        step.text = Some(HOSTILE.into());
+        step.until = vec![HOSTILE.into()];
+        step.errors = vec![HOSTILE.into()];
+        step.hint = Some(HOSTILE.into());
+    }
+    for variable in &mut detail.variables {
+        variable.key = HOSTILE.into();
+        variable.value = HOSTILE.into();
+        variable.origin = VariableOrigin::Scope {
+            scope: VariableScope::Site,
+            name: HOSTILE.into(),
+        };
+    }
+    plan
 }
 
 /// A run whose every text is an attack.

@@ -6,6 +6,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, PackageRow, PrestageVersion, RunDetail, SequenceRow,
 };
+use wire::device_plan::DevicePlan;
 use wire::names::{DeviceId, RunId};
 
 /// The server could not answer; the page says so, the log says why.
@@ -68,6 +69,8 @@ pub trait Source: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Answer<Option<DeviceRow>>> + Send;
     /// One run.
     fn run_detail(&self, run: RunId) -> impl Future<Output = Answer<Option<RunDetail>>> + Send;
+    /// How the run that is due would go on the device with this serial number.
+    fn device_plan(&self, serial: &str) -> impl Future<Output = Answer<Option<DevicePlan>>> + Send;
     /// All collections.
     fn collections(&self) -> impl Future<Output = Answer<Vec<CollectionRow>>> + Send;
     /// All deployments.

@@ -86,6 +86,7 @@ fn everything_that_is_not_public_answers_401_to_strangers() {
     let mut pages: Vec<(String, String)> = [
         "/",
         "/devices",
+        "/devices/PF1/plan",
         "/collections",
         "/deployments",
         "/sequences",

@@ -1,6 +1,7 @@
 //! Run plans: what is foretold is what is ordered.
 
 use serde_json::json;
+use wire::admin_api::RunRow;
 use wire::device_api::Staged;
 use wire::device_plan::{DevicePlan, PlanDevices, PlanReply, PlanRequest, PlanWhat};
 use wire::digest::Digest;
@@ -10,7 +11,7 @@ use wire::run_plan::Decision;
 use wire::variables::{VariableChange, VariableOrigin, VariableScope};
 
 use crate::admin::refusal;
-use crate::harness::{Machine, SEQUENCE, Site, good_run, send};
+use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
 
 const IDENTITY: &str = "  - id: id\n    set-identity:\n      \
     hostname: \"{{ (site.code ~ '-' ~ room ~ '-' ~ serial | last(2)) | hostname }}\"\n";
@@ -129,6 +130,16 @@ fn an_asset_is_planned_before_and_after_it_was_seen() {
         None,
         "it is done, nothing is due"
     );
+    let rerun = format!("/api/v1/runs/{}/rerun", order.run);
+    let again: RunRow = site.admin.send("POST", &rerun, &()).unwrap();
+    assert!(plan(&site, "PF01").sequence.is_some(), "it runs once more");
+    let failed = json!({"kind": "run-failed", "path": "os", "errors": ["x"]});
+    let events = [good_run(again.run)[0].clone(), event(again.run, 2, failed)];
+    send(&device, again.run, &events);
+    assert!(
+        plan(&site, "PF01").sequence.is_some(),
+        "the latest run failed, so it is tried again"
+    );
 }
 
 #[test]
@@ -206,4 +217,62 @@ fn what_cannot_be_planned_is_refused() {
         detailed: false,
     };
     assert_eq!(refusal(site.admin.plan_runs(&nowhere)).0, 404);
+}
+
+/// A long sequence on many assets. A few show that every number is right; with `FORESTAGE_FLEET=2500` and `--release` it
+/// is the largest fleet, and must be done in time on two processors that have nothing else to do (26 s of work in all).
+#[test]
+fn many_assets_are_planned_with_a_long_sequence() {
+    const STEPS: usize = 195;
+    const SECONDS_MAX: f64 = 30.0;
+    let fleet: u32 = std::env::var("FORESTAGE_FLEET").map_or(20, |text| text.parse().unwrap());
+    let site = site();
+    let mut csv = String::from("serial;vendor;product;site;class\n");
+    for number in 0..fleet {
+        csv.push_str(&format!(
+            "XY{number:06};Acme;Book 14;S{};{}B\n",
+            number % 80,
+            number % 10
+        ));
+    }
+    site.import(&csv);
+    let mut text = SEQUENCE.replace("  - id: finish\n    finish: { action: restart }\n", "");
+    for number in 0..STEPS {
+        text.push_str(&format!(
+            "  - id: step{number}\n    when: class == '{}B' and site.code != 'none'\n    run-script:\n      \
+             interpreter: [/bin/sh]\n      script: exit 0\n      args: [\"{{{{ site.code ~ serial | last(4) | lower }}}}\"]\n",
+            number % 10,
+        ));
+    }
+    text.push_str("  - id: finish\n    finish: { action: restart }\n");
+    let request = PlanRequest {
+        what: PlanWhat::Document { text },
+        devices: PlanDevices::All,
+        detailed: false,
+    };
+    let begun = std::time::Instant::now();
+    let reply = site.admin.plan_runs(&request).unwrap();
+    let seconds = begun.elapsed().as_secs_f64();
+    assert!(fleet < 2500 || seconds < SECONDS_MAX, "{seconds:.1} s");
+    let plans: Vec<&DevicePlan> = reply
+        .plans
+        .iter()
+        .filter(|plan| plan.serial.starts_with("XY"))
+        .collect();
+    assert_eq!(
+        (plans.len(), reply.failing),
+        (usize::try_from(fleet).unwrap(), 0)
+    );
+    for plan in plans {
+        let digit: u32 = plan.class.trim_end_matches('B').parse().unwrap();
+        let own = u32::try_from(STEPS).unwrap() / 10 + u32::from(digit < 5);
+        // Disk, OS image and the end run on all; Java on 8B alone; the boot image is never renewed.
+        assert_eq!(
+            plan.steps.runs,
+            3 + own + u32::from(digit == 8),
+            "{}",
+            plan.serial
+        );
+        assert_eq!(plan.steps.undecided + plan.steps.fails, 0);
+    }
 }

@@ -11,6 +11,7 @@ use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, DeviceState, PackageRow, PrestageVersion, RunDetail,
     SequenceRow,
 };
+use wire::device_plan::DevicePlan;
 use wire::names::DeviceId;
 
 use super::super::sample;
@@ -76,6 +77,10 @@ impl Source for Fake {
             .filter_map(|row| row.run.as_ref())
             .find(|row| row.run == run)
             .map(sample::detail))
+    }
+    async fn device_plan(&self, serial: &str) -> Result<Option<DevicePlan>, SourceError> {
+        let plan = sample::plan();
+        Ok((plan.serial == serial).then_some(plan))
     }
     async fn collections(&self) -> Result<Vec<CollectionRow>, SourceError> {
         Ok(Vec::new())
@@ -153,6 +158,7 @@ async fn every_page_is_there_and_hardened() {
         "/sequences",
         "/prestages",
         "/login",
+        "/devices/PF%20A%2F1/plan",
         &run,
     ];
     for address in pages {
