@@ -312,8 +312,8 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
     }
 }
 
-/// After a failure or a stop: the screen stays, what happened is reported, and then the server is asked every minute:
-/// for a new order, or whether to go on with this one.
+/// After a failure or a stop: the screen stays, what happened is reported, and then the server is asked twice a
+/// minute: for a new order, or whether to go on with this one.
 pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) -> Order {
     while !reporter.is_reported() {
         clock::pause(Duration::from_secs(1));

@@ -34,9 +34,9 @@ pub(crate) const GROUP_KEYS: [&str; 4] = ["id", "name", "when", "steps"];
 /// How long an attempt may take if the document doesn't say: longer than any step takes on a healthy machine.
 pub const TIMEOUT_SECONDS_DEFAULT: u64 = 3600;
 /// A step that needs a day is stuck.
-const TIMEOUT_SECONDS_MAX: u64 = 86_400;
+pub(crate) const TIMEOUT_SECONDS_MAX: u64 = 86_400;
 /// More attempts than this only hide a fault.
-const ATTEMPTS_MAX: u64 = 100;
+pub(crate) const ATTEMPTS_MAX: u64 = 100;
 /// Groups in groups in groups.
 const GROUP_DEPTH_MAX: usize = 8;
 

@@ -1,7 +1,7 @@
 //! The loop over the steps.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use super::history::{History, Pending};
 use super::progress::StepProgress;
 use super::recorder::Recorder;
 use super::{Journal, RunEnd, World};
+use crate::document::{ATTEMPTS_MAX, TIMEOUT_SECONDS_MAX};
 use crate::ports::StepError;
 use crate::scope::Scope;
 use crate::size::seconds_in_words;
@@ -525,6 +526,7 @@ fn check_order(order: &Order) -> Result<(), (StepPath, StepError)> {
             StepError::refused(format!("a sequence has 1 to {STEPS_MAX} steps")),
         ));
     }
+    check_limits(&sequence.steps)?;
     let Some(makes_staging) = sequence
         .steps
         .iter()
@@ -544,6 +546,30 @@ fn check_order(order: &Order) -> Result<(), (StepPath, StepError)> {
                 StepError::refused(text).hint("put it after the step that lays out the disk");
             return Err((step.path.clone(), error));
         }
+    }
+    Ok(())
+}
+
+/// The limits of documents hold for orders too: whatever sent it, a run comes to an end.
+fn check_limits(steps: &[CompiledStep]) -> Result<(), (StepPath, StepError)> {
+    let mut paths = BTreeSet::new();
+    for step in steps {
+        let is_too_long = step.timeout_seconds > TIMEOUT_SECONDS_MAX
+            || step.wait_seconds > TIMEOUT_SECONDS_MAX
+            || u64::from(step.attempts) > ATTEMPTS_MAX;
+        let what = if is_too_long {
+            format!(
+                "a step has at most {ATTEMPTS_MAX} attempts, and takes and waits at most {} each",
+                seconds_in_words(TIMEOUT_SECONDS_MAX)
+            )
+        } else if !paths.insert(&step.path) {
+            format!("the path {} stands twice in the sequence", step.path)
+        } else {
+            continue;
+        };
+        let error = StepError::refused(what)
+            .hint("lint the sequence with the release that runs it, and put it again");
+        return Err((step.path.clone(), error));
     }
     Ok(())
 }

@@ -196,6 +196,28 @@ fn a_newer_sequence_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn an_order_beyond_the_limits_is_refused_before_anything_is_touched() {
+    type Change = fn(&mut wire::sequence::CompiledSequence);
+    let changes: [(Change, &str); 4] = [
+        (|it| it.steps[2].attempts = u32::MAX, "at most 100 attempts"),
+        (|it| it.steps[2].wait_seconds = u64::MAX, "waits at most"),
+        (
+            |it| it.steps[2].timeout_seconds = u64::MAX,
+            "takes and waits",
+        ),
+        (
+            |it| it.steps.push(it.steps[0].clone()),
+            "the path disk stands twice",
+        ),
+    ];
+    for (change, expected) in changes {
+        let (end, bench) = check(STEPS, |bench| change(&mut bench.order.sequence));
+        assert_eq!((end, bench.calls.len()), (RunEnd::Failed, 0));
+        assert!(bench.story().contains(expected), "{}", bench.story());
+    }
+}
+
+#[test]
 fn progress_is_throttled_and_never_journaled() {
     // The fake content reports 1001 times in about two seconds of the fake clock.
     let (_, bench) = check("  - { id: a, apply-image: { image: debian } }", |_| {});

@@ -4,6 +4,7 @@
 mod crash;
 mod examples;
 mod failures;
+mod mutated;
 mod random;
 mod run_plan;
 mod steps;

@@ -120,6 +120,7 @@ fn failure(detail: &RunDetail) -> Markup {
                         pre.last-lines { (detail.last_lines.join("\n")) }
                     }
                     @if let Some(hint) = &row.hint { p.hint { b { "What to do: " } (layout::prose(hint)) } }
+                    p.hint { b { "To go on from there: " } code { "forestage run retry " (row.serial) } }
                 }
             }
             DeviceState::Stalled => {
