@@ -11,7 +11,7 @@ use wire::order::Order;
 use crate::world::{Bench, STEPS, order, packages};
 
 const EXAMPLES: [&str; 3] = [
-    include_str!("../../../../examples/sequences/deploy-laptop.yaml"),
+    include_str!("../../../../examples/sequences/pupil-laptop.yaml"),
     include_str!("../../../../e2e/sequences/tiny.yaml"),
     include_str!("../../../../e2e/sequences/tiny-failing.yaml"),
 ];
@@ -148,7 +148,12 @@ proptest! {
         for (what, at, to, odd) in mistakes {
             text = with_mistake(&text, what, at, to, ODD[odd]);
         }
-        let _ = sequence::lint::lint(&text, &packages());
+        let packages = packages();
+        let around = sequence::lint::Surroundings {
+            packages: &packages,
+            models: &[],
+        };
+        let _ = sequence::lint::lint(&text, &around);
         if let Ok(compiled) = sequence::document::compile(&text) {
             let json = serde_json::to_vec(&compiled.sequence).unwrap();
             let read: wire::sequence::CompiledSequence = serde_json::from_slice(&json).unwrap();
