@@ -105,6 +105,11 @@ pub fn condition_names(condition: &str) -> Result<Vec<String>, Explained> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn template_names(template: &str) -> Result<Vec<String>, Explained> {
+    if template.contains("{%") {
+        // Loops could go on for ever, and what is written with blocks can't be planned.
+        let text = "a template holds texts and expressions in `{{ }}`, no blocks in `{% %}`";
+        return Err(Explained(text.to_owned()));
+    }
     let parsed = ENGINE
         .template_from_str(template)
         .map_err(|error| Explained::of(&error))?;
@@ -474,6 +479,7 @@ mod tests_of_engine {
             ["x", "y"]
         );
         assert!(template_names("{{ x").is_err());
+        assert!(template_names("{% for x in y %}{% endfor %}").is_err());
     }
 
     #[test]
