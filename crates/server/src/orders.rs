@@ -309,6 +309,10 @@ pub(crate) fn device_values(
             json!({ "code": device.site, "name": device.site_name }),
         ),
         ("class", json!(device.class)),
+        (
+            "asset",
+            json!({ "serial": device.serial, "tag": device.asset_tag }),
+        ),
         ("serial", json!(device.serial)),
         ("asset_tag", json!(device.asset_tag)),
         (STAGED_NAME, staged),
