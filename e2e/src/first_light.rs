@@ -192,6 +192,11 @@ impl Demo {
         let stage = self.world.places.example("sequences/factory-stage.yaml");
         let assets = self.world.places.example("assets/laptops.csv");
         let world = &self.world;
+        let schema: serde_json::Value = world.json(&["sequence", "schema"])?;
+        ensure!(
+            schema["$defs"]["step"].is_object(),
+            "the schema knows no steps"
+        );
         world.run(&["sequence", "lint", sequence.as_str()])?;
         world.run(&["sequence", "put", sequence.as_str()])?;
         world.run(&["sequence", "lint", stage.as_str()])?;

@@ -149,6 +149,10 @@ impl World {
 
     fn show(&self, words: &[&str]) {
         console::command(words);
+        self.note(words);
+    }
+
+    fn note(&self, words: &[&str]) {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         self.ran
             .lock()
@@ -182,6 +186,7 @@ impl World {
 
     /// Runs a command with `--json` and reads its answer, in silence.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
+        self.note(words);
         let output = self.forestage(words).arg("--json").output()?;
         finished(words, &output)?;
         serde_json::from_slice(&output.stdout).with_context(|| {
