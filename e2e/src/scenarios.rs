@@ -30,6 +30,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("no DHCP, then a network", school::no_dhcp),
     ("a script that fails", school::failing_script),
+    ("a run that is stopped, then goes on", school::stopped),
     ("a power cut in the middle of staging", factory::power_cut),
     ("no server", school::no_server),
     ("a bundle with an altered root", factory::altered_root),

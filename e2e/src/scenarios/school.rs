@@ -129,6 +129,29 @@ pub(super) fn failing_script(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// An admin stops a run in the middle of a script that says nothing for an hour: it stops long before that, says so, and
+/// goes on where it was when it is tried again.
+pub(super) fn stopped(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("STOP-0001")?;
+    shared.import(&laptop, "tiny-slow")?;
+    shared.stage(&laptop)?;
+    let mut vm = shared.at_school(&laptop, "school", shared.network(&laptop, "school"))?;
+    vm.wait_for("the script", |line| {
+        line.is_event("step-planned", Some("slow"))
+    })?;
+    shared.world.run(&["run", "stop", "STOP-0001"])?;
+    vm.wait_for("the stop", |line| line.is_event("run-aborted", None))?;
+    vm.wait_for("the report", |line| line.is_milestone("reported"))?;
+    laptop.picture(&vm, "stopped")?;
+    shared.world.run(&["run", "retry", "STOP-0001"])?;
+    let begun = vm.wait_for("the retry", |line| line.is_event("step-started", None))?;
+    ensure!(
+        begun.is_event("step-started", Some("slow")),
+        "the retry began at another step"
+    );
+    Ok(())
+}
+
 /// The power goes in the middle of the run; at the next start it resumes and does no step twice.
 pub(super) fn power_cut(shared: &Shared) -> Result<()> {
     let laptop = shared.laptop("SCUT-0001")?;

@@ -39,7 +39,7 @@ impl Shared {
             "tiny-os.yaml",
             &format!("name: tiny-os\nversion: '1'\nkind: os-image\nsource:\n  image: {image}\n"),
         )?;
-        for sequence in ["tiny", "tiny-failing"] {
+        for sequence in ["tiny", "tiny-failing", "tiny-slow"] {
             let file = world
                 .places
                 .root
