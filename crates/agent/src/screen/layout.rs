@@ -608,12 +608,10 @@ fn failed(page: &mut Page<'_>, model: &ScreenModel) {
     let (x, room) = (page.margin, page.room() - taken);
     page.symbol(Symbol::Cross, (x + 7.0, 14.5), 7.0, WHITE, RED);
     let word = or_default(&model.headline, model.phase.headline());
-    page.left(
-        word,
-        (x + 18.0, 20.6),
-        room - 18.0,
-        bold(12.4 / CAPITAL, WHITE),
-    );
+    let mut style = bold(12.4 / CAPITAL, WHITE);
+    // One word that everybody must be able to read: rather small than cut.
+    style.size *= ((room - 18.0) / page.measure(word, style)).min(1.0);
+    page.left(word, (x + 18.0, 20.6), room - 18.0, style);
 
     let mut y = 30.6;
     let step = error
@@ -666,7 +664,7 @@ const CODE_SIDE: f32 = 30.0;
 /// The run's code in the upper right corner, as a QR code and in letters. Returns the width that is taken.
 fn run_code(page: &mut Page<'_>, run: &RunText) -> f32 {
     let words = format!("Run {}", run.code);
-    let (left, top) = (page.right() - CODE_SIDE, 6.0);
+    let top = 6.0;
     let mut baseline = top + 4.0;
     if let Some(code) = Code::of(&run.link) {
         let squares = code.side + 2 * QUIET;
@@ -695,8 +693,8 @@ fn run_code(page: &mut Page<'_>, run: &RunText) -> f32 {
     page.line(
         &words,
         (page.right(), baseline),
-        page.right() - left,
-        bold(2.6, WHITE),
+        CODE_SIDE + 3.0,
+        bold(2.4, WHITE),
         Align::Right,
     );
     CODE_SIDE + 4.0

@@ -355,6 +355,27 @@ fn nightmares_fit_too() {
 }
 
 #[test]
+fn a_stopped_run_and_its_code_are_never_cut() {
+    let mut fonts = fonts();
+    for (width, height) in SIZES {
+        let mut model = sample(Phase::Failed);
+        model.headline = "STOPPED".to_owned();
+        // The widest letters that a code can have.
+        let code = "dddd dddd dddd".to_owned();
+        model.run = Some(RunText { code, ..run() });
+        let scene = scene(&model, width, height, &mut fonts);
+        for wanted in ["STOPPED", "Run dddd dddd dddd"] {
+            let is_whole = scene
+                .items
+                .iter()
+                .any(|item| matches!(item, Item::Text { text, .. } if text == wanted));
+            assert!(is_whole, "{wanted} is cut at {width}x{height}");
+        }
+        write_picture(&format!("Stopped-{width}x{height}"), &scene, &mut fonts);
+    }
+}
+
+#[test]
 fn done_is_a_quarter_of_the_screen_high() {
     let mut fonts = fonts();
     for (width, height) in SIZES {
