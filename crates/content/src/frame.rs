@@ -21,7 +21,7 @@ pub(crate) const MAGIC: &[u8; 4] = b"FSF1";
 const CHECKED_BYTES: usize = 48;
 const CODEC_STORED: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
-/// Beyond 3, building slows down much faster than bundles shrink (`reference/performance.md`); reading doesn't care.
+/// Beyond 3, building slows down much faster than bundles shrink; reading doesn't care.
 const ZSTD_LEVEL: i32 = 3;
 
 thread_local! {

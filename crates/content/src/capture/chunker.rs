@@ -7,7 +7,7 @@ use crate::frame::CHUNK_BYTES_MAX;
 
 /// No chunk is shorter, except at a forced cut: each costs 36 bytes in a manifest and 48 in an index.
 const CHUNK_BYTES_MIN: usize = 64 << 10;
-/// Smaller chunks find slightly more that is equal and cost 20 % more time to apply (`reference/performance.md`).
+/// Smaller chunks find slightly more that is equal and cost 20 % more time to apply.
 const CHUNK_BYTES_AVERAGE: usize = 256 << 10;
 /// How much waits at most to be cut.
 const BUFFER_BYTES: usize = 4 << 20;

@@ -8,7 +8,7 @@ use serde_json::json;
 use wire::admin_api::PrestageDefinition;
 use wire::boot_config::Trust;
 use wire::digest::Digest;
-use wire::package::{Model, ModelRule, PackageKind};
+use wire::package::{ModelRule, PackageKind};
 
 use crate::admin::refusal;
 use crate::harness::{Machine, Site};
@@ -74,19 +74,7 @@ fn a_prestage_becomes_a_bundle_that_verifies() {
         ..ModelRule::default()
     }];
     site.admin.publish(&driver).unwrap();
-    let name = "book".parse().unwrap();
-    let definition = PrestageDefinition {
-        stage: None,
-        sequence: "deploy".parse().unwrap(),
-        model: Model {
-            vendor: "Acme".into(),
-            product: "Book 14".into(),
-            ..Model::default()
-        },
-        extra: vec![],
-        omit: vec![],
-    };
-    site.admin.put_prestage(&name, &definition).unwrap();
+    let name = site.define_prestage();
     let plan = site.admin.plan_prestage(&name).unwrap();
     let names = |items: &[wire::admin_api::PlanItem]| {
         let mut names: Vec<String> = items.iter().map(|item| item.name.to_string()).collect();
