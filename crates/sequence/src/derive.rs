@@ -91,17 +91,6 @@ pub struct StageMistake {
     pub why: String,
 }
 
-/// Steps that mean something at the factory: no network, no installed OS, nobody to ask.
-const STAGE_KINDS: [&str; 7] = [
-    "apply-image",
-    "check-machine",
-    "finish",
-    "format-disk",
-    "install-boot-image",
-    "set-variables",
-    "stage-content",
-];
-
 /// Checks that `stage`, which an admin wrote, leaves machines that `deploy` can go on with.
 ///
 /// # Errors
@@ -129,7 +118,8 @@ fn stage_mistake(stage: &CompiledSequence, deploy: &CompiledSequence) -> Option<
         let step = steps.find(|step| step.kind == FormatDisk::KIND);
         step.map(|step| step.with.clone())
     };
-    let foreign = |step: &&CompiledStep| !STAGE_KINDS.contains(&step.kind.as_str());
+    let foreign =
+        |step: &&CompiledStep| !step_type(&step.kind).is_some_and(|found| found.fits_factory);
     if let Some(step) = stage.steps.iter().find(foreign) {
         return Some(format!(
             "step `{}` is {}, which means nothing at the factory",

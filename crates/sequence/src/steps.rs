@@ -95,6 +95,10 @@ pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
     const ENDS_RUN: bool = false;
     /// Whether its output becomes variables.
     const SETS_VARIABLES: bool = false;
+    /// Whether it leaves something in the OS volume, which applying an OS image after it would undo.
+    const WRITES_INTO_OS: bool = false;
+    /// Whether it means something at the factory: no network, no installed OS, nobody to ask.
+    const FITS_FACTORY: bool = false;
     /// Whether its plan looks at facts beyond the model, so at the machine itself.
     const OBSERVES: bool = false;
 
@@ -491,6 +495,10 @@ pub struct StepType {
     pub ends_run: bool,
     /// See [`Step::SETS_VARIABLES`].
     pub sets_variables: bool,
+    /// See [`Step::WRITES_INTO_OS`].
+    pub writes_into_os: bool,
+    /// See [`Step::FITS_FACTORY`].
+    pub fits_factory: bool,
     /// See [`Step::OBSERVES`].
     pub observes: bool,
     parse: fn(&Value) -> Result<Box<dyn AnyStep>, ArgumentError>,
@@ -507,6 +515,8 @@ impl StepType {
             needs: S::NEEDS,
             ends_run: S::ENDS_RUN,
             sets_variables: S::SETS_VARIABLES,
+            writes_into_os: S::WRITES_INTO_OS,
+            fits_factory: S::FITS_FACTORY,
             observes: S::OBSERVES,
             parse: parse_arguments::<S>,
             schema: S::json_schema,

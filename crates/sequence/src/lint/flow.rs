@@ -112,7 +112,7 @@ impl Linter {
             self.warning(Code::Boot, place, message, hint);
         }
         for step in &steps[..image] {
-            if writes_into_os(&step.compiled.kind) {
+            if step.step_type.writes_into_os {
                 let message = format!(
                     "{} writes into the OS, and the OS image is applied after it",
                     step.compiled.kind
@@ -151,23 +151,6 @@ impl Linter {
             }
         }
     }
-}
-
-/// The steps that leave something in the OS volume.
-fn writes_into_os(kind: &str) -> bool {
-    [
-        "apply-drivers",
-        "apply-files",
-        "create-user",
-        "install-os-boot",
-        "install-packages",
-        "join-domain",
-        "lock-down",
-        "run-script",
-        "set-identity",
-        "set-network",
-    ]
-    .contains(&kind)
 }
 
 /// The step paths that an expression asks the outputs of, as far as they stand there as texts.

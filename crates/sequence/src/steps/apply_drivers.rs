@@ -175,6 +175,7 @@ impl Step for ApplyDrivers {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn packages(&self) -> Vec<PackageUse> {
         vec![PackageUse::Drivers]

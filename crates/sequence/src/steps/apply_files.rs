@@ -58,6 +58,7 @@ impl Step for ApplyFiles {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if !is_plain_absolute(&self.to) {

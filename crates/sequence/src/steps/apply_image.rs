@@ -62,6 +62,7 @@ impl Step for ApplyImage {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);
 
     fn check(&self, problems: &mut Problems) {

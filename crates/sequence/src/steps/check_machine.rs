@@ -435,6 +435,7 @@ impl Step for CheckMachine {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const OBSERVES: bool = true;
 
     fn check(&self, problems: &mut Problems) {

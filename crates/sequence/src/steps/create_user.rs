@@ -151,6 +151,7 @@ impl Step for CreateUser {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if let Some(mistake) = self.mistake() {

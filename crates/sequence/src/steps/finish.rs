@@ -55,6 +55,7 @@ impl Step for Finish {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const ENDS_RUN: bool = true;
 
     fn flow(&self) -> Flow {

@@ -266,6 +266,7 @@ impl Step for FormatDisk {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const MAKES_STAGING: bool = true;
     const OBSERVES: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);

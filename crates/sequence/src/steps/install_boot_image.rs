@@ -50,6 +50,7 @@ impl Step for InstallBootImage {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);
 
     fn packages(&self) -> Vec<PackageUse> {

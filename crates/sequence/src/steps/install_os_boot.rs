@@ -31,6 +31,7 @@ impl Step for InstallOsBoot {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn plan(&self, _cx: &PlanCx<'_>) -> Result<Plan, StepError> {
         Ok(Plan {})

@@ -181,6 +181,7 @@ impl Step for InstallPackages {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if self.packages.is_empty() {

@@ -161,6 +161,7 @@ impl Step for JoinDomain {
 "#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Verify;
+    const WRITES_INTO_OS: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::Os);
 
     fn check(&self, problems: &mut Problems) {

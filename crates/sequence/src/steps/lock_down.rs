@@ -135,6 +135,7 @@ impl Step for LockDown {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         if let Some(mistake) = self.mistake() {

@@ -157,6 +157,7 @@ impl Step for RunScript {
 "#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Refuse;
+    const WRITES_INTO_OS: bool = true;
 
     fn on_restart(&self) -> OnRestart {
         if self.repeatable {

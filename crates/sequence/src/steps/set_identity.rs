@@ -224,6 +224,7 @@ impl Step for SetIdentity {
 "#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         let text = &self.hostname.0;

@@ -242,6 +242,7 @@ impl Step for SetNetwork {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WRITES_INTO_OS: bool = true;
 
     fn check(&self, problems: &mut Problems) {
         for mistake in self.mistakes() {

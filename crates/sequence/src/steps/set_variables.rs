@@ -43,6 +43,7 @@ impl Step for SetVariables {
 "#;
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
     const SETS_VARIABLES: bool = true;
 
     fn check(&self, problems: &mut Problems) {

@@ -42,6 +42,7 @@ impl Step for StageContent {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const FITS_FACTORY: bool = true;
 
     fn plan(&self, cx: &PlanCx<'_>) -> Result<Plan, StepError> {
         let bytes = cx.packages.iter().fold(0_u64, |sum, package| {
