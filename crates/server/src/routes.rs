@@ -1,4 +1,5 @@
-//! The table of routes. What isn't in here isn't served; who may call what is decided in `auth`.
+//! The table of routes. What isn't in here isn't served; each folder lists its own, with what a caller
+//! must be allowed to do.
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -10,11 +11,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Failure;
 use crate::limits::JSON_BYTES_MAX;
+use crate::people::auth;
+use crate::people::roles::{May, admit};
 use crate::state::AppState;
-use crate::{
-    assets, auth, check_in, collections, content_api, deployments, devices, drift, events,
-    packages, plans, prestages, receipts, retry, sequences, stream, variables, web,
-};
+use crate::{catalog, fleet, health, people, runs, web};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
@@ -62,73 +62,43 @@ pub(crate) fn app(state: AppState) -> App {
     App(router)
 }
 
-#[rustfmt::skip]
 fn all() -> Routes {
-    Routes { router: Router::new(), list: Vec::new() }
-        .get("/healthz", devices::healthz)
-        .post("/device/v1/challenge", check_in::challenge)
-        .post("/device/v1/check-in", check_in::check_in)
-        .post("/device/v1/runs/{run}/events", events::post)
-        .get("/device/v1/content/manifests/{digest}", content_api::manifest)
-        .post("/device/v1/content/chunks", content_api::chunks)
-        .post("/api/v1/login", devices::login)
-        .get("/api/v1/trust", devices::trust)
-        .post("/api/v1/content/missing", content_api::missing)
-        .post("/api/v1/content/chunks", content_api::upload_chunks)
-        .put("/api/v1/content/manifests/{digest}", content_api::upload_manifest)
-        .get("/api/v1/content/manifests/{digest}", content_api::manifest)
-        .post("/api/v1/content/frames", content_api::chunks)
-        .get("/api/v1/packages", packages::list)
-        .post("/api/v1/packages", packages::publish)
-        .get("/api/v1/sequences", sequences::list)
-        .get("/api/v1/sequences/{name}", sequences::text)
-        .put("/api/v1/sequences/{name}", sequences::put)
-        .post("/api/v1/sequences/lint", sequences::lint)
-        .get("/api/v1/prestages", prestages::list)
-        .get("/api/v1/prestages/{name}", prestages::get)
-        .put("/api/v1/prestages/{name}", prestages::put)
-        .get("/api/v1/prestages/{name}/plan", prestages::plan)
-        .get("/api/v1/prestages/{name}/drift", drift::drift)
-        .get("/api/v1/prestage-diff", drift::diff)
-        .post("/api/v1/prestages/{name}/build", prestages::build)
-        .get("/api/v1/prestages/{name}/versions/{version}/bundle", prestages::bundle)
-        .post("/api/v1/assets/import", assets::import)
-        .get("/api/v1/collections", collections::list)
-        .put("/api/v1/collections/{name}", collections::put)
-        .get("/api/v1/collections/{name}/members", collections::members)
-        .post("/api/v1/collections/{name}/members", collections::change_members)
-        .get("/api/v1/deployments", deployments::list)
-        .put("/api/v1/deployments/{name}", deployments::put)
-        .post("/api/v1/deployments/{name}/stop", deployments::stop)
-        .post("/api/v1/plans", plans::plan)
-        .get("/api/v1/variables", variables::list)
-        .post("/api/v1/variables", variables::change)
-        .get("/api/v1/devices", devices::list)
-        .get("/api/v1/devices/{id}", devices::get)
-        .post("/api/v1/devices/{id}/reset-key", devices::reset_key)
-        .get("/api/v1/devices/{id}/variables", variables::of_device)
-        .get("/api/v1/runs", devices::runs)
-        .get("/api/v1/runs/{run}", devices::run)
-        .post("/api/v1/runs/{run}/stop", devices::stop_run)
-        .post("/api/v1/runs/{run}/retry", retry::retry)
-        .post("/api/v1/runs/{run}/rerun", retry::rerun)
-        .get("/api/v1/receipts", receipts::list)
-        .post("/api/v1/receipts", receipts::post)
-        .get("/api/v1/audit", receipts::audit_rows)
-        .get("/api/v1/events/stream", stream::stream)
+    let none = Routes {
+        router: Router::new(),
+        list: Vec::new(),
+    };
+    [people::routes, fleet::routes, catalog::routes, runs::routes]
+        .into_iter()
+        .fold(none, |routes, more| more(routes))
+        .get("/healthz", May::Anyone, health::healthz)
 }
 
 impl Routes {
-    fn get<T: 'static>(self, path: &'static str, handler: impl Handler<T, AppState>) -> Self {
-        self.add(Method::GET, MethodFilter::GET, path, handler)
+    pub(crate) fn get<T: 'static>(
+        self,
+        path: &'static str,
+        may: May,
+        handler: impl Handler<T, AppState>,
+    ) -> Self {
+        self.add(Method::GET, MethodFilter::GET, path, may, handler)
     }
 
-    fn post<T: 'static>(self, path: &'static str, handler: impl Handler<T, AppState>) -> Self {
-        self.add(Method::POST, MethodFilter::POST, path, handler)
+    pub(crate) fn post<T: 'static>(
+        self,
+        path: &'static str,
+        may: May,
+        handler: impl Handler<T, AppState>,
+    ) -> Self {
+        self.add(Method::POST, MethodFilter::POST, path, may, handler)
     }
 
-    fn put<T: 'static>(self, path: &'static str, handler: impl Handler<T, AppState>) -> Self {
-        self.add(Method::PUT, MethodFilter::PUT, path, handler)
+    pub(crate) fn put<T: 'static>(
+        self,
+        path: &'static str,
+        may: May,
+        handler: impl Handler<T, AppState>,
+    ) -> Self {
+        self.add(Method::PUT, MethodFilter::PUT, path, may, handler)
     }
 
     fn add<T: 'static>(
@@ -136,11 +106,13 @@ impl Routes {
         method: Method,
         filter: MethodFilter,
         path: &'static str,
+        may: May,
         handler: impl Handler<T, AppState>,
     ) -> Self {
+        let guard = axum::middleware::from_fn(move |request, next| admit(may, request, next));
         self.list.push((method, path));
         Self {
-            router: self.router.route(path, on(filter, handler)),
+            router: self.router.route(path, on(filter, handler).layer(guard)),
             list: self.list,
         }
     }

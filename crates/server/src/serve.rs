@@ -19,9 +19,9 @@ use wire::boot_config::Trust;
 
 use crate::connection::{Connection, Counted, PEER};
 use crate::error::{Failure, chain};
-use crate::events::charge;
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
 use crate::routes;
+use crate::runs::events::charge;
 use crate::state::{AppState, stopped};
 use crate::{secret, tls};
 

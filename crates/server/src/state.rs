@@ -12,9 +12,9 @@ use wire::names::{DeviceId, RunId};
 use crate::db::Db;
 use crate::error::{Failure, chain};
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
-use crate::live::Views;
+use crate::people::throttle::Throttle;
+use crate::runs::live::Views;
 use crate::secret;
-use crate::throttle::Throttle;
 
 /// Something that a list or a page shows has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,8 +11,8 @@ use wire::device_plan::DevicePlan;
 use wire::names::{DeviceId, RunId};
 
 use super::source::{Changes, Refusal, Source, SourceError, Touched};
-use crate::auth::{LoginError, SessionToken, User};
 use crate::error::Failure;
+use crate::people::auth::{LoginError, SessionToken, User};
 use crate::state::{AppState, Change};
 
 /// The changes of the server's state, until it stops.
@@ -95,21 +95,21 @@ impl Source for AppState {
     }
 
     async fn sequences(&self) -> Result<Vec<SequenceRow>, SourceError> {
-        crate::sequences::list(State(self.clone()))
+        crate::catalog::sequences::list(State(self.clone()))
             .await
             .map(|Json(rows)| rows)
             .map_err(cannot("read the task sequences"))
     }
 
     async fn packages(&self) -> Result<Vec<PackageRow>, SourceError> {
-        crate::packages::list(State(self.clone()))
+        crate::catalog::packages::list(State(self.clone()))
             .await
             .map(|Json(rows)| rows)
             .map_err(cannot("read the packages"))
     }
 
     async fn prestages(&self) -> Result<Vec<PrestageVersion>, SourceError> {
-        crate::prestages::list(State(self.clone()))
+        crate::catalog::prestages::list(State(self.clone()))
             .await
             .map(|Json(rows)| rows)
             .map_err(cannot("read the prestages"))

@@ -111,7 +111,7 @@ fn everything_that_is_not_public_answers_401_to_strangers() {
             .replace("{name}", "x")
             .replace("{version}", "1");
         let path = path.replace("{digest}", &"0".repeat(64));
-        let is_public = server::auth::is_public(&method.parse().unwrap(), &path);
+        let is_public = server::people::auth::is_public(&method.parse().unwrap(), &path);
         for client in [&site.server.anyone(), &garbage] {
             let status = match client.send::<_, Value>(&method, &path, &serde_json::json!({})) {
                 Err(ClientError::Refused { status, .. }) => status,

@@ -6,10 +6,11 @@ use axum::extract::{Extension, State};
 use wire::admin_api::PackageRow;
 use wire::package::Package;
 
-use crate::auth::{User, audit};
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, chain, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::read_json;
 use crate::state::{AppState, blocking, now_ms};
 use crate::text::clean;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::identity::{name_key, uuid_key};
+use crate::fleet::identity::{name_key, uuid_key};
 use crate::limits::{ASSET_ROWS_MAX, ASSET_TEXT_CHARS_MAX};
 use crate::text::clean;
 

@@ -10,12 +10,13 @@ use serde::Deserialize;
 use wire::admin_api::{AssetImportReport, AssetImportRow};
 use wire::names::{CollectionName, DeviceId};
 
-use crate::asset_file::{AssetFile, AssetLine, Field, decode, parse as parse_file};
-use crate::auth::{User, audit};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
-use crate::identity::name_key;
+use crate::fleet::asset_file::{AssetFile, AssetLine, Field, decode, parse as parse_file};
+use crate::fleet::identity::name_key;
 use crate::limits::ASSET_FILE_BYTES_MAX;
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_body};
 use crate::state::{AppState, Change, blocking, now_ms};
 

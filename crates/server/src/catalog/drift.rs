@@ -18,12 +18,14 @@ use wire::names::{PackageName, PrestageName};
 use wire::package::Package;
 use wire::sequence::{CompiledSequence, CompiledStep};
 
+use crate::catalog::prestages::{Draft, draft};
+use crate::catalog::stock::{
+    Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions,
+};
 use crate::db::Write;
 use crate::error::{Doing as _, Failure};
-use crate::prestages::{Draft, draft};
 use crate::routes::parse;
 use crate::state::{AppState, blocking};
-use crate::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions};
 
 /// Differences listed of one step; a script that was rewritten is one difference, not a hundred.
 const DETAILS_MAX: usize = 20;

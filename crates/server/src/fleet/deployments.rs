@@ -6,10 +6,11 @@ use axum::extract::{Extension, Path, State};
 use wire::admin_api::Deployment;
 use wire::names::DeploymentName;
 
-use crate::auth::{User, audit};
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, to_json};
 use crate::limits::JSON_BYTES_MAX;
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, now_ms};
 

@@ -1,20 +1,21 @@
-//! Receipts of the factory, and the audit.
+//! Receipts of the factory.
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use wire::admin_api::{AuditRow, ReceiptRow};
+use wire::admin_api::ReceiptRow;
 use wire::digest::Digest;
 use wire::names::DeviceId;
 use wire::receipt::Receipt;
 
-use crate::auth::{User, audit};
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, to_json};
-use crate::identity::name_key;
+use crate::fleet::identity::name_key;
 use crate::limits::{
     DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, JSON_BYTES_MAX, LIST_ROWS_MAX, TITLE_CHARS_MAX,
 };
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::read_json;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
@@ -115,25 +116,4 @@ fn tidy(receipt: &mut Receipt) {
     {
         *text = clean(text, TITLE_CHARS_MAX * 5);
     }
-}
-
-/// `GET /api/v1/audit`
-pub(crate) async fn audit_rows(
-    State(state): State<AppState>,
-) -> Result<Json<Vec<AuditRow>>, Failure> {
-    let rows: Vec<(i64, String, String, String, String)> = sqlx::query_as(
-        "SELECT at_ms, who, action, subject, detail FROM audit ORDER BY id DESC LIMIT $1",
-    )
-    .bind(LIST_ROWS_MAX)
-    .fetch_all(state.db().read())
-    .await
-    .doing("read the audit")?;
-    let row = |(at_ms, who, action, subject, detail)| AuditRow {
-        at_ms,
-        who,
-        action,
-        subject,
-        detail,
-    };
-    Ok(Json(rows.into_iter().map(row).collect()))
 }

@@ -6,18 +6,26 @@ use std::time::Instant;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use axum::Json;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use wire::admin_api::{Login, Token};
+use wire::boot_config::Trust;
 use wire::names::{DeviceId, RunId};
 
 use crate::connection::{Connection, peer};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
 use crate::limits::{
-    DEVICE_SESSION_LIFE, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, TITLE_CHARS_MAX, WEB_SESSION_LIFE,
+    DEVICE_SESSION_LIFE, JSON_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, TITLE_CHARS_MAX,
+    WEB_SESSION_LIFE,
 };
+use crate::people::audit::audit;
+use crate::people::roles::{Reach, Role};
+use crate::routes::read_json;
 use crate::secret;
 use crate::state::{AppState, blocking, now_ms};
 use crate::text::clean;
@@ -47,6 +55,10 @@ pub(crate) const FIRST_USER: &str = "admin";
 pub struct User {
     /// The user's name.
     pub name: String,
+    /// What they are.
+    pub role: Role,
+    /// Whose machines they see.
+    pub reach: Reach,
 }
 
 /// The device that calls.
@@ -191,10 +203,7 @@ impl AppState {
     }
 
     /// Makes an API token.
-    pub(crate) async fn api_token(
-        &self,
-        login: &wire::admin_api::Login,
-    ) -> Result<String, LoginError> {
+    pub(crate) async fn api_token(&self, login: &Login) -> Result<String, LoginError> {
         let user = self
             .check_login(&login.user, &login.password, login.new_password.as_deref())
             .await?;
@@ -360,7 +369,11 @@ impl AppState {
         } else {
             None
         };
-        Ok(found.map(|name| User { name }))
+        Ok(found.map(|name| User {
+            name,
+            role: Role::Admin,
+            reach: Reach::Everywhere,
+        }))
     }
 
     async fn device_of(
@@ -477,34 +490,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Notes who did what.
-pub(crate) async fn audit(
-    db: &mut Write,
-    who: &str,
-    action: &str,
-    subject: &str,
-    detail: &str,
-) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO audit (at_ms, who, action, subject, detail) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(now_ms())
-    .bind(who)
-    .bind(action)
-    .bind(subject)
-    .bind(detail)
-    .execute(&mut **db)
-    .await
-    .doing("write the audit")?;
-    tracing::info!(
-        user.name = who,
-        action,
-        subject,
-        "audit: {who} {action} {subject}"
-    );
-    Ok(())
-}
-
 pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -538,4 +523,19 @@ async fn verify(stored: Option<String>, password: String) -> Result<bool, Failur
             .is_ok())
     })
     .await
+}
+
+/// `GET /api/v1/trust`
+pub(crate) async fn trust(State(state): State<AppState>) -> Json<Trust> {
+    Json(state.trust().clone())
+}
+
+/// `POST /api/v1/login`
+pub(crate) async fn login(
+    State(state): State<AppState>,
+    body: Body,
+) -> Result<Json<Token>, Failure> {
+    let login: Login = read_json(body, JSON_BYTES_MAX).await?;
+    let token = state.api_token(&login).await.map_err(Failure::from)?;
+    Ok(Json(Token { token }))
 }

@@ -16,12 +16,13 @@ use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
-use crate::auth::{User, audit};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
-use crate::orders::current_packages;
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_json};
+use crate::runs::orders::current_packages;
 use crate::secret::sync_parent;
 use crate::state::{AppState, blocking, now_ms};
 use crate::text::clean;

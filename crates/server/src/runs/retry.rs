@@ -8,11 +8,12 @@ use sqlx::FromRow;
 use wire::admin_api::{Deployment, RunRow};
 use wire::names::{DeviceId, RunId};
 
-use crate::auth::{User, audit};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text};
-use crate::orders;
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::parse;
+use crate::runs::orders;
 use crate::state::{AppState, Change};
 
 /// The run that someone points at.

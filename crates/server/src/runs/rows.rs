@@ -12,10 +12,10 @@ use wire::facts::Facts;
 use wire::names::{CollectionName, DeviceId, RunId, StepPath};
 use wire::package::Model;
 
-use crate::auth::millis;
 use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
-use crate::live::{Live, read_event};
+use crate::people::auth::millis;
+use crate::runs::live::{Live, read_event};
 use crate::state::{AppState, now_ms};
 
 /// Log lines in a run's detail; older ones stay in the database.

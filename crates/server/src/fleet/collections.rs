@@ -8,10 +8,11 @@ use axum::extract::{Extension, Path, State};
 use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
 use wire::names::CollectionName;
 
-use crate::auth::{User, audit};
 use crate::db::commit;
 use crate::error::{Doing as _, Failure};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, Change};
 use crate::text::clean;

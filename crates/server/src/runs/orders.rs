@@ -10,12 +10,12 @@ use wire::order::Order;
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
-use crate::auth::audit;
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
-use crate::rows::StoredDevice;
+use crate::fleet::variables::{ScopeNames, layered, scoped_for};
+use crate::people::audit::audit;
+use crate::runs::rows::StoredDevice;
 use crate::state::now_ms;
-use crate::variables::{ScopeNames, layered, scoped_for};
 
 /// The variable that says what was staged on the device.
 pub(crate) const STAGED_NAME: &str = "staged";

@@ -9,15 +9,15 @@ use wire::device_api::{EVENTS_MAX, EventAck, EventBatch};
 use wire::event::{Event, EventBody};
 use wire::names::RunId;
 
-use crate::auth::DeviceSession;
 use crate::connection::Connection;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, chain, stored};
 use crate::limits::{
     EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, RUN_EVENTS_MAX, RUN_TAKES_MAX, SEEN_NOTED_EVERY_MS,
 };
-use crate::live::{Entry, EventHead, Live, read_event};
+use crate::people::auth::DeviceSession;
 use crate::routes::{parse, read_json};
+use crate::runs::live::{Entry, EventHead, Live, read_event};
 use crate::state::{AppState, Change, now_ms};
 
 /// An event as received and as read.
@@ -338,7 +338,7 @@ async fn leave_collection(db: &mut Write, run: RunId, before: &Before) -> Result
     .execute(&mut **db)
     .await
     .doing("take a device out of its collection")?;
-    crate::auth::audit(
+    crate::people::audit::audit(
         db,
         "device",
         "left-collection",
@@ -381,7 +381,7 @@ pub(crate) async fn charge(state: &AppState, connection: &Connection) -> Result<
 #[cfg(test)]
 mod tests {
     use super::{Plan, plan};
-    use crate::live::{EventHead, read_event};
+    use crate::runs::live::{EventHead, read_event};
     use proptest::prelude::*;
     use wire::event::Event;
 

@@ -14,9 +14,9 @@ use wire::admin_api::{DIGESTS_MAX, DigestList};
 use wire::device_api::{CHUNKS_MAX, ChunkRequest};
 use wire::digest::Digest;
 
-use crate::auth::User;
 use crate::error::{Failure, chain};
 use crate::limits::{CHUNK_UPLOAD_BYTES_MAX, JSON_BYTES_MAX, MANIFEST_BYTES_MAX};
+use crate::people::auth::User;
 use crate::routes::{parse, read_body, read_json};
 use crate::state::{AppState, blocking};
 

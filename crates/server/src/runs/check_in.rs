@@ -9,17 +9,18 @@ use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckI
 use wire::facts::Facts;
 use wire::names::DeviceId;
 
-use crate::auth::{audit, millis};
 use crate::connection::Connection;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text, to_json};
-use crate::identity::{Names, Verdict, name_key, recognise, uuid_key};
+use crate::fleet::identity::{Names, Verdict, name_key, recognise, uuid_key};
 use crate::limits::{
     CANDIDATES_MAX, CHALLENGE_LIFE, CHALLENGES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX,
     DEVICE_TEXT_CHARS_MAX, QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
 };
-use crate::orders::{Errand, order_for};
+use crate::people::audit::audit;
+use crate::people::auth::millis;
 use crate::routes::read_json;
+use crate::runs::orders::{Errand, order_for};
 use crate::secret;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;

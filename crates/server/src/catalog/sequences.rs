@@ -15,13 +15,14 @@ use wire::package::Model;
 use wire::receipt::Receipt;
 use wire::sequence::CompiledSequence;
 
-use crate::auth::{User, audit};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::SEQUENCE_BYTES_MAX;
-use crate::orders::current_packages;
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_body};
-use crate::rows::{StoredDevice, devices_sql};
+use crate::runs::orders::current_packages;
+use crate::runs::rows::{StoredDevice, devices_sql};
 use crate::state::{AppState, now_ms};
 
 type Stored = (String, i64, String, String, i64);

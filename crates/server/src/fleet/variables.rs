@@ -16,14 +16,15 @@ use wire::variables::{
     VariableChange, VariableOrigin, VariableRow, VariableScope, model_name,
 };
 
-use crate::auth::{User, audit};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
-use crate::identity::name_key;
+use crate::fleet::identity::name_key;
 use crate::limits::{ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX};
-use crate::orders::{STAGED_NAME, device_values, due_deployments, latest_sequence};
+use crate::people::audit::audit;
+use crate::people::auth::User;
 use crate::routes::{parse, read_json};
-use crate::rows::StoredDevice;
+use crate::runs::orders::{STAGED_NAME, device_values, due_deployments, latest_sequence};
+use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, now_ms};
 use crate::text::clean;
 

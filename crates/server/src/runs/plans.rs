@@ -28,17 +28,17 @@ use wire::run_plan::{Decision, RunPlan};
 use wire::sequence::CompiledSequence;
 use wire::variables::EffectiveVariable;
 
+use crate::catalog::sequences::{checked, refused};
+use crate::catalog::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of};
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text};
-use crate::identity::name_key;
+use crate::fleet::identity::name_key;
+use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered};
 use crate::limits::{PLANNED_ALONE_MAX, PLANNED_SERIALS_MAX, SEQUENCE_BYTES_MAX};
-use crate::orders::{current_packages, device_values, due_deployments, latest_sequence};
 use crate::routes::read_json;
-use crate::rows::StoredDevice;
-use crate::sequences::{checked, refused};
+use crate::runs::orders::{current_packages, device_values, due_deployments, latest_sequence};
+use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, blocking};
-use crate::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of};
-use crate::variables::{ScopeNames, Scoped, all_scoped, layered};
 
 /// `POST /api/v1/plans`
 pub(crate) async fn plan(State(state): State<AppState>, body: Body) -> Result<Response, Failure> {

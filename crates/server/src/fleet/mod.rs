@@ -1,0 +1,35 @@
+//! The fleet: machines as they were bought, found, grouped and aimed at.
+
+pub(crate) mod asset_file;
+pub(crate) mod assets;
+pub(crate) mod collections;
+pub(crate) mod deployments;
+pub(crate) mod devices;
+pub(crate) mod identity;
+pub(crate) mod receipts;
+pub(crate) mod variables;
+
+use crate::people::roles::May;
+use crate::routes::Routes;
+
+/// The routes of this folder.
+#[rustfmt::skip]
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .post("/api/v1/assets/import", May::ChangeAssets, assets::import)
+        .get("/api/v1/collections", May::View, collections::list)
+        .put("/api/v1/collections/{name}", May::Deploy, collections::put)
+        .get("/api/v1/collections/{name}/members", May::View, collections::members)
+        .post("/api/v1/collections/{name}/members", May::Deploy, collections::change_members)
+        .get("/api/v1/deployments", May::View, deployments::list)
+        .put("/api/v1/deployments/{name}", May::Deploy, deployments::put)
+        .post("/api/v1/deployments/{name}/stop", May::Deploy, deployments::stop)
+        .get("/api/v1/variables", May::View, variables::list)
+        .post("/api/v1/variables", May::Deploy, variables::change)
+        .get("/api/v1/devices", May::View, devices::list)
+        .get("/api/v1/devices/{id}", May::View, devices::get)
+        .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
+        .get("/api/v1/devices/{id}/variables", May::View, variables::of_device)
+        .get("/api/v1/receipts", May::View, receipts::list)
+        .post("/api/v1/receipts", May::SendReceipts, receipts::post)
+}

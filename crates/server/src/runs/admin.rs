@@ -1,0 +1,60 @@
+//! Runs for the admin API.
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use wire::admin_api::{RunDetail, RunRow};
+use wire::names::RunId;
+
+use crate::db::commit;
+use crate::error::{Doing as _, Failure};
+use crate::people::audit::audit;
+use crate::people::auth::User;
+use crate::routes::parse;
+use crate::state::{AppState, Change};
+
+/// `GET /api/v1/runs`
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunRow>>, Failure> {
+    state.run_rows().await.map(Json)
+}
+
+/// `GET /api/v1/runs/{run}`
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    Path(run): Path<String>,
+) -> Result<Json<RunDetail>, Failure> {
+    let run: RunId = parse(&run)?;
+    let detail = state.run_detail(run).await?;
+    detail
+        .map(Json)
+        .ok_or_else(|| Failure::not_found(format!("run {run}")))
+}
+
+/// `POST /api/v1/runs/{run}/stop`: the device hears it within seconds, and stops at once.
+pub(crate) async fn stop(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(run): Path<String>,
+) -> Result<Json<RunRow>, Failure> {
+    let run: RunId = parse(&run)?;
+    let mut db = state.db().write().await?;
+    let stopped = sqlx::query("UPDATE runs SET stop = 1 WHERE id = $1 AND state = 'running'")
+        .bind(run.to_string())
+        .execute(&mut *db)
+        .await
+        .doing("stop a run")?;
+    if stopped.rows_affected() == 0 {
+        return match state.run_row(run).await? {
+            Some(_) => Err(Failure::conflict(
+                "not-running",
+                format!("run {run} has ended already"),
+            )),
+            None => Err(Failure::not_found(format!("run {run}"))),
+        };
+    }
+    audit(&mut db, &user.name, "run-stopped", &run.to_string(), "").await?;
+    commit(db).await?;
+    state.changed(Change::Run(run));
+    let row = state.run_row(run).await?;
+    row.map(Json)
+        .ok_or_else(|| Failure::not_found(format!("run {run}")))
+}

@@ -1,0 +1,30 @@
+//! Runs: check-in, orders, events as devices send them, and what is made of them.
+
+pub(crate) mod admin;
+pub(crate) mod check_in;
+pub(crate) mod events;
+pub(crate) mod live;
+pub(crate) mod orders;
+pub(crate) mod plans;
+pub(crate) mod retry;
+pub(crate) mod rows;
+pub(crate) mod stream;
+
+use crate::people::roles::May;
+use crate::routes::Routes;
+
+/// The routes of this folder.
+#[rustfmt::skip]
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .post("/device/v1/challenge", May::Anyone, check_in::challenge)
+        .post("/device/v1/check-in", May::Anyone, check_in::check_in)
+        .post("/device/v1/runs/{run}/events", May::BeDevice, events::post)
+        .post("/api/v1/plans", May::View, plans::plan)
+        .get("/api/v1/runs", May::View, admin::list)
+        .get("/api/v1/runs/{run}", May::View, admin::get)
+        .post("/api/v1/runs/{run}/stop", May::Operate, admin::stop)
+        .post("/api/v1/runs/{run}/retry", May::Operate, retry::retry)
+        .post("/api/v1/runs/{run}/rerun", May::Operate, retry::rerun)
+        .get("/api/v1/events/stream", May::View, stream::stream)
+}
