@@ -1,4 +1,4 @@
-//! Scenarios that boot virtual machines: the demo, and what must not go wrong.
+//! Scenarios that boot virtual machines: the demo, and what must not go wrong. And the guides that need none.
 //!
 //! Nothing is simulated but the hardware. Every command of `forestage` that a scenario runs is shown as it is typed.
 
@@ -7,6 +7,7 @@ mod console;
 mod documents;
 mod first_light;
 mod fleet;
+mod guides;
 mod scenarios;
 mod summary;
 mod world;
@@ -32,7 +33,12 @@ enum Command {
         /// Only scenarios whose name contains this
         name: Option<String>,
     },
-    /// Both, as the tests run them
+    /// The guides that need no virtual machine, each in a world of its own, from top to bottom
+    Guides {
+        /// Only these, such as `simulate`
+        names: Vec<String>,
+    },
+    /// All of it, as the tests run them
     All,
 }
 
@@ -51,12 +57,15 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::FirstLight(options) => first_light::run(&options),
         Command::Scenarios { name } => scenarios::run(name.as_deref()),
+        Command::Guides { names } => guides::run(&names),
         Command::All => {
             let options = FirstLight {
                 exit: true,
                 summary: None,
             };
-            scenarios::run(None).and_then(|()| first_light::run(&options))
+            guides::run(&[])
+                .and_then(|()| scenarios::run(None))
+                .and_then(|()| first_light::run(&options))
         }
     };
     match done {

@@ -82,7 +82,7 @@ fn test() -> Result<()> {
     setup::everything()?;
     timed("check", check_without_setup)?;
     timed("build the programs", build_programs)?;
-    timed("virtual machines", || {
+    timed("guides and virtual machines", || {
         run(cargo().args([
             "run",
             "--quiet",
