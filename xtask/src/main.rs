@@ -117,6 +117,11 @@ fn check_without_setup() -> Result<()> {
     })?;
     timed("tests without virtual machines", || {
         run(cargo().args(["test", "--workspace", "--quiet"]))
+    })?;
+    timed("the server's tests on PostgreSQL", || {
+        run(cargo()
+            .args(["test", "--package", "server", "--test", "it", "--quiet"])
+            .env("FORESTAGE_TEST_DATABASE", "postgres"))
     })
 }
 

@@ -22,6 +22,11 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ),
     ("fonts-dejavu-core", "the font on the device's screen"),
     ("busybox-static", "the tiny OS of scenarios"),
+    ("postgresql", "the server's tests on PostgreSQL"),
+    (
+        "sqlite3",
+        "reading the asset system's table as another program does",
+    ),
     ("dosfstools", "checking FAT volumes in tests"),
 ];
 

@@ -1,65 +1,113 @@
-//! The database: one SQLite file, write-ahead log, everything acknowledged is on the disk.
+//! The database: one SQLite file, or PostgreSQL. Everything acknowledged is on the disk.
+//!
+//! Every query runs on both: `$1` placeholders, the types i64, String and `Vec<u8>`, and the clauses both know. What
+//! differs between them is in this file and in [`dialect`]. Writers are serial on both, as the code that calls them expects.
 
-use camino::Utf8Path;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+mod address;
+mod dialect;
+
 use std::time::Duration;
 
+use camino::Utf8Path;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{Any, AnyPool, Transaction};
+
+pub use self::address::{DatabaseUrl, DatabaseUrlError};
 use crate::error::{Doing as _, Failure};
 
-/// Readers at once; writers queue anyway.
-const CONNECTIONS_MAX: u32 = 8;
-/// How long a writer waits for the one before it.
-const BUSY_TIME_MAX: Duration = Duration::from_secs(30);
+/// Readers at once.
+const READERS_MAX: u32 = 8;
+/// How long a request waits for its turn. Writers take turns in the order in which they came, on one connection.
+const TURN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long SQLite waits for another program that has the file locked.
+const BUSY_MS_MAX: u64 = 30_000;
+
+/// Begins with the write lock, so that a transaction never has to be repeated.
+const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
+/// PostgreSQL has no lock for all that is written, so one is agreed on: its number is the bytes "forestag".
+const BEGIN_POSTGRES: &str = "BEGIN; SELECT pg_advisory_xact_lock(7381244094337802599)";
 
 /// A transaction that may write.
-pub(crate) type Write = Transaction<'static, Sqlite>;
+pub(crate) type Write = Transaction<'static, Any>;
+
+/// Which of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
 
 /// The database.
 #[derive(Clone)]
 pub(crate) struct Db {
-    pool: SqlitePool,
+    engine: Engine,
+    readers: AnyPool,
+    writer: AnyPool,
 }
 
 impl Db {
     /// Opens (or makes) the database and brings it to this release's form.
-    pub(crate) async fn open(path: &Utf8Path) -> Result<Self, Failure> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIME_MAX);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
+    pub(crate) async fn open(file: &Utf8Path, url: Option<&DatabaseUrl>) -> Result<Self, Failure> {
+        sqlx::any::install_default_drivers();
+        let (engine, url) = match url {
+            None => (Engine::Sqlite, address::of_file(file)),
+            Some(url) => (Engine::Postgres, url.secret_text()?),
+        };
+        let options: AnyConnectOptions = url.parse().doing("read the address of the database")?;
+        let writer = pool(engine, 1)
+            .connect_with(options.clone())
+            .await
+            .doing("open the database")?;
+        dialect::migrator(engine)
+            .run(&writer)
+            .await
+            .map_err(|source| Failure::Migration { source })?;
+        let readers = pool(engine, READERS_MAX)
             .connect_with(options)
             .await
             .doing("open the database")?;
-        sqlx::migrate!("./migrations")
-            .run(&pool)
-            .await
-            .map_err(|source| Failure::Migration { source })?;
-        Ok(Self { pool })
+        Ok(Self {
+            engine,
+            readers,
+            writer,
+        })
     }
 
     /// For reading.
-    pub(crate) const fn read(&self) -> &SqlitePool {
-        &self.pool
+    pub(crate) const fn read(&self) -> &AnyPool {
+        &self.readers
     }
 
     /// Begins a transaction that takes the write lock at once, so that it never has to be repeated.
     pub(crate) async fn write(&self) -> Result<Write, Failure> {
-        self.pool
-            .begin_with("BEGIN IMMEDIATE")
+        let begin = match self.engine {
+            Engine::Sqlite => BEGIN_SQLITE,
+            Engine::Postgres => BEGIN_POSTGRES,
+        };
+        self.writer
+            .begin_with(begin)
             .await
             .doing("begin a transaction")
     }
 
-    /// Closes all connections; the write-ahead log is folded in.
+    /// Closes all connections; SQLite's write-ahead log is folded in.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
+        self.writer.close().await;
     }
+}
+
+fn pool(engine: Engine, connections: u32) -> AnyPoolOptions {
+    let options = AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(TURN_TIME_MAX);
+    let prepare = dialect::connection_settings(engine);
+    options.after_connect(move |connection, _| {
+        Box::pin(async move {
+            sqlx::raw_sql(prepare).execute(connection).await?;
+            Ok(())
+        })
+    })
 }
 
 /// Commits.

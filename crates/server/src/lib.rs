@@ -21,4 +21,5 @@ pub mod routes;
 pub mod state;
 pub mod web;
 
+pub use db::{DatabaseUrl, DatabaseUrlError};
 pub use serve::{Ready, ServerConfig, ServerError, serve, serve_until};

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 use wire::boot_config::Trust;
 
 use crate::connection::{Connection, Counted, PEER};
+use crate::db::DatabaseUrl;
 use crate::error::{Failure, chain};
 use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
 use crate::routes;
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     /// What devices and people call it, such as `https://forestage.example:8443`. The port 0 is replaced by the real
     /// one. Empty: `https://localhost` with the real port.
     pub urls: Vec<String>,
+    /// Which PostgreSQL database to use; without one, an SQLite file in the data folder.
+    pub database: Option<DatabaseUrl>,
 }
 
 /// The server listens.
@@ -133,9 +136,14 @@ pub async fn serve_until(
         bundle_keys: Vec::new(),
     };
     let (stopper, stopping) = watch::channel(false);
-    let state = AppState::open(&config.data, trust, stopping.clone())
-        .await
-        .map_err(in_data)?;
+    let state = AppState::open(
+        &config.data,
+        config.database.as_ref(),
+        trust,
+        stopping.clone(),
+    )
+    .await
+    .map_err(in_data)?;
     let one_time_login = state.first_user().await.map_err(in_data)?;
     let server = Server {
         acceptor: TlsAcceptor::from(tls.config),

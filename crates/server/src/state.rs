@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use wire::boot_config::Trust;
 use wire::names::{DeviceId, RunId};
 
-use crate::db::Db;
+use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
 use crate::people::throttle::Throttle;
@@ -50,10 +50,11 @@ impl AppState {
     /// Opens everything in the data folder.
     pub(crate) async fn open(
         data: &Utf8Path,
+        database: Option<&DatabaseUrl>,
         trust: Trust,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
-        let db = Db::open(&data.join("forestage.db")).await?;
+        let db = Db::open(&data.join("forestage.db"), database).await?;
         let folder = data.join("library");
         let library = blocking(move || {
             Library::open(&folder).map_err(|source| Failure::Content {

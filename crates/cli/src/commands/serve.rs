@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use server::{Ready, ServerConfig};
+use server::{DatabaseUrl, Ready, ServerConfig};
 
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::Output;
 use crate::settings::write_private;
+
+/// Where the address of the database is read from, if not from the command line.
+const DATABASE_VARIABLE: &str = "FORESTAGE_DATABASE";
 
 /// `serve`
 #[derive(Debug, Args)]
@@ -23,6 +26,14 @@ pub(crate) struct Serve {
     /// An address devices and people reach it at; may be repeated, the first is tried first
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
+    /// A PostgreSQL database instead of the SQLite file in the data folder, such as
+    /// postgres://forestage@db.example/forestage; also read from the environment variable FORESTAGE_DATABASE, which may
+    /// hold a password
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// A file with the password of the database
+    #[arg(long, value_name = "FILE")]
+    database_password_file: Option<Utf8PathBuf>,
     /// When ready, write {"url","address","ca","one-time-login"} to this file, for scripts
     #[arg(long, value_name = "FILE")]
     ready_file: Option<Utf8PathBuf>,
@@ -50,6 +61,7 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         data: command.data.clone(),
         listen: command.listen,
         urls: command.url.clone(),
+        database: database(command)?,
     };
     let runtime = tokio::runtime::Runtime::new()
         .trying(|| "cannot start the threads of the server".into())?;
@@ -64,6 +76,43 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
     runtime
         .block_on(server::serve(config, tell))
         .trying(|| format!("cannot serve {}", command.data))
+}
+
+/// Which database to use. A password on the command line could be read by everyone on the machine, so it is refused.
+fn database(command: &Serve) -> Outcome<Option<DatabaseUrl>> {
+    let given = command.database.clone();
+    let from_environment = || {
+        std::env::var(DATABASE_VARIABLE)
+            .ok()
+            .filter(|text| !text.is_empty())
+    };
+    let Some(text) = given.clone().or_else(from_environment) else {
+        return match &command.database_password_file {
+            None => Ok(None),
+            Some(_) => Err(Failure::usage("a password file was given, but no database")
+                .hint("add `--database postgres://…`")),
+        };
+    };
+    let url: DatabaseUrl = text
+        .parse()
+        .map_err(|error| Failure::usage("cannot use the database").because(error))?;
+    if given.is_some() && url.has_password() {
+        return Err(Failure::usage(
+            "a password on the command line can be read by everyone on this machine",
+        )
+        .hint(format!(
+            "use `--database-password-file`, or put the address into the environment variable {DATABASE_VARIABLE}"
+        )));
+    }
+    let Some(path) = &command.database_password_file else {
+        return Ok(Some(url));
+    };
+    let password =
+        std::fs::read_to_string(path).trying(|| format!("cannot read the password file {path}"))?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    url.with_password(password)
+        .map(Some)
+        .map_err(|error| Failure::usage("cannot use the password").because(error))
 }
 
 impl From<Ready> for ReadyFile {

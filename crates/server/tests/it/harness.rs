@@ -9,7 +9,7 @@ use client::Client;
 use content::{Library, Manifest, NoMeter};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
-use server::{Ready, ServerConfig, serve_until};
+use server::{DatabaseUrl, Ready, ServerConfig, serve_until};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
 };
@@ -34,11 +34,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(data: &Utf8Path) -> Self {
+    pub(crate) fn start(data: &Utf8Path, database: Option<&DatabaseUrl>) -> Self {
         let config = ServerConfig {
             data: data.to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
             urls: vec!["https://127.0.0.1:0".into()],
+            database: database.cloned(),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (send, receive) = mpsc::channel();
@@ -81,19 +82,41 @@ impl Drop for Server {
     }
 }
 
+fn new_postgres() -> DatabaseUrl {
+    let cluster = testkit::postgres::cluster().unwrap();
+    cluster.database().unwrap().parse().unwrap()
+}
+
 /// A fresh server with a signed-in admin.
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) admin: Client,
     pub(crate) data: Utf8PathBuf,
+    /// The PostgreSQL database; without one, SQLite in the data folder.
+    pub(crate) database: Option<DatabaseUrl>,
     _folder: tempfile::TempDir,
 }
 
 impl Site {
+    /// On SQLite, or on what `FORESTAGE_TEST_DATABASE` says: `postgres` runs every test on PostgreSQL.
     pub(crate) fn new() -> Self {
+        let database = match std::env::var("FORESTAGE_TEST_DATABASE").as_deref() {
+            Ok("postgres") => Some(new_postgres()),
+            Ok("sqlite") | Err(_) => None,
+            Ok(other) => panic!("FORESTAGE_TEST_DATABASE is sqlite or postgres, not {other}"),
+        };
+        Self::on(database)
+    }
+
+    /// On a PostgreSQL database of its own.
+    pub(crate) fn on_postgres() -> Self {
+        Self::on(Some(new_postgres()))
+    }
+
+    pub(crate) fn on(database: Option<DatabaseUrl>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
-        let server = Server::start(&data);
+        let server = Server::start(&data, database.as_ref());
         let one_time = server
             .ready
             .one_time_login
@@ -114,6 +137,7 @@ impl Site {
             server,
             admin,
             data,
+            database,
             _folder: folder,
         }
     }
@@ -123,11 +147,12 @@ impl Site {
         let Self {
             server,
             data,
+            database,
             _folder,
             ..
         } = self;
         drop(server);
-        let server = Server::start(&data);
+        let server = Server::start(&data, database.as_ref());
         assert_eq!(server.ready.one_time_login, None);
         let login = login(PASSWORD);
         let token: Token = server
@@ -139,6 +164,7 @@ impl Site {
             server,
             admin,
             data,
+            database,
             _folder,
         }
     }
