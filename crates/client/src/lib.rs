@@ -9,6 +9,7 @@ mod answer;
 mod connection;
 mod device;
 mod error;
+mod run_events;
 
 pub use connection::Client;
 pub use error::ClientError;

@@ -22,6 +22,7 @@ pub mod names;
 pub mod order;
 pub mod package;
 pub mod receipt;
+pub mod run_events;
 pub mod run_plan;
 pub mod sequence;
 pub mod variables;

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod check_in;
 pub(crate) mod events;
+pub(crate) mod held;
 pub(crate) mod live;
 pub(crate) mod orders;
 pub(crate) mod plans;
@@ -23,6 +24,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/plans", May::View, plans::plan)
         .get("/api/v1/runs", May::View, admin::list)
         .get("/api/v1/runs/{run}", May::View, admin::get)
+        .get("/api/v1/runs/{run}/events", May::View, held::get)
         .post("/api/v1/runs/{run}/stop", May::Operate, admin::stop)
         .post("/api/v1/runs/{run}/retry", May::Operate, retry::retry)
         .post("/api/v1/runs/{run}/rerun", May::Operate, retry::rerun)

@@ -85,6 +85,64 @@ fn a_run_from_check_in_to_done() {
 }
 
 #[test]
+fn the_events_of_a_run_are_read_to_the_letter_and_page_by_page() {
+    let site = site();
+    let (device, order) = Machine::new("PF1").order(&site);
+    // Blanks, an unknown kind and the order of keys are the device's own business.
+    let mut texts = vec![format!(
+        "{{ \"seq\":1,\"run\": \"{}\", \"boot\":1,\"uptime-ms\":5,\"body\":{{\"kind\":\"blåbær\"}}}}",
+        order.run
+    )];
+    let long = "x".repeat(900_000);
+    for seq in [2, 3] {
+        texts.push(
+            event(
+                order.run,
+                seq,
+                json!({"kind": "log", "level": "info", "text": long}),
+            )
+            .to_string(),
+        );
+    }
+    for seq in 4..=1100 {
+        texts.push(
+            event(
+                order.run,
+                seq,
+                json!({"kind": "log", "level": "info", "text": "a"}),
+            )
+            .to_string(),
+        );
+    }
+    for some in texts.chunks(400) {
+        let events = some
+            .iter()
+            .map(|text| serde_json::value::RawValue::from_string(text.clone()).unwrap())
+            .collect();
+        let batch = wire::device_api::EventBatch {
+            events,
+            interface_bytes: 0,
+        };
+        device.events(order.run, &batch).unwrap();
+    }
+    let mut read = Vec::new();
+    let mut after = Some(0);
+    let mut pages = 0;
+    while let Some(seq) = after {
+        let page = site.admin.run_events(order.run, seq).unwrap();
+        assert_eq!((page.take, page.acknowledged), (1, 1100));
+        read.extend(page.events.iter().map(|event| event.event.get().to_owned()));
+        after = page.next_after;
+        pages += 1;
+    }
+    assert_eq!(read, texts);
+    assert_eq!(pages, 2);
+    let unknown = wire::names::RunId::random();
+    assert_eq!(refusal(site.admin.run_events(unknown, 0)).0, 404);
+    assert_eq!(refusal(device.run_events(order.run, 0)).0, 401);
+}
+
+#[test]
 fn only_the_holder_of_the_key_may_answer_a_challenge_and_only_once() {
     let site = site();
     let client = site.server.anyone();
