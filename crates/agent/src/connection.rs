@@ -160,6 +160,7 @@ impl Connection {
                 session,
                 device,
                 message,
+                ..
             } => {
                 log::milestone(
                     "checked-in",

@@ -33,10 +33,11 @@ pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(20);
 const FAILED_WAIT: Duration = Duration::from_secs(60);
 /// Someone who retries a run may stand in front of the machine.
 const RETRY_WAIT: Duration = Duration::from_secs(30);
+/// A machine with nothing to do asks every minute, unless the server says when.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// The server says when to ask again, within reason.
-const QUARANTINE_SECONDS: std::ops::RangeInclusive<u64> = 5..=3600;
+const TOLD_SECONDS: std::ops::RangeInclusive<u64> = 5..=3600;
 
 /// What the parts of a deployment share.
 pub(crate) struct Site {
@@ -226,13 +227,18 @@ fn ask(site: &Site, is_finished: bool) -> Order {
         wait_for_network(site);
         let pause = match site.connection.check_in() {
             Ok(CheckInReply::Run { order, .. }) => return order,
-            Ok(CheckInReply::Idle { message, .. }) => {
+            Ok(CheckInReply::Idle {
+                message,
+                retry_seconds,
+                ..
+            }) => {
                 failures = 0;
-                if is_finished {
+                // One that is told when to ask again waits for its turn.
+                if is_finished && retry_seconds.is_none() {
                     start_os(site);
                 }
                 site.board.set_phase(Phase::Idle, &message);
-                IDLE_PAUSE
+                idle_pause(retry_seconds)
             }
             Ok(CheckInReply::Quarantined {
                 message,
@@ -240,8 +246,7 @@ fn ask(site: &Site, is_finished: bool) -> Order {
             }) => {
                 failures = 0;
                 site.board.set_phase(Phase::Quarantined, &message);
-                let seconds =
-                    retry_seconds.clamp(*QUARANTINE_SECONDS.start(), *QUARANTINE_SECONDS.end());
+                let seconds = retry_seconds.clamp(*TOLD_SECONDS.start(), *TOLD_SECONDS.end());
                 Duration::from_secs(seconds)
             }
             Ok(CheckInReply::Refused { message }) => {
@@ -259,6 +264,13 @@ fn ask(site: &Site, is_finished: bool) -> Order {
         };
         clock::wait_until(pause, || !site.connection.network().is_up());
     }
+}
+
+/// How long a machine with nothing to do waits before it asks again.
+fn idle_pause(told_seconds: Option<u64>) -> Duration {
+    told_seconds.map_or(IDLE_PAUSE, |seconds| {
+        Duration::from_secs(seconds.clamp(*TOLD_SECONDS.start(), *TOLD_SECONDS.end()))
+    })
 }
 
 /// The run is finished and nothing is to be done: the OS is what this machine is for.

@@ -18,5 +18,6 @@ pub(crate) mod run;
 pub(crate) mod sequence;
 pub(crate) mod sequence_plan;
 pub(crate) mod serve;
+pub(crate) mod site;
 pub(crate) mod trust;
 pub(crate) mod variable;

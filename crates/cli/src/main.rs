@@ -21,7 +21,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, boot_image, collection, completion, content as content_command, deployment, device,
     login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command, serve,
-    trust, variable,
+    site, trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -88,6 +88,8 @@ enum Command {
     #[command(subcommand)]
     Asset(asset::Asset),
     #[command(subcommand)]
+    Site(site::Site),
+    #[command(subcommand)]
     Collection(collection::Collection),
     #[command(subcommand)]
     Variable(variable::Variable),
@@ -136,6 +138,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Medium(command) => medium::run(command, output),
         Command::Receipt(command) => receipt::run(command, output),
         Command::Asset(command) => asset::run(command, output),
+        Command::Site(command) => site::run(command, output),
         Command::Collection(command) => collection::run(command, output),
         Command::Variable(command) => variable::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),

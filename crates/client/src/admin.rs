@@ -368,7 +368,7 @@ impl Client {
 }
 
 /// A value in a query: everything but the unreserved characters (RFC 3986, section 2.3) percent-encoded.
-fn query_value(text: &str) -> String {
+pub(crate) fn query_value(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {

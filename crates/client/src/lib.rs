@@ -10,6 +10,7 @@ mod connection;
 mod device;
 mod error;
 mod run_events;
+mod sites;
 
 pub use connection::Client;
 pub use error::ClientError;

@@ -61,7 +61,7 @@ pub const FACT_NAMES: [&str; FACTS.len()] = {
 /// The names of facts that the model alone decides.
 pub const MODEL_NAMES: [&str; 4] = ["vendor", "product", "sku", "baseboard"];
 /// Names the server puts into every order.
-pub const ORDER_NAMES: [&str; 3] = ["asset", "class", "site"];
+pub const ORDER_NAMES: [&str; 5] = ["asset", "assigned_name", "class", "class_software", "site"];
 /// The name under which the outputs of earlier steps are found, by step path.
 pub const OUTPUTS_NAME: &str = "outputs";
 /// The longest label of a DNS name (RFC 1035, 2.3.4).

@@ -101,6 +101,15 @@ impl Routes {
         self.add(Method::PUT, MethodFilter::PUT, path, may, handler)
     }
 
+    pub(crate) fn delete<T: 'static>(
+        self,
+        path: &'static str,
+        may: May,
+        handler: impl Handler<T, AppState>,
+    ) -> Self {
+        self.add(Method::DELETE, MethodFilter::DELETE, path, may, handler)
+    }
+
     fn add<T: 'static>(
         mut self,
         method: Method,

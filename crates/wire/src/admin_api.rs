@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::deployments::Window;
 use crate::digest::Digest;
 use crate::event::{ContentBytes, StepOutcome};
 use crate::names::{
@@ -305,6 +306,12 @@ pub struct Deployment {
     /// Whether it is stopped.
     #[serde(default)]
     pub stopped: bool,
+    /// How many machines run it at a time, over all sites; 0 for no limit. Sites have a limit of their own.
+    #[serde(default)]
+    pub slots: u32,
+    /// When machines may begin it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
 }
 
 const fn yes() -> bool {

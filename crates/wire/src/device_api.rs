@@ -106,6 +106,9 @@ pub enum CheckInReply {
         session: String,
         /// Why, for the screen.
         message: String,
+        /// When to ask again, in seconds; `None` from servers that leave that to the device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_seconds: Option<u64>,
     },
     /// Not (yet) recognised: shown to the admin, ask again later.
     Quarantined {

@@ -118,6 +118,8 @@ impl Create {
             leave_collection_on_success: !self.stay_in_collection,
             cap: self.cap,
             stopped: false,
+            slots: 0,
+            window: None,
         }
     }
 }

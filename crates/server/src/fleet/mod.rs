@@ -7,8 +7,10 @@ pub(crate) mod deployments;
 pub(crate) mod devices;
 pub(crate) mod identity;
 pub(crate) mod receipts;
+pub(crate) mod targeting;
 pub(crate) mod variables;
 
+use crate::fleet::targeting::sites;
 use crate::people::roles::May;
 use crate::routes::Routes;
 
@@ -30,6 +32,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
         .get("/api/v1/devices/{id}/variables", May::View, variables::of_device)
+        .get("/api/v1/sites", May::View, sites::list)
+        .get("/api/v1/sites/{code}", May::View, sites::get)
+        .put("/api/v1/sites/{code}", May::Deploy, sites::put)
+        .delete("/api/v1/sites/{code}", May::Deploy, sites::remove)
+        .post("/api/v1/devices/move-to-seen-site", May::ChangeAssets, sites::move_to_seen)
         .get("/api/v1/receipts", May::View, receipts::list)
         .post("/api/v1/receipts", May::SendReceipts, receipts::post)
 }

@@ -9,10 +9,11 @@ use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckI
 use wire::facts::Facts;
 use wire::names::DeviceId;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, peer};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text, to_json};
 use crate::fleet::identity::{Names, Verdict, name_key, recognise, uuid_key};
+use crate::fleet::targeting::sites::note_seen;
 use crate::limits::{
     CANDIDATES_MAX, CHALLENGE_LIFE, CHALLENGES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX,
     DEVICE_TEXT_CHARS_MAX, QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
@@ -265,6 +266,7 @@ async fn recognised(
         }
     }
     remember(db, claimant, device, &evidence).await?;
+    note_seen(db, device, peer()).await?;
     let Some(stored) = state.stored_device_in(db, device).await? else {
         return Err(Failure::not_found(format!("device {device}")));
     };
@@ -281,7 +283,10 @@ async fn recognised(
                 stop: task.stop,
             }
         }
-        Errand::Nothing(message) => {
+        Errand::Nothing {
+            message,
+            retry_seconds,
+        } => {
             let session = state.device_session(db, device, None).await?;
             sqlx::query("UPDATE devices SET waiting = $1 WHERE id = $2")
                 .bind(&message)
@@ -293,6 +298,7 @@ async fn recognised(
                 device,
                 session,
                 message,
+                retry_seconds,
             }
         }
     };

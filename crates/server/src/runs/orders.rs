@@ -12,6 +12,8 @@ use wire::sequence::CompiledSequence;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::targeting::queue::{self, Limit};
+use crate::fleet::targeting::sites::slots_of;
 use crate::fleet::variables::{ScopeNames, layered, scoped_for};
 use crate::people::audit::audit;
 use crate::runs::rows::StoredDevice;
@@ -25,7 +27,20 @@ pub(crate) enum Errand {
     /// Run this.
     Run(Task),
     /// Nothing; why, for its screen and the overview.
-    Nothing(String),
+    Nothing {
+        message: String,
+        /// When to ask again, for one that waits for its turn.
+        retry_seconds: Option<u64>,
+    },
+}
+
+impl Errand {
+    const fn nothing(message: String) -> Self {
+        Self::Nothing {
+            message,
+            retry_seconds: None,
+        }
+    }
 }
 
 /// A run, and what a device that knows it already must know besides.
@@ -79,18 +94,20 @@ pub(crate) async fn order_for(
     .fetch_all(&mut **db)
     .await
     .doing("look for deployments")?;
-    let mut reason = "nothing to do: it is in no collection with a required deployment".to_owned();
+    let mut nothing = Errand::nothing(
+        "nothing to do: it is in no collection with a required deployment".to_owned(),
+    );
     for (document,) in &deployments {
         let deployment: Deployment = stored("deployment", document)?;
         if deployment.purpose != Purpose::Required {
             continue;
         }
         match from_deployment(db, device, staged, evidence, &deployment).await? {
-            Errand::Nothing(why) => reason = why,
+            why @ Errand::Nothing { .. } => nothing = why,
             run @ Errand::Run(_) => return Ok(run),
         }
     }
-    Ok(Errand::Nothing(reason))
+    Ok(nothing)
 }
 
 async fn from_deployment(
@@ -111,13 +128,13 @@ async fn from_deployment(
     // The latest counts: an admin may have had it run once more.
     let latest = before.first().map(|(state, _)| state.as_str());
     if latest == Some("completed") {
-        return Ok(Errand::Nothing(format!(
+        return Ok(Errand::nothing(format!(
             "nothing to do: deployment {} is done on this device",
             deployment.name
         )));
     }
     if latest == Some("aborted") {
-        return Ok(Errand::Nothing(format!(
+        return Ok(Errand::nothing(format!(
             "deployment {} was stopped on this device",
             deployment.name
         )));
@@ -135,10 +152,25 @@ async fn from_deployment(
             &format!("device {}", device.serial),
         )
         .await?;
-        return Ok(Errand::Nothing(message));
+        return Ok(Errand::nothing(message));
+    }
+    let site = device.place();
+    let slots = usize::try_from(deployment.slots).unwrap_or(usize::MAX);
+    let limits = [
+        (Limit::Deployment(deployment.name.as_str()), slots),
+        (Limit::Site(site), slots_of(db, site).await?),
+    ];
+    let names = (site, deployment.name.as_str());
+    if let Some((message, retry_seconds)) =
+        queue::ask(db, &device.id, names, &limits, now_ms()).await?
+    {
+        return Ok(Errand::Nothing {
+            message,
+            retry_seconds: Some(retry_seconds),
+        });
     }
     let Some((version, order)) = make(db, device, staged, deployment).await? else {
-        return Ok(Errand::Nothing(format!(
+        return Ok(Errand::nothing(format!(
             "deployment {} has no sequence to run",
             deployment.name
         )));
@@ -315,6 +347,13 @@ pub(crate) fn device_values(
         ),
         ("serial", json!(device.serial)),
         ("asset_tag", json!(device.asset_tag)),
+        (
+            "assigned_name",
+            match device.assigned_name.as_str() {
+                "" => Value::Null,
+                name => json!(name),
+            },
+        ),
         (STAGED_NAME, staged),
     ])
 }

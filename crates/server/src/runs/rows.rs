@@ -40,6 +40,8 @@ pub(crate) struct StoredDevice {
     pub(crate) waiting: String,
     pub(crate) facts: String,
     pub(crate) staged: String,
+    pub(crate) seen_site: String,
+    pub(crate) assigned_name: String,
     pub(crate) checked_in_at_ms: i64,
     pub(crate) last_seen_at_ms: i64,
 }
@@ -69,6 +71,7 @@ macro_rules! devices_sql {
             "devices.vendor, devices.product, devices.sku, devices.baseboard, devices.site, ",
             "sites.name AS site_name, devices.class, ",
             "devices.message, devices.waiting, devices.facts, devices.staged, ",
+            "devices.seen_site, devices.assigned_name, ",
             "devices.checked_in_at_ms, devices.last_seen_at_ms ",
             "FROM devices JOIN sites ON sites.code = devices.site ",
             $rest
@@ -108,6 +111,15 @@ impl StoredDevice {
                 baseboard: facts.baseboard,
             },
             _ => imported,
+        }
+    }
+
+    /// The site where the machine is: where it last checked in, else where the import puts it.
+    pub(crate) fn place(&self) -> &str {
+        if self.seen_site.is_empty() {
+            &self.site
+        } else {
+            &self.seen_site
         }
     }
 

@@ -290,6 +290,8 @@ impl Site {
                 leave_collection_on_success: true,
                 cap,
                 stopped: false,
+                slots: 0,
+                window: None,
             })
             .unwrap();
     }

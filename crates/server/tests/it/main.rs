@@ -9,4 +9,5 @@ mod drift;
 mod harness;
 mod plans;
 mod prestage;
+mod targeting;
 mod variables;
