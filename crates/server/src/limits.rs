@@ -44,6 +44,8 @@ pub(crate) const CHALLENGE_LIFE: Duration = Duration::from_secs(120);
 pub(crate) const DEVICE_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// How long someone stays signed in to the pages: a working day.
 pub(crate) const WEB_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How often the use of a token is noted: a program that asks ten times a second writes once a minute.
+pub(crate) const TOKEN_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 /// A run that says nothing for so long is shown as stalled.
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(300);
 /// When an unrecognised machine asks again.

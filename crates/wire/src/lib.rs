@@ -22,6 +22,7 @@ pub mod mark;
 pub mod names;
 pub mod order;
 pub mod package;
+pub mod people;
 pub mod receipt;
 pub mod run_events;
 pub mod run_plan;

@@ -27,7 +27,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/sequences/{name}", May::View, sequences::text)
         .put("/api/v1/sequences/{name}", May::Publish, sequences::put)
         .post("/api/v1/sequences/lint", May::View, sequences::lint)
-        .get("/api/v1/prestages", May::View, prestages::list)
+        .get("/api/v1/prestages", May::SeePrestages, prestages::list)
         .get("/api/v1/prestages/{name}", May::View, prestages::get)
         .put("/api/v1/prestages/{name}", May::Publish, prestages::put)
         .get("/api/v1/prestages/{name}/plan", May::View, prestages::plan)

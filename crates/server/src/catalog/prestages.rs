@@ -54,8 +54,11 @@ impl AppState {
 /// `GET /api/v1/prestages`
 pub(crate) async fn list(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
 ) -> Result<Json<Vec<PrestageVersion>>, Failure> {
-    state.prestages().await.map(Json)
+    let mut versions = state.prestages().await?;
+    versions.retain(|version| user.has_prestage(&version.prestage));
+    Ok(Json(versions))
 }
 
 /// `GET /api/v1/prestages/{name}`
@@ -385,11 +388,15 @@ fn write_bundle(
 /// `GET /api/v1/prestages/{name}/versions/{version}/bundle`: the whole file, or the range asked for.
 pub(crate) async fn bundle(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path((name, version)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let name: PrestageName = parse(&name)?;
     let version: u32 = parse(&version)?;
+    if !user.has_prestage(&name) {
+        return Err(Failure::not_found(format!("bundle {name}@{version}")));
+    }
     let path = state.bundles().join(format!("{name}@{version}.bundle"));
     let failed = |what| {
         let path = path.clone();

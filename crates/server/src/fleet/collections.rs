@@ -20,8 +20,9 @@ use crate::text::clean;
 /// `GET /api/v1/collections`
 pub(crate) async fn list(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
 ) -> Result<Json<Vec<CollectionRow>>, Failure> {
-    state.collections().await.map(Json)
+    state.collections_for(&user).await.map(Json)
 }
 
 /// `PUT /api/v1/collections/{name}`
@@ -56,11 +57,12 @@ pub(crate) async fn put(
 /// `GET /api/v1/collections/{name}/members`
 pub(crate) async fn members(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path(name): Path<String>,
 ) -> Result<Json<Vec<DeviceRow>>, Failure> {
     let name: CollectionName = parse(&name)?;
     find(&state, &name).await?;
-    let mut rows = state.device_rows().await?;
+    let mut rows = state.device_rows_for(&user).await?;
     rows.retain(|row| row.collections.contains(&name));
     Ok(Json(rows))
 }
@@ -77,14 +79,7 @@ pub(crate) async fn change_members(
     find(&state, &name).await?;
     let mut db = state.db().write().await?;
     for device in &change.add {
-        let known: Option<String> = sqlx::query_scalar("SELECT id FROM devices WHERE id = $1")
-            .bind(device.to_string())
-            .fetch_optional(&mut *db)
-            .await
-            .doing("look up a device")?;
-        if known.is_none() {
-            return Err(Failure::not_found(format!("device {device}")));
-        }
+        state.device_for_in(&user, &mut db, *device).await?;
         sqlx::query(
             "INSERT INTO collection_members (collection, device) VALUES ($1, $2) \
              ON CONFLICT (collection, device) DO NOTHING",
@@ -96,6 +91,7 @@ pub(crate) async fn change_members(
         .doing("put a device into a collection")?;
     }
     for device in &change.remove {
+        state.device_for_in(&user, &mut db, *device).await?;
         sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
             .bind(name.as_str())
             .bind(device.to_string())

@@ -13,17 +13,21 @@ use crate::routes::parse;
 use crate::state::{AppState, Change};
 
 /// `GET /api/v1/devices`
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<DeviceRow>>, Failure> {
-    state.device_rows().await.map(Json)
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+) -> Result<Json<Vec<DeviceRow>>, Failure> {
+    state.device_rows_for(&user).await.map(Json)
 }
 
 /// `GET /api/v1/devices/{id}`
 pub(crate) async fn get(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path(id): Path<String>,
 ) -> Result<Json<DeviceRow>, Failure> {
     let id: DeviceId = parse(&id)?;
-    let row = state.device_row(id).await?;
+    let row = state.device_row_for(&user, id).await?;
     row.map(Json)
         .ok_or_else(|| Failure::not_found(format!("device {id}")))
 }
@@ -36,6 +40,7 @@ pub(crate) async fn reset_key(
 ) -> Result<Json<DeviceRow>, Failure> {
     let id: DeviceId = parse(&id)?;
     let mut db = state.db().write().await?;
+    state.device_for_in(&user, &mut db, id).await?;
     for sql in [
         "DELETE FROM device_keys WHERE device = $1",
         "DELETE FROM device_sessions WHERE device = $1",

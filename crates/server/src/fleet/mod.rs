@@ -37,6 +37,6 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .put("/api/v1/sites/{code}", May::Deploy, sites::put)
         .delete("/api/v1/sites/{code}", May::Deploy, sites::remove)
         .post("/api/v1/devices/move-to-seen-site", May::ChangeAssets, sites::move_to_seen)
-        .get("/api/v1/receipts", May::View, receipts::list)
+        .get("/api/v1/receipts", May::SeeReceipts, receipts::list)
         .post("/api/v1/receipts", May::SendReceipts, receipts::post)
 }

@@ -16,14 +16,18 @@ use crate::limits::{
 };
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::roles::Role;
 use crate::routes::read_json;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 
-/// `GET /api/v1/receipts`
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<ReceiptRow>>, Failure> {
-    let rows: Vec<(String, i64, Option<String>)> = sqlx::query_as(
-        "SELECT receipts.document, receipts.received_at_ms, devices.id FROM receipts \
+/// `GET /api/v1/receipts`: those of the machines in reach; a factory operator sees the ones they sent.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+) -> Result<Json<Vec<ReceiptRow>>, Failure> {
+    let rows: Vec<(String, i64, Option<String>, Option<String>, String)> = sqlx::query_as(
+        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM receipts \
          LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
          ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $1",
     )
@@ -31,16 +35,25 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Recei
     .fetch_all(state.db().read())
     .await
     .doing("read the receipts")?;
-    let row = |(document, received_at_ms, device): (String, i64, Option<String>)| {
-        let device = device.and_then(|id| id.parse().ok());
+    let sees = |site: Option<&str>, sent_by: &str| match user.role {
+        Role::FactoryOperator => sent_by == user.name,
+        _ => user.sees(site.unwrap_or_default()),
+    };
+    let seen = rows
+        .into_iter()
+        .filter(|(_, _, _, site, sent_by)| sees(site.as_deref(), sent_by));
+    let row = |(document, received_at_ms, device, _, _): (String, i64, Option<String>, _, _)| {
+        // An operator is told that a receipt arrived, not which machine of the county it belongs to.
+        let device = device
+            .filter(|_| user.role != Role::FactoryOperator)
+            .and_then(|id| id.parse().ok());
         Ok(ReceiptRow {
             receipt: stored("receipt", &document)?,
             received_at_ms,
             device,
         })
     };
-    rows.into_iter()
-        .map(row)
+    seen.map(row)
         .collect::<Result<Vec<_>, _>>()
         .map(Json)
 }
@@ -58,13 +71,14 @@ pub(crate) async fn post(
     let serial_key = name_key(&receipt.serial).unwrap_or_default();
     let mut db = state.db().write().await?;
     sqlx::query(
-        "INSERT INTO receipts (digest, serial_key, document, received_at_ms) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO receipts (digest, serial_key, document, received_at_ms, sent_by) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (digest) DO NOTHING",
     )
     .bind(&digest)
     .bind(&serial_key)
     .bind(document)
     .bind(now_ms())
+    .bind(&user.name)
     .execute(&mut *db)
     .await
     .doing("store a receipt")?;
@@ -89,7 +103,7 @@ pub(crate) async fn post(
     Ok(Json(ReceiptRow {
         receipt,
         received_at_ms,
-        device,
+        device: device.filter(|_| user.role != Role::FactoryOperator),
     }))
 }
 

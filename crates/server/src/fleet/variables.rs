@@ -183,6 +183,7 @@ pub(crate) struct Wanted {
 /// `GET /api/v1/variables?scope=SCOPE&name=NAME`
 pub(crate) async fn list(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Vec<VariableRow>>, Failure> {
     let scope: Option<VariableScope> = wanted.scope.as_deref().map(parse).transpose()?;
@@ -196,10 +197,16 @@ pub(crate) async fn list(
         }
         (_, None) => None,
     };
+    let devices = state.stored_devices_for(&user).await?;
+    let is_seen = |row: &VariableRow| match row.scope {
+        VariableScope::Site => user.sees(&row.name),
+        VariableScope::Device => devices.iter().any(|device| device.serial_key == row.name),
+        _ => true,
+    };
     let mut db = state.db().write().await?;
     let mut rows = all_rows(&mut db).await?;
     rows.retain(|row| {
-        scope.is_none_or(|scope| row.scope == scope)
+        is_seen(row) && scope.is_none_or(|scope| row.scope == scope)
             && name.as_ref().is_none_or(|name| row.name == *name)
     });
     rows.sort_by(|left, right| {
@@ -413,13 +420,12 @@ async fn count_fitting(
 /// `GET /api/v1/devices/{id}/variables`
 pub(crate) async fn of_device(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path(id): Path<String>,
 ) -> Result<Json<DeviceVariables>, Failure> {
     let id: DeviceId = parse(&id)?;
     let mut db = state.db().write().await?;
-    let Some(device) = state.stored_device_in(&mut db, id).await? else {
-        return Err(Failure::not_found(format!("device {id}")));
-    };
+    let device = state.device_for_in(&user, &mut db, id).await?;
     let due = due_deployments(&mut db, Some(&device.id)).await?;
     let deployment = due.get(&device.id);
     let names = ScopeNames::of(&device, deployment.map(|due| &due.collection));

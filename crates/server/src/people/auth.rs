@@ -14,17 +14,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use wire::admin_api::{Login, Token};
 use wire::boot_config::Trust;
-use wire::names::{DeviceId, RunId};
+use wire::names::{DeviceId, PrestageName, RunId};
+use wire::people::TOKEN_DAYS;
 
 use crate::connection::{Connection, peer};
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored_text};
+use crate::error::{Doing as _, Failure, chain, stored, stored_text};
 use crate::limits::{
     DEVICE_SESSION_LIFE, JSON_BYTES_MAX, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, TITLE_CHARS_MAX,
-    WEB_SESSION_LIFE,
+    TOKEN_USE_NOTED_EVERY, WEB_SESSION_LIFE,
 };
 use crate::people::audit::audit;
-use crate::people::roles::{Reach, Role};
+use crate::people::roles::{May, Reach, Role, allowed};
 use crate::routes::read_json;
 use crate::secret;
 use crate::state::{AppState, blocking, now_ms};
@@ -47,6 +48,8 @@ pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
 
 /// The session cookie. `__Host-` makes browsers insist on HTTPS, on this very host, on the whole site.
 const COOKIE: &str = "__Host-forestage";
+/// Milliseconds of a day.
+pub(crate) const DAY_MS: i64 = 24 * 3600 * 1000;
 /// The user that the first start makes.
 pub(crate) const FIRST_USER: &str = "admin";
 
@@ -59,6 +62,81 @@ pub struct User {
     pub role: Role,
     /// Whose machines they see.
     pub reach: Reach,
+    /// The prestages whose bundles a factory operator may fetch; others aren't bound by it.
+    pub prestages: Vec<PrestageName>,
+    /// What the token they came with is limited to, if it is.
+    pub scopes: Option<Vec<May>>,
+}
+
+impl User {
+    /// Whether they may: their role allows it, and the token they came with doesn't leave it out.
+    #[must_use]
+    pub fn may(&self, may: May) -> bool {
+        self.role_may(may)
+            && match &self.scopes {
+                Some(scopes) => may == May::BeSomebody || scopes.contains(&may),
+                None => true,
+            }
+    }
+
+    /// Whether their role allows it.
+    #[must_use]
+    pub fn role_may(&self, may: May) -> bool {
+        match may {
+            May::Anyone | May::BeSomebody => true,
+            May::BeDevice => false,
+            may => allowed(self.role).contains(&may),
+        }
+    }
+
+    /// Whether the token they came with may do only part of what they may.
+    #[must_use]
+    pub const fn is_scoped(&self) -> bool {
+        self.scopes.is_some()
+    }
+
+    /// Whether they may fetch the bundles of this prestage.
+    #[must_use]
+    pub fn has_prestage(&self, prestage: &PrestageName) -> bool {
+        self.role != Role::FactoryOperator || self.prestages.contains(prestage)
+    }
+}
+
+/// An account as stored, as far as a request needs it.
+#[derive(sqlx::FromRow)]
+struct StoredUser {
+    name: String,
+    role: String,
+    site: String,
+    prestages: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct StoredToken {
+    #[sqlx(flatten)]
+    user: StoredUser,
+    scopes: String,
+    last_used_at_ms: i64,
+}
+
+impl StoredUser {
+    fn user(self, scopes: &str) -> Result<User, Failure> {
+        let role: Role = stored_text("role", &self.role)?;
+        let scopes = match scopes {
+            "" => None,
+            names => {
+                let names: Vec<String> = stored("scopes of a token", names)?;
+                Some(names.iter().filter_map(|name| May::of_name(name)).collect())
+            }
+        };
+        Ok(User {
+            reach: Reach::of(role, &self.site),
+            prestages: stored("prestages of a user", &self.prestages)?,
+            name: self.name,
+            role,
+            scopes,
+        })
+    }
 }
 
 /// The device that calls.
@@ -211,12 +289,13 @@ impl AppState {
         let title = clean(&login.token_name, TITLE_CHARS_MAX);
         let mut db = self.db().write().await?;
         sqlx::query(
-            "INSERT INTO tokens (digest, user_name, title, created_at_ms) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO tokens (digest, user_name, title, created_at_ms, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(secret::digest(&token))
         .bind(&user)
         .bind(&title)
         .bind(now_ms())
+        .bind(now_ms() + i64::from(TOKEN_DAYS) * DAY_MS)
         .execute(&mut *db)
         .await
         .doing("store a token")?;
@@ -351,29 +430,62 @@ impl AppState {
     }
 
     async fn user_of(&self, headers: &HeaderMap) -> Result<Option<User>, Failure> {
-        let found: Option<String> = if let Some(token) = bearer(headers) {
-            sqlx::query_scalar("SELECT user_name FROM tokens WHERE digest = $1")
-                .bind(secret::digest(token))
-                .fetch_optional(self.db().read())
-                .await
-                .doing("look up a token")?
-        } else if let Some(SessionToken(token)) = SessionToken::from_headers(headers) {
-            sqlx::query_scalar(
-                "SELECT user_name FROM sessions WHERE digest = $1 AND expires_at_ms > $2",
+        let now = now_ms();
+        let found: Option<(StoredUser, String)> = if let Some(token) = bearer(headers) {
+            let digest = secret::digest(token);
+            let found: Option<StoredToken> = sqlx::query_as(
+                "SELECT users.name, users.role, users.site, users.prestages, tokens.scopes, \
+                 tokens.last_used_at_ms FROM tokens JOIN users ON users.name = tokens.user_name \
+                 WHERE tokens.digest = $1 AND tokens.expires_at_ms > $2",
             )
-            .bind(secret::digest(&token))
-            .bind(now_ms())
+            .bind(&digest)
+            .bind(now)
             .fetch_optional(self.db().read())
             .await
-            .doing("look up a session")?
+            .doing("look up a token")?;
+            found.map(|token| {
+                if now - token.last_used_at_ms > millis(TOKEN_USE_NOTED_EVERY) {
+                    self.note_use(digest, now);
+                }
+                (token.user, token.scopes)
+            })
+        } else if let Some(SessionToken(token)) = SessionToken::from_headers(headers) {
+            let found: Option<StoredUser> = sqlx::query_as(
+                "SELECT users.name, users.role, users.site, users.prestages FROM sessions \
+                 JOIN users ON users.name = sessions.user_name \
+                 WHERE sessions.digest = $1 AND sessions.expires_at_ms > $2",
+            )
+            .bind(secret::digest(&token))
+            .bind(now)
+            .fetch_optional(self.db().read())
+            .await
+            .doing("look up a session")?;
+            found.map(|user| (user, String::new()))
         } else {
             None
         };
-        Ok(found.map(|name| User {
-            name,
-            role: Role::Admin,
-            reach: Reach::Everywhere,
-        }))
+        found.map(|(user, scopes)| user.user(&scopes)).transpose()
+    }
+
+    /// Notes that a token was used, beside the request: nobody waits for it.
+    fn note_use(&self, digest: String, now: i64) {
+        let state = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = state.store_use(&digest, now).await {
+                tracing::warn!(error = %chain(&error), "cannot note the use of a token");
+            }
+        });
+    }
+
+    async fn store_use(&self, digest: &str, now: i64) -> Result<(), Failure> {
+        let mut db = self.db().write().await?;
+        sqlx::query("UPDATE tokens SET last_used_at_ms = $1 WHERE digest = $2")
+            .bind(now)
+            .bind(digest)
+            .execute(&mut *db)
+            .await
+            .doing("note the use of a token")?;
+        commit(db).await
     }
 
     async fn device_of(

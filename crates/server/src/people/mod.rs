@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub mod auth;
+pub(crate) mod reach;
 pub mod roles;
 pub(crate) mod throttle;
 

@@ -13,17 +13,21 @@ use crate::routes::parse;
 use crate::state::{AppState, Change};
 
 /// `GET /api/v1/runs`
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<RunRow>>, Failure> {
-    state.run_rows().await.map(Json)
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+) -> Result<Json<Vec<RunRow>>, Failure> {
+    state.run_rows_for(&user).await.map(Json)
 }
 
 /// `GET /api/v1/runs/{run}`
 pub(crate) async fn get(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path(run): Path<String>,
 ) -> Result<Json<RunDetail>, Failure> {
     let run: RunId = parse(&run)?;
-    let detail = state.run_detail(run).await?;
+    let detail = state.run_detail_for(&user, run).await?;
     detail
         .map(Json)
         .ok_or_else(|| Failure::not_found(format!("run {run}")))
@@ -36,6 +40,7 @@ pub(crate) async fn stop(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
+    state.run_for(&user, run).await?;
     let mut db = state.db().write().await?;
     let stopped = sqlx::query("UPDATE runs SET stop = 1 WHERE id = $1 AND state = 'running'")
         .bind(run.to_string())

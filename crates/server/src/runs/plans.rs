@@ -8,7 +8,7 @@ use std::thread;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use content::Library;
 use futures_util::future::try_join_all;
@@ -35,15 +35,20 @@ use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::fleet::identity::name_key;
 use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered};
 use crate::limits::{PLANNED_ALONE_MAX, PLANNED_SERIALS_MAX, SEQUENCE_BYTES_MAX};
+use crate::people::auth::User;
 use crate::routes::read_json;
 use crate::runs::orders::{current_packages, device_values, due_deployments, latest_sequence};
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, blocking};
 
 /// `POST /api/v1/plans`
-pub(crate) async fn plan(State(state): State<AppState>, body: Body) -> Result<Response, Failure> {
+pub(crate) async fn plan(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Response, Failure> {
     let request: PlanRequest = read_json(body, SEQUENCE_BYTES_MAX).await?;
-    Ok(match state.plan_runs(request).await? {
+    Ok(match state.plan_runs(&user, request).await? {
         Ok(reply) => Json(reply).into_response(),
         Err(findings) => refused(findings),
     })
@@ -72,9 +77,10 @@ impl AppState {
     /// The findings, if the document to be planned has errors.
     async fn plan_runs(
         &self,
+        user: &User,
         request: PlanRequest,
     ) -> Result<Result<PlanReply, Vec<Finding>>, Failure> {
-        let mut devices = self.stored_devices().await?;
+        let mut devices = self.stored_devices_for(user).await?;
         let mut db = self.db().write().await?;
         choose(&mut db, &request.devices, &mut devices).await?;
         let what = match request.what {

@@ -33,6 +33,7 @@ pub(crate) async fn retry(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
+    state.run_for(&user, run).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;
     match earlier.state.as_str() {
@@ -75,6 +76,7 @@ pub(crate) async fn rerun(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
+    state.run_for(&user, run).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;
     if let Some(running) = running(&mut db, &earlier.device).await? {

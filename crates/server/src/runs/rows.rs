@@ -52,6 +52,7 @@ pub(crate) struct StoredRun {
     pub(crate) id: String,
     pub(crate) device: String,
     serial: String,
+    pub(crate) site: String,
     deployment: String,
     sequence: String,
     pub(crate) state: String,
@@ -84,7 +85,7 @@ pub(crate) use devices_sql;
 macro_rules! runs_sql {
     ($rest:literal) => {
         concat!(
-            "SELECT runs.id, runs.device, devices.serial, runs.deployment, runs.sequence, runs.state, ",
+            "SELECT runs.id, runs.device, devices.serial, devices.site, runs.deployment, runs.sequence, runs.state, ",
             "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
             "deployments.document FROM runs JOIN devices ON devices.id = runs.device ",
             "JOIN deployments ON deployments.name = runs.deployment ",
@@ -242,11 +243,11 @@ impl AppState {
             .doing("read a device")
     }
 
-    /// Every run, newest first.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn run_rows(&self) -> Result<Vec<RunRow>, Failure> {
+    /// The runs that fit, newest first.
+    pub(crate) async fn run_rows_where(
+        &self,
+        fits: &(dyn Fn(&StoredRun) -> bool + Sync),
+    ) -> Result<Vec<RunRow>, Failure> {
         let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
             "ORDER BY runs.started_at_ms DESC, runs.id LIMIT $1"
         ))
@@ -255,7 +256,7 @@ impl AppState {
         .await
         .doing("read the runs")?;
         let mut rows = Vec::with_capacity(runs.len());
-        for run in &runs {
+        for run in runs.iter().filter(|run| fits(run)) {
             rows.push(self.run_row_of(run).await?);
         }
         Ok(rows)

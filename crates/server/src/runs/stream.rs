@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
 
 use crate::error::chain;
 use crate::limits::CHANGES_GATHERED_FOR;
+use crate::people::auth::User;
 use crate::state::{AppState, Change, stopped};
 
 struct Listener {
     state: AppState,
+    user: User,
     changes: Receiver<Change>,
     due: Vec<Event>,
 }
@@ -21,10 +23,12 @@ struct Listener {
 /// `GET /api/v1/events/stream`: `device` with a row of a device, `run` with a row of a run, `resync` to read all anew.
 pub(crate) async fn stream(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let listener = Listener {
         changes: state.subscribe(),
         state,
+        user,
         due: vec![Event::default().event("resync").data("{}")],
     };
     let events = futures_util::stream::unfold(listener, |mut listener| async move {
@@ -36,7 +40,7 @@ pub(crate) async fn stream(
                 () = stopped(listener.state.stopping()) => return None,
                 changes = gather(&mut listener.changes) => {
                     let changes = changes?;
-                    listener.due = events(&listener.state, &changes).await;
+                    listener.due = events(&listener.state, &listener.user, &changes).await;
                 }
             }
         }
@@ -63,14 +67,14 @@ async fn gather(changes: &mut Receiver<Change>) -> Option<BTreeSet<Option<Change
     }
 }
 
-async fn events(state: &AppState, changes: &BTreeSet<Option<Change>>) -> Vec<Event> {
+async fn events(state: &AppState, user: &User, changes: &BTreeSet<Option<Change>>) -> Vec<Event> {
     if changes.contains(&None) {
         return vec![Event::default().event("resync").data("{}")];
     }
     let mut events = Vec::new();
     for change in changes.iter().flatten() {
         let event = match change {
-            Change::Device(id) => match state.device_row(*id).await {
+            Change::Device(id) => match state.device_row_for(user, *id).await {
                 Ok(Some(row)) => Event::default().event("device").json_data(row),
                 Ok(None) => continue,
                 Err(error) => {
@@ -78,7 +82,7 @@ async fn events(state: &AppState, changes: &BTreeSet<Option<Change>>) -> Vec<Eve
                     continue;
                 }
             },
-            Change::Run(id) => match state.run_row(*id).await {
+            Change::Run(id) => match state.run_row_for(user, *id).await {
                 Ok(Some(row)) => Event::default().event("run").json_data(row),
                 Ok(None) => continue,
                 Err(error) => {

@@ -109,9 +109,8 @@ impl Source for AppState {
     }
 
     async fn prestages(&self) -> Result<Vec<PrestageVersion>, SourceError> {
-        crate::catalog::prestages::list(State(self.clone()))
+        Self::prestages(self)
             .await
-            .map(|Json(rows)| rows)
             .map_err(cannot("read the prestages"))
     }
 
