@@ -18,17 +18,7 @@ pub const TOKEN_DAYS: u32 = 90;
 
 /// What a person (or program) is to Forestage.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -75,7 +65,9 @@ impl std::fmt::Display for Role {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such role; there are admin, school-admin, asset-clerk, factory-operator and viewer")]
+#[error(
+    "there is no such role; there are admin, school-admin, asset-clerk, factory-operator and viewer"
+)]
 pub struct NoSuchRole;
 
 impl std::str::FromStr for Role {

@@ -53,9 +53,7 @@ pub(crate) async fn list(
             device,
         })
     };
-    seen.map(row)
-        .collect::<Result<Vec<_>, _>>()
-        .map(Json)
+    seen.map(row).collect::<Result<Vec<_>, _>>().map(Json)
 }
 
 /// `POST /api/v1/receipts`; the same receipt again changes nothing.

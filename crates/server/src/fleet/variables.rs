@@ -206,7 +206,8 @@ pub(crate) async fn list(
     let mut db = state.db().write().await?;
     let mut rows = all_rows(&mut db).await?;
     rows.retain(|row| {
-        is_seen(row) && scope.is_none_or(|scope| row.scope == scope)
+        is_seen(row)
+            && scope.is_none_or(|scope| row.scope == scope)
             && name.as_ref().is_none_or(|name| row.name == *name)
     });
     rows.sort_by(|left, right| {

@@ -104,7 +104,9 @@ impl AppState {
     }
 
     /// How the run that is due would go on the device with this serial number; `None` if there is no such for them.
-    pub(crate) async fn device_plan_for(
+    /// # Errors
+    /// If the database or the content library fails.
+    pub async fn device_plan_for(
         &self,
         user: &User,
         serial: &str,

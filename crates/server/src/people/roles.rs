@@ -220,7 +220,11 @@ mod tests {
             (Role::AssetClerk, "", "", true),
             (Role::FactoryOperator, "BJO", "BJO", false),
         ] {
-            assert_eq!(check(role, site, of), expected, "{role} of {site:?} sees {of:?}");
+            assert_eq!(
+                check(role, site, of),
+                expected,
+                "{role} of {site:?} sees {of:?}"
+            );
         }
     }
 
