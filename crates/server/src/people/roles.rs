@@ -180,12 +180,30 @@ mod tests {
 
     #[test]
     fn the_table_of_roles_says_what_the_documentation_says() {
-        let mut text = String::new();
-        for role in Role::ALL {
+        let documented = [
+            (
+                Role::Admin,
+                "view view-pupils assign operate change-assets see-receipts send-receipts see-prestages \
+                 fetch-bundles deploy publish administer",
+            ),
+            (
+                Role::SchoolAdmin,
+                "view view-pupils assign operate see-prestages see-receipts",
+            ),
+            (
+                Role::AssetClerk,
+                "view view-pupils assign change-assets see-prestages see-receipts send-receipts",
+            ),
+            (
+                Role::FactoryOperator,
+                "see-prestages fetch-bundles see-receipts send-receipts",
+            ),
+            (Role::Viewer, "view see-prestages see-receipts"),
+        ];
+        for (role, expected) in documented {
             let names: Vec<&str> = allowed(role).iter().map(|may| may.name()).collect();
-            text.push_str(&format!("{role}: {}\n", names.join(" ")));
+            assert_eq!(names.join(" "), expected, "{role}");
         }
-        insta::assert_snapshot!(text);
     }
 
     #[test]
