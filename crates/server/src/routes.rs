@@ -14,7 +14,7 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::people::auth;
 use crate::people::roles::{May, admit};
 use crate::state::AppState;
-use crate::{catalog, fleet, health, people, runs, web};
+use crate::{catalog, fleet, health, people, pupils, runs, web};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
@@ -67,10 +67,16 @@ fn all() -> Routes {
         router: Router::new(),
         list: Vec::new(),
     };
-    [people::routes, fleet::routes, catalog::routes, runs::routes]
-        .into_iter()
-        .fold(none, |routes, more| more(routes))
-        .get("/healthz", May::Anyone, health::healthz)
+    [
+        people::routes,
+        fleet::routes,
+        pupils::routes,
+        catalog::routes,
+        runs::routes,
+    ]
+    .into_iter()
+    .fold(none, |routes, more| more(routes))
+    .get("/healthz", May::Anyone, health::healthz)
 }
 
 impl Routes {

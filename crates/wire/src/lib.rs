@@ -8,6 +8,7 @@
 mod text;
 
 pub mod admin_api;
+pub mod assignments;
 pub mod boot_config;
 pub mod bundle;
 pub mod deployments;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod order;
 pub mod package;
 pub mod people;
+pub mod pupils;
 pub mod receipt;
 pub mod run_events;
 pub mod run_plan;

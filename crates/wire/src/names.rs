@@ -140,3 +140,11 @@ uuid_id!(
     /// One execution of a sequence on one device.
     RunId
 );
+uuid_id!(
+    /// A pupil. Random: it says nothing about the person, and outlives what is known of them.
+    PupilId
+);
+uuid_id!(
+    /// One device in one pupil's hands, from hand-out to return.
+    AssignmentId
+);

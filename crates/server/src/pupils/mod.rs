@@ -1,0 +1,44 @@
+//! Pupils and who has which device: lists, hand-out and return, labels, and what personal data asks for.
+//!
+//! Names and numbers of pupils stand in the table `pupils` alone. Everything else, the audit and the log too, knows a pupil
+//! by a random id. *Absent:* pupils in URLs, page titles, logs and webhooks.
+
+pub(crate) mod classes;
+pub(crate) mod hand_out;
+pub(crate) mod history;
+pub(crate) mod import;
+pub(crate) mod label_code;
+mod list_file;
+pub(crate) mod personal;
+pub(crate) mod register;
+pub(crate) mod scan;
+pub(crate) mod settings;
+pub(crate) mod store;
+
+use crate::people::roles::May;
+use crate::routes::Routes;
+
+/// The routes of this folder.
+#[rustfmt::skip]
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/api/v1/pupils", May::ViewPupils, register::list)
+        .post("/api/v1/pupils", May::Assign, register::post)
+        .post("/api/v1/pupils/import", May::Assign, import::pupils)
+        .get("/api/v1/pupils/{id}", May::ViewPupils, register::get)
+        .put("/api/v1/pupils/{id}", May::Assign, register::put)
+        .get("/api/v1/pupils/{id}/export", May::Assign, personal::export)
+        .post("/api/v1/pupils/{id}/erase", May::Assign, personal::erase)
+        .get("/api/v1/assignments", May::ViewPupils, history::list)
+        .post("/api/v1/assignments", May::Assign, hand_out::post)
+        .post("/api/v1/assignments/scan", May::Assign, scan::post)
+        .post("/api/v1/assignments/pairs", May::Assign, hand_out::post_pairs)
+        .post("/api/v1/assignments/import", May::Assign, import::assignments)
+        .get("/api/v1/assignments/classes", May::ViewPupils, classes::list)
+        .get("/api/v1/assignments/class", May::ViewPupils, classes::get)
+        .post("/api/v1/assignments/{id}/return", May::Assign, hand_out::take_back)
+        .post("/api/v1/assignments/{id}/undo", May::Assign, hand_out::undo)
+        .post("/api/v1/assignments/{id}/reopen", May::Assign, hand_out::reopen)
+        .get("/api/v1/hand-out-settings", May::View, settings::get)
+        .put("/api/v1/hand-out-settings", May::Administer, settings::put)
+}

@@ -1,0 +1,176 @@
+//! What the law asks for: everything that is kept of one person, and erasing it; by hand, or when its time is up.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use wire::names::PupilId;
+use wire::pupils::{Erasure, ExportedAct, ExportedPupil, PupilExport};
+
+use crate::db::{Write, commit};
+use crate::error::{Doing as _, Failure, chain};
+use crate::limits::LIST_ROWS_MAX;
+use crate::people::audit::audit;
+use crate::people::auth::User;
+use crate::pupils::store::{HistoryOf, pupil_for_in};
+use crate::routes::parse;
+use crate::state::{AppState, now_ms, stopped};
+
+/// How often it is looked whose time is up: retention counts in days.
+const LOOKED_EVERY: Duration = Duration::from_secs(3600);
+/// Mistakes that were undone are kept so long, for requests that come twice.
+const UNDONE_KEPT_MS: i64 = 24 * 3600 * 1000;
+const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Who erases when nobody asked for it.
+const BY_TIME: &str = "retention";
+
+/// `GET /api/v1/pupils/{id}/export`
+pub(crate) async fn export(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+) -> Result<Json<PupilExport>, Failure> {
+    let id: PupilId = parse(&id)?;
+    let pupil = state.pupil_for(&user, id).await?;
+    let mut db = state.db().write().await?;
+    audit(&mut db, &user.name, "pupil-exported", &id.to_string(), "").await?;
+    commit(db).await?;
+    let acts: Vec<(i64, String, String)> = sqlx::query_as(
+        "SELECT at_ms, who, action FROM audit WHERE subject = $1 OR detail = $2 OR detail = $3 ORDER BY id LIMIT $4",
+    )
+    .bind(id.to_string())
+    .bind(format!("to pupil {id}"))
+    .bind(format!("of pupil {id}"))
+    .bind(LIST_ROWS_MAX)
+    .fetch_all(state.db().read())
+    .await
+    .doing("read what the audit says of a pupil")?;
+    let acts = acts.into_iter().map(|(at_ms, who, action)| ExportedAct {
+        at: time_text(at_ms),
+        who,
+        action,
+    });
+    Ok(Json(PupilExport {
+        exported_at: time_text(now_ms()),
+        pupil: ExportedPupil {
+            pupil: id,
+            external_id: pupil.external_id,
+            name: pupil.name,
+            site: pupil.site,
+            site_name: pupil.site_name,
+            class: pupil.class,
+            known_since: time_text(pupil.created_at_ms),
+            last_listed: time_text(pupil.listed_at_ms),
+            left: (pupil.left_at_ms > 0).then(|| time_text(pupil.left_at_ms)),
+        },
+        assignments: state.history_for(&user, HistoryOf::Pupil(id)).await?,
+        audit: acts.collect(),
+    }))
+}
+
+fn time_text(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| String::new(), |time| time.to_string())
+}
+
+/// `POST /api/v1/pupils/{id}/erase`
+pub(crate) async fn erase(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+) -> Result<Json<Erasure>, Failure> {
+    let id: PupilId = parse(&id)?;
+    let mut db = state.db().write().await?;
+    let pupil = pupil_for_in(&mut db, &user, id).await?;
+    let open: Vec<String> = sqlx::query_scalar(
+        "SELECT devices.serial FROM assignments JOIN devices ON devices.id = assignments.device \
+         WHERE assignments.pupil = $1 AND assignments.returned_at_ms = 0 ORDER BY devices.serial",
+    )
+    .bind(&pupil.id)
+    .fetch_all(&mut *db)
+    .await
+    .doing("look up what a pupil has")?;
+    if !open.is_empty() {
+        return Err(Failure::conflict(
+            "device-out",
+            format!("the pupil still has {}", open.join(", ")),
+        )
+        .hint("take it back first: nobody would know any more who has it"));
+    }
+    let assignments = erase_in(&mut db, &user.name, &pupil.id).await?;
+    commit(db).await?;
+    Ok(Json(Erasure {
+        pupil: id,
+        assignments,
+    }))
+}
+
+/// Empties everything personal; the random id and the times of hand-outs remain.
+async fn erase_in(db: &mut Write, who: &str, pupil: &str) -> Result<u32, Failure> {
+    sqlx::query(
+        "UPDATE pupils SET external_id = '', external_key = id, name = '', class = '', erased_at_ms = $1 \
+         WHERE id = $2 AND erased_at_ms = 0",
+    )
+    .bind(now_ms())
+    .bind(pupil)
+    .execute(&mut **db)
+    .await
+    .doing("erase a pupil")?;
+    // People write names into notes.
+    let assignments =
+        sqlx::query("UPDATE assignments SET note = '', condition_note = '' WHERE pupil = $1")
+            .bind(pupil)
+            .execute(&mut **db)
+            .await
+            .doing("erase the notes on a pupil's devices")?;
+    audit(db, who, "pupil-erased", pupil, "").await?;
+    Ok(u32::try_from(assignments.rows_affected()).unwrap_or(u32::MAX))
+}
+
+/// Erases, for as long as the server runs, the pupils whose time is up.
+pub(crate) async fn erase_in_time(state: AppState) {
+    let stopping = state.stopping();
+    loop {
+        match erase_due(&state, now_ms()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "erased {count} pupils whose time was up"),
+            Err(error) => tracing::error!(
+                error = %chain(&error),
+                "cannot erase the pupils whose time is up; it is tried again in an hour"
+            ),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOKED_EVERY) => {}
+            () = stopped(stopping.clone()) => return,
+        }
+    }
+}
+
+/// Erases the pupils whose time is up at `now`, and forgets mistakes that were undone.
+async fn erase_due(state: &AppState, now: i64) -> Result<usize, Failure> {
+    let days = state.hand_out_settings().await?.retention_days;
+    let mut db = state.db().write().await?;
+    sqlx::query("DELETE FROM assignments WHERE undone = 1 AND returned_at_ms < $1")
+        .bind(now - UNDONE_KEPT_MS)
+        .execute(&mut *db)
+        .await
+        .doing("forget hand-outs that were undone")?;
+    let mut due: Vec<String> = Vec::new();
+    if days > 0 {
+        due = sqlx::query_scalar(
+            "SELECT pupils.id FROM pupils WHERE pupils.erased_at_ms = 0 \
+             AND (CASE WHEN pupils.left_at_ms > 0 THEN pupils.left_at_ms ELSE pupils.listed_at_ms END) < $1 \
+             AND NOT EXISTS (SELECT 1 FROM assignments WHERE assignments.pupil = pupils.id \
+             AND (assignments.returned_at_ms = 0 OR assignments.returned_at_ms >= $2)) ORDER BY pupils.id",
+        )
+        .bind(now - i64::from(days) * DAY_MS)
+        .bind(now - i64::from(days) * DAY_MS)
+        .fetch_all(&mut *db)
+        .await
+        .doing("look up whose time is up")?;
+    }
+    for pupil in &due {
+        erase_in(&mut db, BY_TIME, pupil).await?;
+    }
+    commit(db).await?;
+    Ok(due.len())
+}
