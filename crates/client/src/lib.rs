@@ -6,12 +6,14 @@
 
 mod admin;
 mod answer;
+mod assignments;
 mod connection;
 mod device;
 mod error;
 mod run_events;
 mod sites;
 
+pub use assignments::{AssignmentFilter, ListOptions, PupilFilter};
 pub use connection::Client;
 pub use error::ClientError;
 

@@ -159,6 +159,7 @@ pub async fn serve_until(
         one_time_login,
     });
     let mut connections = JoinSet::new();
+    connections.spawn(crate::pupils::personal::erase_in_time(state.clone()));
     tokio::select! {
         () = stop => {}
         () = accept(&listener, &server, &mut connections) => {}

@@ -476,6 +476,7 @@ pub(super) struct StoredHandOutDevice {
     pub(super) site: String,
     pub(super) site_name: String,
     pub(super) class: String,
+    pub(super) assigned_name: String,
     /// The state of its latest run; empty if it had none.
     pub(super) run_state: String,
 }
@@ -493,7 +494,7 @@ macro_rules! hand_out_devices_sql {
         concat!(
             "SELECT devices.id, devices.serial, devices.serial_key, devices.asset_tag, devices.asset_tag_key, \
              devices.vendor, devices.product, devices.site, COALESCE(sites.name, devices.site) AS site_name, \
-             devices.class, COALESCE((SELECT runs.state FROM runs WHERE runs.device = devices.id \
+             devices.class, devices.assigned_name, COALESCE((SELECT runs.state FROM runs WHERE runs.device = devices.id \
              ORDER BY runs.started_at_ms DESC LIMIT 1), '') AS run_state \
              FROM devices LEFT JOIN sites ON sites.code = devices.site ",
             $clause

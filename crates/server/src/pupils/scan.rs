@@ -69,7 +69,8 @@ async fn exact(state: &AppState, user: &User, text: &str) -> Result<ScanReply, F
     };
     if let Some(key) = name_key(text) {
         let found: Vec<StoredHandOutDevice> = sqlx::query_as(hand_out_devices_sql!(
-            "WHERE devices.serial_key = $1 OR devices.asset_tag_key = $1 ORDER BY devices.serial_key"
+            "WHERE devices.serial_key = $1 OR devices.asset_tag_key = $1 \
+             OR UPPER(devices.assigned_name) = $1 ORDER BY devices.serial_key"
         ))
         .bind(&key)
         .fetch_all(state.db().read())
@@ -126,7 +127,8 @@ async fn scanned(
     let matched = match () {
         () if is_label => "label",
         () if device.serial_key == key => "serial",
-        () => "asset-tag",
+        () if device.asset_tag_key == key => "asset-tag",
+        () => "name",
     };
     Ok(ScannedDevice {
         device: stored_text("device id", &device.id)?,
@@ -136,7 +138,7 @@ async fn scanned(
             .to_owned(),
         serial: device.serial,
         asset_tag: device.asset_tag,
-        name: String::new(),
+        name: device.assigned_name,
         site: device.site,
         site_name: device.site_name,
         class: device.class,

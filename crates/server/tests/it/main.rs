@@ -6,6 +6,7 @@ mod admin;
 mod databases;
 mod device;
 mod drift;
+mod hand_out;
 mod harness;
 mod plans;
 mod prestage;
