@@ -2,6 +2,7 @@
 //! the text for people.
 
 pub(crate) mod asset;
+pub(crate) mod asset_export;
 pub(crate) mod boot_image;
 pub(crate) mod collection;
 pub(crate) mod completion;

@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod asset_system;
 mod assignments;
 mod connection;
 mod device;

@@ -1,10 +1,11 @@
 //! The database: one SQLite file, or PostgreSQL. Everything acknowledged is on the disk.
 //!
 //! Every query runs on both: `$1` placeholders, the types i64, String and `Vec<u8>`, and the clauses both know. What
-//! differs between them is in this file and in [`dialect`]. Writers are serial on both, as the code that calls them expects.
+//! differs between them is in this file, in [`dialect`] and in [`views`]. Writers are serial on both, as the code that calls them expects.
 
 mod address;
 mod dialect;
+pub(crate) mod views;
 
 use std::time::Duration;
 
@@ -66,11 +67,13 @@ impl Db {
             .connect_with(options)
             .await
             .doing("open the database")?;
-        Ok(Self {
+        let db = Self {
             engine,
             readers,
             writer,
-        })
+        };
+        db.make_views().await?;
+        Ok(db)
     }
 
     /// For reading.

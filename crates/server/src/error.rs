@@ -175,6 +175,17 @@ pub(crate) fn stored<T: serde::de::DeserializeOwned>(
     })
 }
 
+/// Reads a stored document that was taken apart already.
+pub(crate) fn stored_value<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    value: serde_json::Value,
+) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|source| Failure::Stored {
+        what,
+        source: source.into(),
+    })
+}
+
 /// Reads a stored id or name.
 pub(crate) fn stored_text<T>(what: &'static str, text: &str) -> Result<T, Failure>
 where

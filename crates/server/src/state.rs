@@ -13,7 +13,7 @@ use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
 use crate::people::throttle::Throttle;
-use crate::runs::live::Views;
+use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
 
 /// Something that a list or a page shows has changed.
@@ -55,6 +55,7 @@ impl AppState {
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let db = Db::open(&data.join("forestage.db"), database).await?;
+        name_old_runs(&db).await?;
         let folder = data.join("library");
         let library = blocking(move || {
             Library::open(&folder).map_err(|source| Failure::Content {

@@ -103,7 +103,7 @@ impl Cluster {
             .join(".s.PGSQL.5432")
             .symlink_metadata()
             .is_err()
-            || self.psql("postgres", "SELECT 1").is_err()
+            || self.psql("forestage", "postgres", "SELECT 1").is_err()
         {
             if start.elapsed() > READY_TIME_MAX {
                 let mut log = String::new();
@@ -125,7 +125,7 @@ impl Cluster {
     /// If it can't be made.
     pub fn database(&self) -> Result<String> {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        self.psql("forestage", "postgres", &format!("CREATE DATABASE {name}"))?;
         Ok(self.address("forestage", &name))
     }
 
@@ -136,14 +136,14 @@ impl Cluster {
         format!("postgres://{user}@{folder}/{database}")
     }
 
-    /// What `psql` says to a query: unaligned, without a header. `target` is the name of a database, or an address.
+    /// What `psql` says to a query of `user`: unaligned, without a header.
     ///
     /// # Errors
     /// If the query fails.
-    pub fn psql(&self, target: &str, query: &str) -> Result<String> {
+    pub fn psql(&self, user: &str, database: &str, query: &str) -> Result<String> {
         let output = Command::new(self.programs.join("psql"))
             .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.folder.as_str()])
-            .args(["-U", "forestage", "-d", target, "-c", query])
+            .args(["-U", user, "-d", database, "-c", query])
             .output()
             .context("cannot start psql")?;
         if !output.status.success() {

@@ -8,6 +8,7 @@
 mod text;
 
 pub mod admin_api;
+pub mod asset_computers;
 pub mod assignments;
 pub mod boot_config;
 pub mod bundle;

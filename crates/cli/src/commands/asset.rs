@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use wire::admin_api::AssetImportReport;
 use wire::names::CollectionName;
 
+use crate::commands::asset_export::{self, Export};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, count};
 use crate::settings::{connect, read_limited};
@@ -25,6 +26,13 @@ pub(crate) enum Asset {
         after_help = "Example:\n  forestage asset import laptops.csv --collection pupils-2026 --dry-run"
     )]
     Import(Import),
+    /// Export the asset system's table: every computer with its name, state, pupil and times
+    ///
+    /// The same rows as the SQL view `asset_computers`; what the columns hold is a contract.
+    #[command(
+        after_help = "Example:\n  forestage asset export --state completed --output assets.csv"
+    )]
+    Export(Export),
 }
 
 /// `asset import`
@@ -42,7 +50,10 @@ pub(crate) struct Import {
 
 /// Does what was asked.
 pub(crate) fn run(command: &Asset, output: &Output) -> Outcome<()> {
-    let Asset::Import(import) = command;
+    let import = match command {
+        Asset::Import(import) => import,
+        Asset::Export(export) => return asset_export::run(export, output),
+    };
     let csv = read_limited(&import.file, CSV_BYTES_MAX)
         .trying(|| format!("cannot read {}", import.file))?;
     let report = connect()?

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod asset_system;
 mod device;
 mod guide;
 mod refusals;

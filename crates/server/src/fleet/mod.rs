@@ -1,5 +1,6 @@
 //! The fleet: machines as they were bought, found, grouped and aimed at.
 
+pub(crate) mod asset_computers;
 pub(crate) mod asset_file;
 pub(crate) mod assets;
 pub(crate) mod collections;
@@ -19,6 +20,7 @@ use crate::routes::Routes;
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .post("/api/v1/assets/import", May::ChangeAssets, assets::import)
+        .get("/api/v1/asset-computers", May::View, asset_computers::list)
         .get("/api/v1/collections", May::View, collections::list)
         .put("/api/v1/collections/{name}", May::Deploy, collections::put)
         .get("/api/v1/collections/{name}/members", May::View, collections::members)

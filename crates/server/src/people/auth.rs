@@ -272,12 +272,13 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn logout(&self, token: &SessionToken) -> Result<(), Failure> {
+        let mut db = self.db().write().await?;
         sqlx::query("DELETE FROM sessions WHERE digest = $1")
             .bind(secret::digest(&token.0))
-            .execute(self.db().read())
+            .execute(&mut *db)
             .await
             .doing("end a session")?;
-        Ok(())
+        commit(db).await
     }
 
     /// Makes an API token.

@@ -108,12 +108,14 @@ pub(crate) async fn check_in(
 /// Checks challenge and signature, and reads what was signed.
 async fn prove(state: &AppState, check_in: &CheckIn) -> Result<Claimant, Failure> {
     // The challenge is used up whatever comes next.
+    let mut db = state.db().write().await?;
     let used = sqlx::query("DELETE FROM challenges WHERE challenge = $1 AND expires_at_ms > $2")
         .bind(&check_in.challenge)
         .bind(now_ms())
-        .execute(state.db().read())
+        .execute(&mut *db)
         .await
         .doing("use up a challenge")?;
+    commit(db).await?;
     if used.rows_affected() != 1 {
         return Err(Failure::refused(
             StatusCode::FORBIDDEN,

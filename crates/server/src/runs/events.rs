@@ -17,7 +17,7 @@ use crate::limits::{
 };
 use crate::people::auth::DeviceSession;
 use crate::routes::{parse, read_json};
-use crate::runs::live::{Entry, EventHead, Live, read_event};
+use crate::runs::live::{Entry, EventHead, Live, read_event, told_name};
 use crate::state::{AppState, Change, now_ms};
 
 /// An event as received and as read.
@@ -271,8 +271,13 @@ async fn store(
         state_after(state, &event.body)
     });
     let has_ended = after != "running";
+    let told = plan.store.iter().rev();
+    let host_name = told
+        .filter_map(|index| told_name(&received[*index].event.body))
+        .next();
     sqlx::query(
         "UPDATE runs SET take = $1, acknowledged = $2, state = $3, last_seen_at_ms = $4, \
+         host_name = CASE WHEN $7 <> '' OR $8 = 1 THEN $7 ELSE host_name END, \
          ended_at_ms = CASE WHEN $5 = 0 THEN 0 WHEN ended_at_ms > 0 THEN ended_at_ms ELSE $4 END WHERE id = $6",
     )
     .bind(take)
@@ -281,6 +286,8 @@ async fn store(
     .bind(now)
     .bind(i64::from(has_ended))
     .bind(&id)
+    .bind(host_name.unwrap_or_default())
+    .bind(i64::from(plan.anew))
     .execute(&mut *db)
     .await
     .doing("store the state of a run")?;

@@ -8,9 +8,12 @@ use serde::Deserialize;
 use wire::event::{Event, EventBody};
 use wire::names::{RunId, StepPath};
 
-use crate::db::Db;
-use crate::error::{Doing as _, Failure};
+use crate::db::{Db, commit};
+use crate::error::{Doing as _, Failure, stored_text};
 use crate::limits::VIEWS_MAX;
+
+/// A host name has 63 characters at most, RFC 1123 says.
+const HOST_NAME_CHARS_MAX: usize = 64;
 
 /// What every event says, whatever its kind.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,26 +80,37 @@ impl Live {
     pub(crate) fn apply(&mut self, event: &Event, received_at_ms: i64) {
         self.view.apply(event);
         self.timeline.apply(event, received_at_ms);
-        if let EventBody::StepPlanned { plan, .. } = &event.body
-            && let Some(name) = plan.get("hostname").and_then(serde_json::Value::as_str)
+        if matches!(event.body, EventBody::StepPlanned { .. })
+            && let Some(name) = told_name(&event.body)
         {
-            self.planned_name = Some(crate::text::clean(name, 64)).filter(|name| !name.is_empty());
+            self.planned_name = Some(name);
         }
     }
 
     /// The host name, once a step has planned or set it.
     pub(crate) fn host_name(&self) -> Option<String> {
         let outputs = self.view.steps.iter().rev().map(|step| &step.output);
-        let name = outputs.filter_map(|output| {
-            ["hostname", "host-name"]
-                .iter()
-                .find_map(|key| output.get(key))
-        });
-        name.filter_map(|name| name.as_str())
-            .map(|name| crate::text::clean(name, 64))
-            .find(|name| !name.is_empty())
+        outputs
+            .filter_map(name_in)
+            .next()
             .or_else(|| self.planned_name.clone())
     }
+}
+
+/// The host name that an event tells: a step means to set it, or has set it.
+pub(crate) fn told_name(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::StepPlanned { plan, .. } => name_in(plan),
+        EventBody::StepDone { output, .. } => name_in(output),
+        _ => None,
+    }
+}
+
+fn name_in(value: &serde_json::Value) -> Option<String> {
+    let name = ["hostname", "host-name"]
+        .iter()
+        .find_map(|key| value.get(key))?;
+    Some(crate::text::clean(name.as_str()?, HOST_NAME_CHARS_MAX)).filter(|name| !name.is_empty())
 }
 
 /// When each step began and ended, in milliseconds from the start of the run. The device's own clock counts within
@@ -180,6 +194,27 @@ impl Views {
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looks up the host names of runs from releases that did not write them down.
+pub(crate) async fn name_old_runs(db: &Db) -> Result<(), Failure> {
+    let old: Vec<String> = sqlx::query_scalar("SELECT id FROM runs WHERE host_name = '?'")
+        .fetch_all(db.read())
+        .await
+        .doing("look for runs without a host name")?;
+    for id in old {
+        let run: RunId = stored_text("run id", &id)?;
+        let name = load(db, run).await?.host_name().unwrap_or_default();
+        let mut write = db.write().await?;
+        sqlx::query("UPDATE runs SET host_name = $1 WHERE id = $2")
+            .bind(name)
+            .bind(id)
+            .execute(&mut *write)
+            .await
+            .doing("store a host name")?;
+        commit(write).await?;
+    }
+    Ok(())
 }
 
 async fn load(db: &Db, run: RunId) -> Result<Live, Failure> {

@@ -385,8 +385,8 @@ async fn store(
     let now = now_ms();
     sqlx::query(
         "INSERT INTO runs (id, device, deployment, sequence, sequence_version, order_document, state, stop, take, \
-         acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 1, 0, 0, $7, $8, 0, $8)",
+         acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms, host_name) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'running', 0, 1, 0, 0, $7, $8, 0, $8, '')",
     )
     .bind(order.run.to_string())
     .bind(&device.id)

@@ -142,6 +142,12 @@ impl Site {
         }
     }
 
+    /// The name of its PostgreSQL database.
+    pub(crate) fn postgres_name(&self) -> String {
+        let url = self.database.as_ref().unwrap().to_string();
+        url.rsplit_once('/').unwrap().1.to_owned()
+    }
+
     /// Stops the server and starts it again on the same folder (and another port).
     pub(crate) fn restart(self) -> Self {
         let Self {
