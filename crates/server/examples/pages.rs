@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use maud::Markup;
 use server::web::filter::Filter;
-use server::web::layout::{Section, page};
 use server::web::login::{Stage, login_page};
+use server::web::section::Section;
+use server::web::visitor::Visitor;
+use server::web::words::Words;
 use server::web::{assets, lists, overview, plan, run};
 use wire::admin_api::DeviceState;
 
@@ -18,41 +20,36 @@ fn main() -> std::io::Result<()> {
         .nth(1)
         .map_or_else(|| PathBuf::from("pages"), PathBuf::from);
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("style.css"), assets::style())?;
-    std::fs::write(folder.join("live.js"), assets::script())?;
-    std::fs::write(folder.join("icon.svg"), assets::icon())?;
+    for asset in assets::all() {
+        std::fs::write(folder.join(asset.name), &asset.content)?;
+    }
+    for words in [Words::ENGLISH, Words::BOKMAL] {
+        let folder = folder.join(words.0.code());
+        std::fs::create_dir_all(&folder)?;
+        write_pages(&folder, words)?;
+    }
+    Ok(())
+}
 
+fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
     let rows = sample::devices();
-    let write = |name: &str, page: Markup| write_page(&folder, name, page);
-    let show = |content| {
-        page(
-            "Overview",
-            Section::Overview,
-            "admin",
-            Some("/live/overview"),
-            &content,
-        )
+    let write = |name: &str, section, live: Option<&str>, content: Markup| {
+        let page = Visitor::sample(words, section).page(name, live, &content);
+        write_page(folder, name, page)
     };
-    write(
-        "overview",
-        show(overview::overview(
-            &rows,
-            &Filter::default(),
-            sample::NOW_MS,
-        )),
-    )?;
-    let filter = Filter {
+    let live = Some("/live/overview");
+    let nothing = Filter {
         text: "no such device".into(),
         ..Filter::default()
     };
-    write(
-        "overview-nothing",
-        show(overview::overview(&rows, &filter, sample::NOW_MS)),
-    )?;
-    write(
-        "overview-empty",
-        show(overview::overview(&[], &Filter::default(), sample::NOW_MS)),
-    )?;
+    for (name, rows, filter) in [
+        ("overview", &rows[..], Filter::default()),
+        ("overview-nothing", &rows[..], nothing),
+        ("overview-empty", &[], Filter::default()),
+    ] {
+        let content = overview::overview(rows, &filter, sample::NOW_MS);
+        write(name, Section::Overview, live, content)?;
+    }
     for row in &rows {
         let Some(run) = row
             .run
@@ -63,52 +60,30 @@ fn main() -> std::io::Result<()> {
         };
         let content = run::run_page(&sample::detail(run), Some(row));
         let name = format!("run-{}", run.state);
-        write(
-            &name,
-            page(
-                &run.serial,
-                Section::Overview,
-                "admin",
-                Some("/live/runs/1"),
-                &content,
-            ),
-        )?;
+        write(&name, Section::Runs, Some("/live/runs/1"), content)?;
     }
     write(
         "devices",
-        page(
-            "Devices",
-            Section::Devices,
-            "admin",
-            None,
-            &lists::devices(&rows),
-        ),
+        Section::Devices,
+        None,
+        lists::devices(words, &rows),
     )?;
-    let plan = sample::plan();
-    write(
-        "plan",
-        page(
-            &plan::title(&plan),
-            Section::Overview,
-            "admin",
-            None,
-            &plan::plan_page(&plan),
-        ),
-    )?;
-    write("login", login_page(Stage::SignIn, "admin", "/", None))?;
-    let problem = Some("The two new passwords differ.");
-    write(
-        "login-new",
-        login_page(Stage::NewPassword, "admin", "/", problem),
-    )
+    let plan = plan::plan_page(words, &sample::plan());
+    write("plan", Section::Devices, None, plan)?;
+    let look = Visitor::sample(words, Section::Overview).look;
+    let login = login_page(look, Stage::SignIn, "admin", "/", None);
+    write_page(folder, "login", login)?;
+    let problem = Some(words.t("The two new passwords differ."));
+    let login = login_page(look, Stage::NewPassword, "admin", "/", problem);
+    write_page(folder, "login-new", login)
 }
 
-/// Writes one page, with the addresses of style, script and icon made relative.
+/// Writes one page, with the addresses of style, scripts and icon made relative.
 fn write_page(folder: &Path, name: &str, page: Markup) -> std::io::Result<()> {
-    let html = page
-        .into_string()
-        .replace(assets::style_address(), "style.css")
-        .replace(assets::script_address(), "live.js")
-        .replace(assets::icon_address(), "icon.svg");
+    let html = assets::all()
+        .iter()
+        .fold(page.into_string(), |html, asset| {
+            html.replace(&asset.address, &format!("../{}", asset.name))
+        });
     std::fs::write(folder.join(format!("{name}.html")), html)
 }

@@ -136,7 +136,10 @@ impl IntoResponse for Failure {
         if !matches!(self, Self::Refused { .. }) {
             tracing::error!(error = %chain(&self), "a request failed");
         }
-        (status, Json(error)).into_response()
+        // Whoever asked for a page gets it drawn from this; see `web::dress`.
+        let mut response = (status, Json(&error)).into_response();
+        response.extensions_mut().insert(error);
+        response
     }
 }
 

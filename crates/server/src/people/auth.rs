@@ -533,7 +533,7 @@ pub async fn require_user(
         Err(Failure::Refused {
             status: StatusCode::UNAUTHORIZED,
             ..
-        }) if wants_page(&request) => Redirect::to("/login").into_response(),
+        }) if wants_page(&request) => to_login(&request),
         Err(failure) => failure.into_response(),
     }
 }
@@ -583,6 +583,17 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     headers
         .get("sec-fetch-site")
         .is_some_and(|site| site != "same-origin" && site != "none")
+}
+
+/// After signing in they get the page they asked for.
+fn to_login(request: &Request) -> Response {
+    let here = request.uri().path_and_query();
+    let here = here.map_or("/", |path| path.as_str());
+    let address = match here {
+        "/" => "/login".to_owned(),
+        here => format!("/login?next={}", crate::web::filter::encode(here)),
+    };
+    Redirect::to(&address).into_response()
 }
 
 /// Someone looking at a page is led to the login; programs get 401.

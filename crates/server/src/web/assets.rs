@@ -1,5 +1,5 @@
-//! The stylesheet, the script and the icon, inside the program. Their addresses carry a digest of their content, so
-//! that a browser may keep them forever and still gets the new ones after an update.
+//! Stylesheet, scripts and icon, inside the program. Their addresses carry a digest of their content, so that a browser
+//! may keep them forever and still gets the new ones after an update.
 
 use std::sync::LazyLock;
 
@@ -8,79 +8,71 @@ use axum::response::{IntoResponse, Response};
 
 use super::databar;
 
-const SCRIPT: &str = include_str!("assets/live.js");
-const ICON: &str = include_str!("assets/icon.svg");
+/// One file for browsers.
+pub struct Asset {
+    /// Its plain name, such as `forms.js`.
+    pub name: &'static str,
+    kind: &'static str,
+    /// What is in it.
+    pub content: String,
+    /// Where it is.
+    pub address: String,
+}
 
-static STYLE: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "{}\n{}",
-        include_str!("assets/style.css"),
-        databar::stylesheet()
-    )
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
+    let style = [include_str!("assets/style.css"), &databar::stylesheet()].join("\n");
+    vec![
+        asset("style.css", STYLE, style),
+        asset("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
+        asset("frame.js", SCRIPT, include_str!("assets/frame.js")),
+        asset("forms.js", SCRIPT, include_str!("assets/forms.js")),
+        asset("live.js", SCRIPT, include_str!("assets/live.js")),
+    ]
 });
 
-static STYLE_ADDRESS: LazyLock<String> = LazyLock::new(|| address("style", &STYLE, "css"));
-static SCRIPT_ADDRESS: LazyLock<String> = LazyLock::new(|| address("live", SCRIPT, "js"));
-static ICON_ADDRESS: LazyLock<String> = LazyLock::new(|| address("icon", ICON, "svg"));
-
-fn address(name: &str, content: &str, extension: &str) -> String {
-    format!(
-        "/assets/{name}-{}.{extension}",
-        wire::digest::Digest::of(content.as_bytes()).short()
-    )
+fn asset(name: &'static str, kind: &'static str, content: impl Into<String>) -> Asset {
+    let content = content.into();
+    let digest = wire::digest::Digest::of(content.as_bytes()).short();
+    let address = match name.rsplit_once('.') {
+        Some((stem, extension)) => format!("/assets/{stem}-{digest}.{extension}"),
+        None => format!("/assets/{name}-{digest}"),
+    };
+    Asset {
+        name,
+        kind,
+        content,
+        address,
+    }
 }
 
-/// The stylesheet, with the databar's colours.
+/// Every file for browsers.
 #[must_use]
-pub fn style() -> &'static str {
-    &STYLE
+pub fn all() -> &'static [Asset] {
+    &ASSETS
 }
 
-/// The script.
+/// Where the file with this plain name is.
+///
+/// # Panics
+/// If there is no such file: the names are written in the pages' own code.
 #[must_use]
-pub const fn script() -> &'static str {
-    SCRIPT
-}
-
-/// The icon.
-#[must_use]
-pub const fn icon() -> &'static str {
-    ICON
-}
-
-/// Where the stylesheet is.
-#[must_use]
-pub fn style_address() -> &'static str {
-    &STYLE_ADDRESS
-}
-
-/// Where the script is.
-#[must_use]
-pub fn script_address() -> &'static str {
-    &SCRIPT_ADDRESS
-}
-
-/// Where the icon is.
-#[must_use]
-pub fn icon_address() -> &'static str {
-    &ICON_ADDRESS
+pub fn address(name: &str) -> &'static str {
+    let asset = ASSETS.iter().find(|asset| asset.name == name);
+    &asset.expect("pages name files that are there").address
 }
 
 /// Answers `/assets/{name}`.
 pub(super) fn serve(name: &str) -> Response {
     let path = format!("/assets/{name}");
-    let (kind, content) = if path == style_address() {
-        ("text/css; charset=utf-8", style())
-    } else if path == script_address() {
-        ("text/javascript; charset=utf-8", SCRIPT)
-    } else if path == icon_address() {
-        ("image/svg+xml", ICON)
-    } else {
+    let Some(asset) = ASSETS.iter().find(|asset| asset.address == path) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let mut response = content.into_response();
+    let mut response = asset.content.as_str().into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
     headers.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("public, max-age=31536000, immutable"),

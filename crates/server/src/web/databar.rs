@@ -113,13 +113,9 @@ fn label(elapsed: u64, expected: u64, state: DeviceState) -> String {
 pub fn stylesheet() -> String {
     let mut css = String::new();
     for step in 0..=HUE_MAX {
-        let _ = writeln!(css, ".hue-{step}{{--bar:{}}}", oklch(step, Screen::Light));
+        let (light, dark) = (oklch(step, Screen::Light), oklch(step, Screen::Dark));
+        let _ = writeln!(css, ".hue-{step}{{--bar:light-dark({light},{dark})}}");
     }
-    css.push_str("@media(prefers-color-scheme:dark){\n");
-    for step in 0..=HUE_MAX {
-        let _ = writeln!(css, ".hue-{step}{{--bar:{}}}", oklch(step, Screen::Dark));
-    }
-    css.push_str("}\n");
     css
 }
 

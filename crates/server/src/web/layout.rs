@@ -1,132 +1,17 @@
-//! What all pages share: the frame with the navigation, icons, states, the databar's drawing.
+//! Small drawings that all pages share: icons, states, the databar.
 //!
 //! The content security policy allows neither inline styles nor inline scripts, so what varies is drawn with SVG
 //! attributes and classes.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 use wire::admin_api::DeviceState;
 
-use super::assets;
 use super::databar::{Bar, Tone};
 use super::filter::state_key;
-
-/// Which entry of the navigation is the current one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
-    /// The overview and the runs.
-    Overview,
-    /// The devices.
-    Devices,
-    /// The collections.
-    Collections,
-    /// The deployments.
-    Deployments,
-    /// The task sequences.
-    Sequences,
-    /// The packages.
-    Packages,
-    /// The prestages.
-    Prestages,
-}
-
-const NAVIGATION: [(Section, &str, &str); 7] = [
-    (Section::Overview, "/", "Overview"),
-    (Section::Devices, "/devices", "Devices"),
-    (Section::Collections, "/collections", "Collections"),
-    (Section::Deployments, "/deployments", "Deployments"),
-    (Section::Sequences, "/sequences", "Sequences"),
-    (Section::Packages, "/packages", "Packages"),
-    (Section::Prestages, "/prestages", "Prestages"),
-];
-
-/// A whole page for someone who is signed in. With `live`, the page follows the events of that address.
-#[must_use]
-pub fn page(
-    title: &str,
-    section: Section,
-    user: &str,
-    live: Option<&str>,
-    content: &Markup,
-) -> Markup {
-    let bar = html! {
-        header.top {
-            a.brand href="/" aria-label="Forestage, overview" { (logo()) span { "Forestage" } }
-            nav aria-label="Main" {
-                @for (entry, address, name) in NAVIGATION {
-                    a href=(address) aria-current=[(entry == section).then_some("page")] { (name) }
-                }
-            }
-            div.session {
-                @if live.is_some() {
-                    span.live #live role="status" { span.dot {} span #live-text { "Not live" } }
-                }
-                form method="post" action="/logout" {
-                    span.user title="Signed in" { (user) }
-                    button.quiet type="submit" { "Sign out" }
-                }
-            }
-        }
-        @if live.is_some() {
-            div.lost #lost role="alert" hidden { (icon(WARNING)) span { "Connection lost, retrying" } }
-        }
-    };
-    document(
-        title,
-        live,
-        &html! {
-            a.skip href="#content" { "Skip to content" }
-            (bar)
-            main #content { (content) }
-        },
-    )
-}
-
-/// A page with nothing but a box in the middle: sign-in and errors.
-#[must_use]
-pub fn bare_page(title: &str, content: &Markup) -> Markup {
-    document(
-        title,
-        None,
-        &html! {
-            main.bare #content { div.card { a.brand href="/" { (logo()) span { "Forestage" } } (content) } }
-        },
-    )
-}
-
-/// A page that says what went wrong and what to do.
-#[must_use]
-pub fn error_page(title: &str, message: &str, hint: &str) -> Markup {
-    bare_page(
-        title,
-        &html! {
-            h1 { (title) }
-            p { (message) }
-            p.muted { (hint) }
-            p { a href="/" { "Back to the overview" } }
-        },
-    )
-}
-
-fn document(title: &str, live: Option<&str>, body: &Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · Forestage" }
-                link rel="icon" type="image/svg+xml" href=(assets::icon_address());
-                link rel="stylesheet" href=(assets::style_address());
-                @if live.is_some() { script src=(assets::script_address()) defer {} }
-            }
-            body data-live=[live] { (body) }
-        }
-    }
-}
+use super::words::{Words, en};
 
 /// The product's sign: two firs on a line.
-fn logo() -> Markup {
+pub(super) fn logo() -> Markup {
     html! {
         svg.logo viewBox="0 0 24 24" aria-hidden="true" {
             path d="M9 3 3.5 12H6l-3.5 6h13L12 12h2.500Z" {}
@@ -177,6 +62,29 @@ pub fn state_chip(state: DeviceState) -> Markup {
     html! { span class={ "chip s-" (state_key(state)) } { (icon(state_icon(state))) (capital(state)) } }
 }
 
+/// A state as icon and word, in the visitor's language.
+#[must_use]
+pub fn chip(words: Words, state: DeviceState) -> Markup {
+    html! {
+        span class={ "chip s-" (state_key(state)) } { (icon(state_icon(state))) (words.t(state_word(state))) }
+    }
+}
+
+/// A state in English, to be translated.
+#[must_use]
+pub const fn state_word(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Imported => en("Imported"),
+        DeviceState::Staged => en("Staged"),
+        DeviceState::CheckedIn => en("Checked in"),
+        DeviceState::Running => en("Running"),
+        DeviceState::Completed => en("Completed"),
+        DeviceState::Failed => en("Failed"),
+        DeviceState::Stalled => en("Stalled"),
+        DeviceState::Quarantined => en("Quarantined"),
+    }
+}
+
 /// A state's word as a label.
 #[must_use]
 pub fn capital(state: DeviceState) -> String {
@@ -224,16 +132,16 @@ pub fn progress(percent: u8) -> Markup {
     }
 }
 
+/// The address of the page of the device with this serial number.
+#[must_use]
+pub fn device_address(serial: &str) -> String {
+    format!("/devices/{}", super::filter::encode(serial))
+}
+
 /// The address of the page that plans a run on the device with this serial number.
 #[must_use]
 pub fn plan_address(serial: &str) -> String {
-    let encoded = serial.bytes().map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    });
-    format!("/devices/{}/plan", encoded.collect::<String>())
+    format!("{}/plan", device_address(serial))
 }
 
 /// A serial number that leads to the plan for its device; machines in quarantine are no known devices and have none.
@@ -256,7 +164,6 @@ pub fn or_dash(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
     use super::*;
 
     #[test]
@@ -266,24 +173,5 @@ mod tests {
             "run <code>a</code> and <code>&lt;b&gt;</code>"
         );
         assert_eq!(prose("a lone ` stays").into_string(), "a lone ` stays");
-    }
-
-    #[test]
-    fn pages_have_nothing_inline() {
-        let content = html! { p { "x" } };
-        let html = page(
-            "Title",
-            Section::Overview,
-            sample::HOSTILE,
-            Some("/live/overview"),
-            &content,
-        )
-        .into_string();
-        sample::assert_harmless(&html);
-        assert!(
-            !html.contains("style=") && !html.contains("<style") && !html.contains("javascript:")
-        );
-        assert_eq!(html.matches("<script").count(), 1);
-        assert!(html.contains(r#"<script src="/assets/live-"#));
     }
 }

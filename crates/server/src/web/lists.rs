@@ -6,18 +6,26 @@ use wire::admin_api::{
     Severity,
 };
 
-use super::{format, layout};
+use super::layout;
+use super::words::{Words, en};
 
 /// A table with a title; `empty` is said instead if there are no rows.
-fn table(title: &str, columns: &[&str], rows: &[Markup], empty: &Markup) -> Markup {
+fn table(
+    words: Words,
+    title: &'static str,
+    columns: &[&'static str],
+    rows: &[Markup],
+    empty: &Markup,
+) -> Markup {
+    let title = words.t(title);
     html! {
-        div.headline.page-title { h1 { (title) } span.muted { (format::grouped(rows.len() as u64)) } }
+        div.headline.page-title { h1 { (title) } span.muted { (words.number(rows.len() as u64)) } }
         @if rows.is_empty() {
             div.empty { (empty) }
         } @else {
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label=(title) {
                 table.list aria-label=(title) {
-                    thead { tr { @for column in columns { th scope="col" { (column) } } } }
+                    thead { tr { @for column in columns { th scope="col" { (words.t(column)) } } } }
                     tbody { @for row in rows { tr { (row) } } }
                 }
             }
@@ -25,22 +33,25 @@ fn table(title: &str, columns: &[&str], rows: &[Markup], empty: &Markup) -> Mark
     }
 }
 
-fn hint(text: &str, command: &str) -> Markup {
-    html! { h2 { (text) } p { "On the command line: " code { (command) } } }
+fn hint(words: Words, text: &'static str, command: &str) -> Markup {
+    html! {
+        h2 { (words.t(text)) }
+        p { (words.t("On the command line:")) " " code { (command) } }
+    }
 }
 
 /// All devices.
 #[must_use]
-pub fn devices(rows: &[DeviceRow]) -> Markup {
+pub fn devices(words: Words, rows: &[DeviceRow]) -> Markup {
     let columns = [
-        "Serial number",
-        "Name",
-        "Asset tag",
-        "Model",
-        "Site",
-        "Class",
-        "State",
-        "Collections",
+        en("Serial number"),
+        en("Name"),
+        en("Asset tag"),
+        en("Model"),
+        en("Site"),
+        en("Class"),
+        en("State"),
+        en("Collections"),
     ];
     let rows: Vec<_> = rows.iter().map(|row| html! {
         th scope="row" { (layout::serial_link(&row.serial, row.state)) }
@@ -51,23 +62,28 @@ pub fn devices(rows: &[DeviceRow]) -> Markup {
         td { (layout::or_dash(&row.class)) }
         td {
             @match &row.run {
-                Some(run) => { a href={ "/runs/" (run.run) } { (layout::state_chip(row.state)) } }
-                None => { (layout::state_chip(row.state)) }
+                Some(run) => { a href={ "/runs/" (run.run) } { (layout::chip(words, row.state)) } }
+                None => { (layout::chip(words, row.state)) }
             }
         }
         td { @for (index, name) in row.collections.iter().enumerate() { @if index > 0 { ", " } (name) } }
     }).collect();
     table(
-        "Devices",
+        words,
+        en("Devices"),
         &columns,
         &rows,
-        &hint("No devices yet", "forestage asset import laptops.csv"),
+        &hint(
+            words,
+            en("No devices yet"),
+            "forestage asset import laptops.csv",
+        ),
     )
 }
 
 /// All collections.
 #[must_use]
-pub fn collections(rows: &[CollectionRow]) -> Markup {
+pub fn collections(words: Words, rows: &[CollectionRow]) -> Markup {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -79,110 +95,141 @@ pub fn collections(rows: &[CollectionRow]) -> Markup {
         })
         .collect();
     table(
-        "Collections",
-        &["Name", "Title", "Devices"],
+        words,
+        en("Collections"),
+        &[en("Name"), en("Title"), en("Devices")],
         &rows,
-        &hint("No collections yet", "forestage collection create"),
+        &hint(
+            words,
+            en("No collections yet"),
+            "forestage collection create",
+        ),
     )
 }
 
 /// All deployments.
 #[must_use]
-pub fn deployments(rows: &[Deployment]) -> Markup {
+pub fn deployments(words: Words, rows: &[Deployment]) -> Markup {
     let columns = [
-        "Name",
-        "Sequence",
-        "Collection",
-        "Purpose",
-        "Expected duration",
-        "Cap",
-        "State",
+        en("Name"),
+        en("Sequence"),
+        en("Collection"),
+        en("Purpose"),
+        en("Expected duration"),
+        en("Cap"),
+        en("State"),
     ];
     let rows: Vec<_> = rows.iter().map(|row| html! {
         th scope="row" { (row.name) }
         td { (row.sequence) }
         td { (row.collection) }
-        td { (match row.purpose { Purpose::Required => "required", Purpose::Available => "available" }) }
+        td { (match row.purpose { Purpose::Required => words.t("required"), Purpose::Available => words.t("available") }) }
         td.number {
-            @if row.expected_seconds == 0 { "—" } @else { (format::clock(row.expected_seconds)) }
+            @if row.expected_seconds == 0 { "—" } @else { (super::format::clock(row.expected_seconds)) }
         }
         td.number { (row.cap) }
-        td { (if row.stopped { "stopped" } else { "active" }) }
+        td { (if row.stopped { words.t("stopped") } else { words.t("active") }) }
     }).collect();
     table(
-        "Deployments",
+        words,
+        en("Deployments"),
         &columns,
         &rows,
-        &hint("No deployments yet", "forestage deployment create"),
+        &hint(
+            words,
+            en("No deployments yet"),
+            "forestage deployment create",
+        ),
     )
 }
 
 /// All sequences.
 #[must_use]
-pub fn sequences(rows: &[SequenceRow]) -> Markup {
+pub fn sequences(words: Words, rows: &[SequenceRow]) -> Markup {
     let rows: Vec<_> = rows.iter().map(|row| html! {
         th scope="row" { (row.name) }
         td.number { (row.version) }
         td.number { (row.steps) }
         td {
             @let warnings = row.findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
-            @if warnings == 0 { "none" } @else { (warnings) }
+            @if warnings == 0 { (words.t("none")) } @else { (warnings) }
         }
-        td { (format::moment(row.updated_at_ms)) " UTC" }
+        td { (words.time(row.updated_at_ms)) }
     }).collect();
-    let columns = ["Name", "Version", "Steps", "Warnings", "Changed"];
+    let columns = [
+        en("Name"),
+        en("Version"),
+        en("Steps"),
+        en("Warnings"),
+        en("Changed"),
+    ];
     table(
-        "Task sequences",
+        words,
+        en("Task sequences"),
         &columns,
         &rows,
-        &hint("No task sequences yet", "forestage sequence put"),
+        &hint(words, en("No task sequences yet"), "forestage sequence put"),
     )
 }
 
 /// All packages.
 #[must_use]
-pub fn packages(rows: &[PackageRow]) -> Markup {
+pub fn packages(words: Words, rows: &[PackageRow]) -> Markup {
     let rows: Vec<_> = rows.iter().map(|row| html! {
         th scope="row" { (row.package.name) @if !row.package.title.is_empty() { span.sub { (row.package.title) } } }
-        td { span.mono { (row.package.version) } @if row.current { span.tag { "current" } } }
+        td { span.mono { (row.package.version) } @if row.current { span.tag { (words.t("current")) } } }
         td { (row.package.kind) }
-        td.number { (format::bytes(row.package.content_bytes)) }
-        td { (format::moment(row.published_at_ms)) " UTC" }
+        td.number { (words.bytes(row.package.content_bytes)) }
+        td { (words.time(row.published_at_ms)) }
     }).collect();
-    let columns = ["Name", "Version", "Kind", "Content", "Published"];
+    let columns = [
+        en("Name"),
+        en("Version"),
+        en("Kind"),
+        en("Content"),
+        en("Published"),
+    ];
     table(
-        "Packages",
+        words,
+        en("Packages"),
         &columns,
         &rows,
-        &hint("No packages yet", "forestage package import"),
+        &hint(words, en("No packages yet"), "forestage package import"),
     )
 }
 
 /// All prestages that were built.
 #[must_use]
-pub fn prestages(rows: &[PrestageVersion]) -> Markup {
+pub fn prestages(words: Words, rows: &[PrestageVersion]) -> Markup {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
             html! {
                 th scope="row" { (row.prestage) "@" (row.version) }
                 td { (row.model) }
-                td { (row.plan.kept.len()) " kept, " (row.plan.omitted.len()) " left out" }
-                td.number { (format::bytes(row.content_bytes)) }
-                td.number { (format::bytes(row.bundle_bytes)) }
+                td { (words.fill("{kept} kept, {omitted} left out", &[("kept", &row.plan.kept.len()), ("omitted", &row.plan.omitted.len())])) }
+                td.number { (words.bytes(row.content_bytes)) }
+                td.number { (words.bytes(row.bundle_bytes)) }
                 td { span.mono title=(row.bundle) { (row.bundle.short()) } }
-                td { (format::moment(row.built_at_ms)) " UTC" }
+                td { (words.time(row.built_at_ms)) }
             }
         })
         .collect();
     let columns = [
-        "Prestage", "Model", "Packages", "Content", "Bundle", "Digest", "Built",
+        en("Prestage"),
+        en("Model"),
+        en("Packages"),
+        en("Content"),
+        en("Bundle"),
+        en("Digest"),
+        en("Built"),
     ];
     table(
-        "Prestages",
+        words,
+        en("Prestages"),
         &columns,
         &rows,
-        &hint("No prestages yet", "forestage prestage build"),
+        &hint(words, en("No prestages yet"), "forestage prestage build"),
     )
 }
 
@@ -193,17 +240,23 @@ mod tests {
 
     #[test]
     fn lists_have_a_row_per_thing_and_say_when_there_is_none() {
-        let html = devices(&sample::devices()).into_string();
+        let html = devices(Words::ENGLISH, &sample::devices()).into_string();
         assert_eq!(
             html.matches("scope=\"row\"").count(),
             sample::devices().len()
         );
         assert!(
-            collections(&[])
+            collections(Words::ENGLISH, &[])
                 .into_string()
                 .contains("No collections yet")
         );
-        assert!(prestages(&[]).into_string().contains("No prestages yet"));
-        sample::assert_harmless(&devices(&[sample::hostile_device()]).into_string());
+        assert!(
+            prestages(Words::ENGLISH, &[])
+                .into_string()
+                .contains("No prestages yet")
+        );
+        sample::assert_harmless(
+            &devices(Words::ENGLISH, &[sample::hostile_device()]).into_string(),
+        );
     }
 }

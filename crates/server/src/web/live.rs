@@ -3,6 +3,8 @@
 //! One task per open page. It gathers changes, renders, and sends only what differs from what it sent before. Clocks
 //! tick in the browser, so an idle fleet sends nothing but a beat.
 
+mod source;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,8 +18,9 @@ use tracing::warn;
 use wire::names::{DeviceId, RunId};
 
 use super::filter::Filter;
-use super::source::{Changes, Source, SourceError, Touched};
 use super::{overview, run};
+use crate::error::Failure;
+use source::{Changes, Source, Touched};
 
 /// At most two updates a second: an eye reads no faster, and a busy fleet changes a hundred times as often.
 const SEND_EVERY: Duration = Duration::from_millis(500);
@@ -36,7 +39,7 @@ trait Follow: Send + Sync + 'static {
     /// Whether the change concerns the page.
     fn concerns(&self, touched: Touched) -> bool;
     /// What to send now; `None` if nothing has changed.
-    fn update(&mut self) -> impl Future<Output = Result<Option<Event>, SourceError>> + Send;
+    fn update(&mut self) -> impl Future<Output = Result<Option<Event>, Failure>> + Send;
 }
 
 /// The stream of the overview.
@@ -147,7 +150,7 @@ impl<S: Source> Follow for Overview<S> {
         true
     }
 
-    async fn update(&mut self) -> Result<Option<Event>, SourceError> {
+    async fn update(&mut self) -> Result<Option<Event>, Failure> {
         let rows = self.source.device_rows().await?;
         let now_ms = super::now_ms();
         let selected = overview::select(&rows, &self.filter);
@@ -202,7 +205,7 @@ impl<S: Source> Follow for Run<S> {
         }
     }
 
-    async fn update(&mut self) -> Result<Option<Event>, SourceError> {
+    async fn update(&mut self) -> Result<Option<Event>, Failure> {
         let Some(detail) = self.source.run_detail(self.run).await? else {
             return Ok(None);
         };
@@ -228,3 +231,6 @@ impl<S: Source> Follow for Run<S> {
         Ok(Some(Event::default().event("run").data(update.to_string())))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::layout;
+use super::visitor::Look;
+use super::words::{Words, en};
+use super::{frame, layout};
 use crate::limits::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 
 /// What the sign-in page asks for.
@@ -16,60 +18,70 @@ pub enum Stage {
 
 /// The sign-in page. `problem` says why the last attempt was refused; no password is ever written into the page.
 #[must_use]
-pub fn login_page(stage: Stage, user: &str, next: &str, problem: Option<&str>) -> Markup {
+pub fn login_page(
+    look: Look,
+    stage: Stage,
+    user: &str,
+    next: &str,
+    problem: Option<&str>,
+) -> Markup {
+    let words = look.words;
     let (title, button) = match stage {
-        Stage::SignIn => ("Sign in", "Sign in"),
-        Stage::NewPassword => ("Choose a password", "Save and sign in"),
+        Stage::SignIn => (words.t("Sign in"), words.t("Sign in")),
+        Stage::NewPassword => (words.t("Choose a password"), words.t("Save and sign in")),
     };
-    layout::bare_page(
-        title,
-        &html! {
-            h1 { (title) }
-            @if let Some(problem) = problem {
-                p.problem role="alert" { (layout::icon(layout::WARNING)) span { (problem) } }
+    let content = html! {
+        h1 { (title) }
+        @if let Some(problem) = problem {
+            p.problem role="alert" { (layout::icon(layout::WARNING)) span { (problem) } }
+        }
+        @if stage == Stage::NewPassword {
+            p.muted {
+                (words.t("You signed in with the one-time password. Choose one of your own; the one-time password \
+                          then stops working."))
             }
-            @if stage == Stage::NewPassword {
-                p.muted {
-                    "You signed in with the one-time password. Choose one of your own; "
-                    "the one-time password then stops working."
-                }
+        }
+        form.stacked method="post" action="/login" {
+            input type="hidden" name="next" value=(safe_next(next));
+            (fields(words, stage, user))
+            button.primary type="submit" { (button) }
+        }
+        @if stage == Stage::SignIn {
+            p.muted.note {
+                (words.t("For the first sign-in, use the one-time password that the server printed when it started."))
             }
-            form.stacked method="post" action="/login" {
-                input type="hidden" name="next" value=(safe_next(next));
-                (field("User", "user", "text", "username", user, stage == Stage::SignIn && user.is_empty()))
-                @match stage {
-                    Stage::SignIn => {
-                        (field("Password", "password", "password", "current-password", "", !user.is_empty()))
-                    }
-                    Stage::NewPassword => {
-                        (field("One-time password", "password", "password", "current-password", "", true))
-                        (field("New password", "new_password", "password", "new-password", "", false))
-                        p.note.muted { "At least " (PASSWORD_CHARS_MIN) " characters; a sentence is fine." }
-                        (field("New password again", "repeated", "password", "new-password", "", false))
-                    }
-                }
-                button.primary type="submit" { (button) }
-            }
-            @if stage == Stage::SignIn {
-                p.muted.note {
-                    "For the first sign-in, use the one-time password that the server printed when it started."
-                }
-            }
-        },
-    )
+        }
+    };
+    frame::bare_page(look, title, &content)
 }
 
-fn field(
-    label: &str,
-    name: &str,
-    kind: &str,
-    autocomplete: &str,
-    value: &str,
-    focus: bool,
-) -> Markup {
+fn fields(words: Words, stage: Stage, user: &str) -> Markup {
+    let field = |label: &'static str, name, kind, autocomplete, focus| {
+        field(words.t(label), name, kind, autocomplete, focus)
+    };
+    let first = stage == Stage::SignIn && user.is_empty();
+    html! {
+        label for="user" { (words.t("User")) }
+        input id="user" name="user" type="text" autocomplete="username" value=(user) required autofocus[first]
+            maxlength=(PASSWORD_BYTES_MAX) autocapitalize="none" spellcheck="false";
+        @match stage {
+            Stage::SignIn => (field(en("Password"), "password", "password", "current-password", !first)),
+            Stage::NewPassword => {
+                (field(en("One-time password"), "password", "password", "current-password", true))
+                (field(en("New password"), "new_password", "password", "new-password", false))
+                p.note.muted {
+                    (words.fill("At least {n} characters; a sentence is fine.", &[("n", &PASSWORD_CHARS_MIN)]))
+                }
+                (field(en("New password again"), "repeated", "password", "new-password", false))
+            }
+        }
+    }
+}
+
+fn field(label: &str, name: &str, kind: &str, autocomplete: &str, focus: bool) -> Markup {
     html! {
         label for=(name) { (label) }
-        input id=(name) name=(name) type=(kind) autocomplete=(autocomplete) value=(value) required autofocus[focus]
+        input id=(name) name=(name) type=(kind) autocomplete=(autocomplete) value="" required autofocus[focus]
             maxlength=(PASSWORD_BYTES_MAX) autocapitalize="none" spellcheck="false";
     }
 }
@@ -90,19 +102,25 @@ pub fn safe_next(next: &str) -> &str {
 
 /// What is wrong with a new password, if anything.
 #[must_use]
-pub fn password_problem(old: &str, new: &str, repeated: &str) -> Option<String> {
+pub fn password_problem(words: Words, old: &str, new: &str, repeated: &str) -> Option<String> {
     if new != repeated {
-        Some("The two new passwords differ.".to_owned())
+        Some(words.t("The two new passwords differ.").to_owned())
     } else if new.chars().count() < PASSWORD_CHARS_MIN {
-        Some(format!(
-            "The new password is too short: it needs at least {PASSWORD_CHARS_MIN} characters."
+        Some(words.fill(
+            "The new password is too short: it needs at least {n} characters.",
+            &[("n", &PASSWORD_CHARS_MIN)],
         ))
     } else if new.len() > PASSWORD_BYTES_MAX {
-        Some(format!(
-            "The new password is too long: {PASSWORD_BYTES_MAX} bytes at most."
+        Some(words.fill(
+            "The new password is too long: {n} bytes at most.",
+            &[("n", &PASSWORD_BYTES_MAX)],
         ))
     } else if new == old {
-        Some("The new password must differ from the one-time password.".to_owned())
+        Some(
+            words
+                .t("The new password must differ from the one-time password.")
+                .to_owned(),
+        )
     } else {
         None
     }
@@ -135,17 +153,18 @@ mod tests {
     #[test]
     fn new_passwords_are_checked() {
         let long = "a fir is not a spruce";
-        assert_eq!(password_problem("old", long, long), None);
-        assert!(password_problem("old", long, "another").is_some());
-        assert!(password_problem("old", "short", "short").is_some());
-        assert!(password_problem(long, long, long).is_some());
+        assert_eq!(password_problem(Words::ENGLISH, "old", long, long), None);
+        assert!(password_problem(Words::ENGLISH, "old", long, "another").is_some());
+        assert!(password_problem(Words::ENGLISH, "old", "short", "short").is_some());
+        assert!(password_problem(Words::ENGLISH, long, long, long).is_some());
         let huge = "x".repeat(PASSWORD_BYTES_MAX + 1);
-        assert!(password_problem("old", &huge, &huge).is_some());
+        assert!(password_problem(Words::ENGLISH, "old", &huge, &huge).is_some());
     }
 
     #[test]
     fn the_page_repeats_the_user_as_text_and_no_password() {
         let html = login_page(
+            Look::default(),
             Stage::NewPassword,
             sample::HOSTILE,
             sample::HOSTILE,

@@ -1,34 +1,81 @@
-//! The web pages: rendered here, kept up to date by server-sent events, usable without any script by reloading.
+//! The web pages: rendered here, kept up to date by server-sent events, readable without any script by reloading.
 //!
-//! Everything that draws is a pure function over wire types; [`source::Source`] is the only way to data, and the
-//! server's own state stands behind it. The browser gets one stylesheet, one script and one icon, all ours; the
-//! content security policy allows nothing else. Who may see a page is not decided here but by the server's guard,
-//! around all routes.
+//! A page is a handler in the table ([`pages_all`]) and a pure function that draws wire types. Whatever a page changes, it
+//! changes by the admin API, through one script for all forms. The browser gets our stylesheet, scripts and icon; the
+//! content security policy allows nothing else.
 
-mod adapter;
 pub mod assets;
 pub mod databar;
+mod dress;
 pub mod filter;
 pub mod format;
+pub mod frame;
 pub mod layout;
 pub mod lists;
 mod live;
 pub mod login;
 pub mod overview;
+pub mod pages;
 pub mod plan;
 mod routes;
 pub mod run;
 #[cfg(test)]
 mod sample;
-pub mod source;
+pub mod section;
+pub mod visitor;
+pub mod words;
+
+use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{DefaultBodyLimit, Extension, Path};
+use axum::http::StatusCode;
+use axum::middleware;
+use tokio::sync::Semaphore;
 
+use crate::people::roles::May;
 use crate::state::AppState;
+use pages::Pages;
+use section::Section;
+
+pub(crate) use dress::dress;
+
+/// Open pages that are kept up to date at the same time; each costs a reading of all devices per update.
+const STREAMS_MAX: usize = 200;
+/// The sign-in form: five short fields.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// Every page, one line each. An entry of the navigation appears with the page that has its address.
+#[rustfmt::skip]
+fn pages_all() -> Pages {
+    Pages::default()
+        .get("/", May::View, Section::Overview, routes::show_overview)
+        .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
+        .get("/devices", May::View, Section::Devices, routes::show_devices)
+        .get("/devices/{serial}/plan", May::View, Section::Devices, routes::show_plan)
+        .get("/collections", May::View, Section::Collections, routes::show_collections)
+        .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
+        .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
+        .get("/packages", May::View, Section::Packages, routes::show_packages)
+        .get("/prestages", May::View, Section::Prestages, routes::show_prestages)
+        .get("/live/overview", May::View, Section::Overview, routes::live_overview)
+        .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
+        .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)
+        .get("/login", May::Anyone, Section::Overview, routes::show_login)
+        .post("/login", May::Anyone, routes::sign_in)
+        .post("/logout", May::Anyone, routes::sign_out)
+        .post("/look", May::Anyone, visitor::look)
+        .get("/assets/{name}", May::Anyone, Section::Overview, async |Path(name): Path<String>| assets::serve(&name))
+}
 
 /// All routes of the pages, their styles and their live updates.
-pub fn router(state: AppState) -> Router {
-    routes::router(state)
+pub(crate) fn router(state: AppState) -> Router {
+    pages_all()
+        .into_router()
+        .layer(Extension(Arc::new(Semaphore::new(STREAMS_MAX))))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn(dress::secure))
+        .with_state(state)
 }
 
 fn now_ms() -> i64 {

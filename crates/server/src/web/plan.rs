@@ -8,62 +8,65 @@ use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::run_plan::{Decision, PlannedStep};
 use wire::variables::{EffectiveVariable, VariableOrigin};
 
-use super::{format, layout};
+use super::layout;
+use super::words::{Words, en};
 
 /// Characters of a value that are shown; the rest is in its title.
 const VALUE_CHARS_MAX: usize = 200;
 
 /// The content of the page.
 #[must_use]
-pub fn plan_page(plan: &DevicePlan) -> Markup {
+pub fn plan_page(words: Words, plan: &DevicePlan) -> Markup {
     html! {
         p.crumbs {
-            a href="/" { "Overview" } " / " span.mono { (layout::or_dash(&plan.serial)) } " / " span { "Plan" }
+            a href="/devices" { (words.t("Devices")) } " / "
+            span.mono { (layout::or_dash(&plan.serial)) } " / "
+            span { (words.t("Plan")) }
         }
-        (head(plan))
-        @if let Some(problem) = &plan.problem { (trouble(plan, problem)) }
+        (head(words, plan))
+        @if let Some(problem) = &plan.problem { (trouble(words, plan, problem)) }
         @match &plan.detail {
             Some(detail) => {
-                (steps(&detail.run.steps, plan.steps))
-                (content(plan, &detail.packages))
-                (variables(detail))
+                (steps(words, &detail.run.steps, plan.steps))
+                (content(words, plan, &detail.packages))
+                (variables(words, detail))
             }
-            None => { (nothing_due(&plan.serial)) }
+            None => { (nothing_due(words, &plan.serial)) }
         }
     }
 }
 
 /// What the page is called.
 #[must_use]
-pub fn title(plan: &DevicePlan) -> String {
+pub fn title(words: Words, plan: &DevicePlan) -> String {
     let name = plan.host_name.as_deref().unwrap_or(&plan.serial);
-    format!("Plan for {}", layout::or_dash(name))
+    words.fill("Plan for {name}", &[("name", &layout::or_dash(name))])
 }
 
-fn head(plan: &DevicePlan) -> Markup {
+fn head(words: Words, plan: &DevicePlan) -> Markup {
     let name = plan.host_name.as_deref().unwrap_or(&plan.serial);
     html! {
-        section.card.run-head aria-label="Plan" {
+        section.card.run-head aria-label=(words.t("Plan")) {
             div.headline {
                 h1 { (layout::or_dash(name)) }
-                span.muted { "How a run would go, were it ordered now" }
+                span.muted { (words.t("How a run would go, were it ordered now")) }
             }
             dl.identity {
-                (pair("Serial number", &html! { span.mono { (layout::or_dash(&plan.serial)) } }))
-                (pair("Model", &html! { (plan.model.vendor) " " (plan.model.product) }))
-                (pair("Site", &html! { (layout::or_dash(&plan.site_name)) " " span.muted { (plan.site) } }))
-                (pair("Class", &html! { (layout::or_dash(&plan.class)) }))
-                (pair("Deployment due", &html! {
-                    @match &plan.deployment { Some(name) => { (name) } None => { "none" } }
+                (pair(words.t("Serial number"), &html! { span.mono { (layout::or_dash(&plan.serial)) } }))
+                (pair(words.t("Model"), &html! { (plan.model.vendor) " " (plan.model.product) }))
+                (pair(words.t("Site"), &html! { (layout::or_dash(&plan.site_name)) " " span.muted { (plan.site) } }))
+                (pair(words.t("Class"), &html! { (layout::or_dash(&plan.class)) }))
+                (pair(words.t("Deployment due"), &html! {
+                    @match &plan.deployment { Some(name) => { (name) } None => { (words.t("none")) } }
                 }))
-                @if let Some(sequence) = &plan.sequence { (pair("Sequence", &html! { (sequence) })) }
-                (pair("Staged with", &html! {
-                    @match &plan.staged { Some(id) => { (id) } None => { "nothing, as far as is known" } }
+                @if let Some(sequence) = &plan.sequence { (pair(words.t("Sequence"), &html! { (sequence) })) }
+                (pair(words.t("Staged with"), &html! {
+                    @match &plan.staged { Some(id) => { (id) } None => { (words.t("nothing, as far as is known")) } }
                 }))
-                (pair("Facts from", &html! {
-                    @if plan.is_seen { "its latest check-in" } @else { "the asset file: it never checked in" }
+                (pair(words.t("Facts from"), &html! {
+                    @if plan.is_seen { (words.t("its latest check-in")) } @else { (words.t("the asset file: it never checked in")) }
                 }))
-                @if plan.sequence.is_some() { (pair("To fetch", &to_fetch(plan))) }
+                @if plan.sequence.is_some() { (pair(words.t("To fetch"), &to_fetch(words, plan))) }
             }
         }
     }
@@ -73,65 +76,67 @@ fn pair(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }
 
-fn to_fetch(plan: &DevicePlan) -> Markup {
+fn to_fetch(words: Words, plan: &DevicePlan) -> Markup {
     html! {
         @if plan.fetch_bytes == plan.fetch_bytes_certain {
-            (format::bytes(plan.fetch_bytes))
+            (words.bytes(plan.fetch_bytes))
         } @else {
-            (format::bytes(plan.fetch_bytes_certain)) " to " (format::bytes(plan.fetch_bytes))
+            (words.fill("{least} to {most}", &[
+                ("least", &words.bytes(plan.fetch_bytes_certain)), ("most", &words.bytes(plan.fetch_bytes)),
+            ]))
         }
     }
 }
 
-fn nothing_due(serial: &str) -> Markup {
+fn nothing_due(words: Words, serial: &str) -> Markup {
     html! {
         div.empty {
-            h2 { "Nothing is due on this device" }
+            h2 { (words.t("Nothing is due on this device")) }
             p {
-                "Any sequence can be planned on the command line: "
+                (words.t("Any sequence can be planned on the command line:")) " "
                 code { "forestage sequence plan NAME --asset " (serial) }
             }
         }
     }
 }
 
-fn trouble(plan: &DevicePlan, problem: &str) -> Markup {
+fn trouble(words: Words, plan: &DevicePlan, problem: &str) -> Markup {
     let failing = plan.detail.iter().flat_map(|detail| &detail.run.steps);
     let hint = failing
         .filter(|step| step.decision == Decision::Fails)
         .find_map(|step| step.hint.as_ref());
     html! {
-        section.card.failure.s-failed aria-label="What would go wrong" {
-            h2 { (layout::icon(layout::state_icon(DeviceState::Failed))) "The run would fail" }
+        section.card.failure.s-failed aria-label=(words.t("What would go wrong")) {
+            h2 { (layout::icon(layout::state_icon(DeviceState::Failed))) (words.t("The run would fail")) }
             p.what { (layout::prose(problem)) }
-            @if let Some(hint) = hint { p.hint { b { "What to do: " } (layout::prose(hint)) } }
+            @if let Some(hint) = hint { p.hint { b { (words.t("What to do:")) } " " (layout::prose(hint)) } }
         }
     }
 }
 
-fn steps(steps: &[PlannedStep], counts: StepCounts) -> Markup {
+fn steps(words: Words, steps: &[PlannedStep], counts: StepCounts) -> Markup {
     html! {
         section.card.timeline.plan-steps aria-labelledby="steps-title" {
             div.headline {
-                h2 #steps-title { "Steps" }
-                span.muted { (in_words(counts)) }
+                h2 #steps-title { (words.t("Steps")) }
+                span.muted { (in_words(words, counts)) }
             }
-            ol.steps { @for (index, step) in steps.iter().enumerate() { (step_row(index + 1, step)) } }
+            ol.steps { @for (index, step) in steps.iter().enumerate() { (step_row(words, index + 1, step)) } }
         }
     }
 }
 
-fn in_words(counts: StepCounts) -> String {
+fn in_words(words: Words, counts: StepCounts) -> String {
     let counts = [
-        (counts.runs, "run"),
-        (counts.skipped, "skipped"),
-        (counts.undecided, "undecided"),
-        (counts.fails, "fail"),
+        (counts.runs, en("{n} run|of steps")),
+        (counts.skipped, en("{n} skipped|of steps")),
+        (counts.undecided, en("{n} undecided|of steps")),
+        (counts.fails, en("{n} fail|of steps")),
     ];
     let parts: Vec<String> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
+        .map(|(count, text)| words.fill(text, &[("n", count)]))
         .collect();
     parts.join(" · ")
 }
@@ -145,24 +150,32 @@ struct Look {
 /// Each decision has its own shape and word, so that colour is never needed to tell them apart.
 const fn look(decision: Decision) -> Look {
     let (class, word, icon) = match decision {
-        Decision::Runs => ("t-done", "Runs", layout::state_icon(DeviceState::Running)),
-        Decision::Skipped => ("t-skipped", "Skipped", "M3 8h10"),
+        Decision::Runs => (
+            "t-done",
+            en("Runs|a step"),
+            layout::state_icon(DeviceState::Running),
+        ),
+        Decision::Skipped => ("t-skipped", en("Skipped|a step"), "M3 8h10"),
         Decision::Undecided => (
             "t-warning",
-            "Undecided",
+            en("Undecided|a step"),
             "M5.500 6a2.500 2.500 0 1 1 3.700 2.200C8.300 8.700 8 9.200 8 10M8 12.500v.1",
         ),
-        Decision::Fails => ("t-failed", "Fails", layout::state_icon(DeviceState::Failed)),
+        Decision::Fails => (
+            "t-failed",
+            en("Fails|a step"),
+            layout::state_icon(DeviceState::Failed),
+        ),
     };
     Look { class, word, icon }
 }
 
-fn step_row(number: usize, step: &PlannedStep) -> Markup {
+fn step_row(words: Words, number: usize, step: &PlannedStep) -> Markup {
     let look = look(step.decision);
     html! {
         li class={ "entry " (look.class) } {
             span.number { (number) }
-            span.state { (layout::icon(look.icon)) span { (look.word) } }
+            span.state { (layout::icon(look.icon)) span { (words.t(look.word)) } }
             div.what {
                 span.title { (layout::or_dash(&step.title)) }
                 span.sub { code { (step.path) } " · " (step.kind) }
@@ -170,15 +183,21 @@ fn step_row(number: usize, step: &PlannedStep) -> Markup {
             div.plan {
                 @if let Some(condition) = &step.condition {
                     p.muted {
-                        @if step.decision == Decision::Skipped { "because " } @else { "if " }
-                        code { (condition) }
-                        @if step.decision == Decision::Skipped { " is false" }
+                        @if step.decision == Decision::Skipped {
+                            (layout::prose(&words.fill("because `{condition}` is false", &[("condition", condition)])))
+                        } @else {
+                            (layout::prose(&words.fill("if `{condition}`", &[("condition", condition)])))
+                        }
                     }
                 }
                 @if !step.until.is_empty() {
                     p.muted {
-                        @if step.decision == Decision::Undecided { "decided when " } @else { "planned when " }
-                        (layout::prose(&step.until.join(" and ")))
+                        @let until = step.until.join(" + ");
+                        @if step.decision == Decision::Undecided {
+                            (layout::prose(&words.fill("decided when {until}", &[("until", &until)])))
+                        } @else {
+                            (layout::prose(&words.fill("planned when {until}", &[("until", &until)])))
+                        }
                     }
                 }
                 @if let Some(text) = &step.text { p { (layout::prose(text)) } }
@@ -188,24 +207,24 @@ fn step_row(number: usize, step: &PlannedStep) -> Markup {
     }
 }
 
-fn content(plan: &DevicePlan, packages: &[PlannedContent]) -> Markup {
+fn content(words: Words, plan: &DevicePlan, packages: &[PlannedContent]) -> Markup {
     html! {
         section.block aria-labelledby="content-title" {
             div.headline {
-                h2 #content-title { "Content" }
+                h2 #content-title { (words.t("Content")) }
                 span.muted {
-                    @if packages.is_empty() { "no step asks for any" } @else { (to_fetch(plan)) " to fetch" }
+                    @if packages.is_empty() { (words.t("no step asks for any")) } @else { (words.t("To fetch")) ": " (to_fetch(words, plan)) }
                 }
             }
             @if !packages.is_empty() {
                 div.scroll {
                     table.list aria-labelledby="content-title" {
                         thead { tr {
-                            th scope="col" { "Package" } th scope="col" { "Kind" } th scope="col" { "Version" }
-                            th scope="col" { "Staged" } th scope="col" { "Needed" }
-                            th.number scope="col" { "Content" } th.number scope="col" { "To fetch" }
+                            th scope="col" { (words.t("Package")) } th scope="col" { (words.t("Kind")) } th scope="col" { (words.t("Version")) }
+                            th scope="col" { (words.t("Staged")) } th scope="col" { (words.t("Needed")) }
+                            th.number scope="col" { (words.t("Content")) } th.number scope="col" { (words.t("To fetch")) }
                         } }
-                        tbody { @for package in packages { (package_row(package)) } }
+                        tbody { @for package in packages { (package_row(words, package)) } }
                     }
                 }
             }
@@ -213,7 +232,7 @@ fn content(plan: &DevicePlan, packages: &[PlannedContent]) -> Markup {
     }
 }
 
-fn package_row(package: &PlannedContent) -> Markup {
+fn package_row(words: Words, package: &PlannedContent) -> Markup {
     html! {
         tr {
             th scope="row" { (package.name) }
@@ -221,38 +240,38 @@ fn package_row(package: &PlannedContent) -> Markup {
             td { span.mono { (package.version) } }
             td {
                 @match &package.staged {
-                    Some(version) if *version == package.version => { "the same" }
+                    Some(version) if *version == package.version => { (words.t("the same")) }
                     Some(version) => { span.mono { (version) } }
-                    None => { "no" }
+                    None => { (words.t("no")) }
                 }
             }
-            td { (if package.certain { "yes" } else { "perhaps" }) }
-            td.number { (format::bytes(package.content_bytes)) }
-            td.number { @if package.fetch_bytes == 0 { "nothing" } @else { (format::bytes(package.fetch_bytes)) } }
+            td { (if package.certain { words.t("yes") } else { words.t("perhaps") }) }
+            td.number { (words.bytes(package.content_bytes)) }
+            td.number { @if package.fetch_bytes == 0 { (words.t("nothing")) } @else { (words.bytes(package.fetch_bytes)) } }
         }
     }
 }
 
-fn variables(detail: &PlanDetail) -> Markup {
+fn variables(words: Words, detail: &PlanDetail) -> Markup {
     html! {
         section.block aria-labelledby="variables-title" {
             div.headline {
-                h2 #variables-title { "Variables" }
+                h2 #variables-title { (words.t("Variables")) }
                 span.muted { (detail.variables.len()) }
             }
             div.scroll {
                 table.list aria-labelledby="variables-title" {
                     thead { tr {
-                        th scope="col" { "Variable" } th scope="col" { "Value" } th scope="col" { "From" }
+                        th scope="col" { (words.t("Variable")) } th scope="col" { (words.t("Value")) } th scope="col" { (words.t("From")) }
                     } }
-                    tbody { @for variable in &detail.variables { (variable_row(variable)) } }
+                    tbody { @for variable in &detail.variables { (variable_row(words, variable)) } }
                 }
             }
         }
     }
 }
 
-fn variable_row(variable: &EffectiveVariable) -> Markup {
+fn variable_row(words: Words, variable: &EffectiveVariable) -> Markup {
     let value = variable.value.to_string();
     let is_long = value.chars().nth(VALUE_CHARS_MAX).is_some();
     html! {
@@ -263,7 +282,7 @@ fn variable_row(variable: &EffectiveVariable) -> Markup {
             }
             td {
                 @match &variable.origin {
-                    VariableOrigin::Asset => { span.muted { "the asset" } }
+                    VariableOrigin::Asset => { span.muted { (words.t("the asset")) } }
                     origin => { (origin) }
                 }
             }
@@ -278,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_plan_tells_every_step() {
-        let html = plan_page(&sample::plan()).into_string();
+        let html = plan_page(Words::ENGLISH, &sample::plan()).into_string();
         insta::assert_snapshot!(html.replace("><", ">\n<"));
     }
 
@@ -291,13 +310,13 @@ mod tests {
             detail: None,
             ..sample::plan()
         };
-        let html = plan_page(&plan).into_string();
+        let html = plan_page(Words::ENGLISH, &plan).into_string();
         assert!(html.contains("Nothing is due on this device"));
         assert!(html.contains("forestage sequence plan NAME --asset"));
     }
 
     #[test]
     fn nothing_a_device_or_a_document_says_is_markup() {
-        sample::assert_harmless(&plan_page(&sample::hostile_plan()).into_string());
+        sample::assert_harmless(&plan_page(Words::ENGLISH, &sample::hostile_plan()).into_string());
     }
 }

@@ -19,12 +19,13 @@
     const minutes = Math.floor(seconds / 60) % 60;
     return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
   };
+  const { say, localTimes } = window.forestage;
   const ago = (seconds) => {
-    if (seconds <= 2) return "now";
-    if (seconds < 60) return `${seconds} s ago`;
-    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-    if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
-    return `${Math.floor(seconds / 86400)} d ago`;
+    if (seconds <= 2) return say("now");
+    if (seconds < 60) return say("seconds-ago", seconds);
+    if (seconds < 3600) return say("minutes-ago", Math.floor(seconds / 60));
+    if (seconds < 86400) return say("hours-ago", Math.floor(seconds / 3600));
+    return say("days-ago", Math.floor(seconds / 86400));
   };
   const setText = (element, text) => {
     if (element && element.textContent !== text) element.textContent = text;
@@ -37,7 +38,7 @@
     if (!(expected > 0)) return;
     const over = Math.max(0, elapsed / expected - 1);
     const share = Math.min(1, Math.max(0, (over - TOLERANCE) / (1 - TOLERANCE)));
-    const label = elapsed > expected ? `${clock(elapsed - expected)} over` : `${Math.floor(elapsed * 100 / expected)} %`;
+    const label = elapsed > expected ? say("over", clock(elapsed - expected)) : `${Math.floor(elapsed * 100 / expected)} %`;
     setText(timing.querySelector(".label"), label);
     const bar = timing.querySelector(".databar");
     bar.setAttribute("class", `databar hue-${Math.round(share * HUE_MAX)}`);
@@ -114,9 +115,9 @@
 
   // --- The connection ----------------------------------------------------------------------------------------
   const lamp = document.getElementById("live");
-  const say = (alive) => {
+  const show = (alive) => {
     if (lamp) lamp.dataset.state = alive ? "live" : "lost";
-    setText(document.getElementById("live-text"), alive ? "Live" : "Not live");
+    setText(document.getElementById("live-text"), alive ? say("live") : say("not-live"));
     const lost = document.getElementById("lost");
     if (lost) lost.hidden = alive;
   };
@@ -130,18 +131,19 @@
     heard = performance.now();
     const log = document.getElementById("log");
     source = new EventSource(log ? `${address}?after=${log.dataset.after}` : address);
-    const hear = (show) => (event) => {
+    const hear = (draw) => (event) => {
       heard = performance.now();
       wait = 1000;
-      say(true);
-      if (show) show(JSON.parse(event.data));
+      show(true);
+      if (draw) draw(JSON.parse(event.data));
+      localTimes(document);
       tick();
     };
     source.addEventListener("beat", hear(null));
     source.addEventListener("overview", hear(showOverview));
     source.addEventListener("run", hear(showRun));
     source.onerror = () => {
-      say(false);
+      show(false);
       source.close();
       retry();
     };
@@ -160,7 +162,7 @@
   setInterval(() => {
     tick();
     if (source && !timer && performance.now() - heard > SILENCE_MS) {
-      say(false);
+      show(false);
       source.close();
       retry();
     }
