@@ -20,6 +20,7 @@ use wire::names::{DeviceId, RunId};
 use super::filter::Filter;
 use super::{overview, run};
 use crate::error::Failure;
+pub(super) use source::Seen;
 use source::{Changes, Source, Touched};
 
 /// At most two updates a second: an eye reads no faster, and a busy fleet changes a hundred times as often.

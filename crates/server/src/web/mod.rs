@@ -57,7 +57,7 @@ fn pages_all() -> Pages {
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
         .get("/packages", May::View, Section::Packages, routes::show_packages)
-        .get("/prestages", May::View, Section::Prestages, routes::show_prestages)
+        .get("/prestages", May::SeePrestages, Section::Prestages, routes::show_prestages)
         .get("/live/overview", May::View, Section::Overview, routes::live_overview)
         .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
         .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)

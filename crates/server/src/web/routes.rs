@@ -12,10 +12,11 @@ use tokio::sync::Semaphore;
 use wire::names::RunId;
 
 use super::filter::{Filter, FilterQuery};
+use super::live::Seen;
 use super::login::{Stage, login_page, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
 use super::{lists, live, overview, plan, run};
-use crate::catalog::{packages, prestages, sequences};
+use crate::catalog::{packages, sequences};
 use crate::error::Failure;
 use crate::people::auth::{LoginError, SessionToken};
 use crate::routes::parse;
@@ -32,7 +33,7 @@ pub(super) async fn show_overview(
     Query(query): Query<FilterQuery>,
 ) -> Page {
     let filter = Filter::from(query);
-    let rows = state.device_rows().await?;
+    let rows = state.device_rows_for(&visitor.user).await?;
     let content = overview::overview(&rows, &filter, super::now_ms());
     let live = format!("/live/overview{}", filter.query());
     let title = visitor.words.t("Overview");
@@ -45,9 +46,11 @@ pub(super) async fn show_run(
     Path(id): Path<String>,
 ) -> Page {
     let run: RunId = id.parse().map_err(|_| Failure::not_found("such run"))?;
-    let detail = state.run_detail(run).await?;
+    let detail = state.run_detail_for(&visitor.user, run).await?;
     let detail = detail.ok_or_else(|| Failure::not_found("such run"))?;
-    let device = state.device_row(detail.row.device).await?;
+    let device = state
+        .device_row_for(&visitor.user, detail.row.device)
+        .await?;
     let content = run::run_page(&detail, device.as_ref());
     let live = format!("/live/runs/{run}");
     let title = format!("{}: {}", run::title(&detail), detail.row.state);
@@ -59,20 +62,20 @@ pub(super) async fn show_plan(
     State(state): State<AppState>,
     Path(serial): Path<String>,
 ) -> Page {
-    let plan = state.device_plan(&serial).await?;
+    let plan = state.device_plan_for(&visitor.user, &serial).await?;
     let plan = plan.ok_or_else(|| Failure::not_found("device with this serial number"))?;
     let title = plan::title(visitor.words, &plan);
     Ok(visitor.page(&title, None, &plan::plan_page(visitor.words, &plan)))
 }
 
 pub(super) async fn show_devices(visitor: Visitor, State(state): State<AppState>) -> Page {
-    let rows = state.device_rows().await?;
+    let rows = state.device_rows_for(&visitor.user).await?;
     let content = lists::devices(visitor.words, &rows);
     Ok(visitor.page(visitor.words.t("Devices"), None, &content))
 }
 
 pub(super) async fn show_collections(visitor: Visitor, State(state): State<AppState>) -> Page {
-    let rows = state.collections().await?;
+    let rows = state.collections_for(&visitor.user).await?;
     let content = lists::collections(visitor.words, &rows);
     Ok(visitor.page(visitor.words.t("Collections"), None, &content))
 }
@@ -96,12 +99,14 @@ pub(super) async fn show_packages(visitor: Visitor, State(state): State<AppState
 }
 
 pub(super) async fn show_prestages(visitor: Visitor, State(state): State<AppState>) -> Page {
-    let Json(rows) = prestages::list(State(state)).await?;
+    let mut rows = state.prestages().await?;
+    rows.retain(|row| visitor.user.has_prestage(&row.prestage));
     let content = lists::prestages(visitor.words, &rows);
     Ok(visitor.page(visitor.words.t("Prestages"), None, &content))
 }
 
 pub(super) async fn live_overview(
+    visitor: Visitor,
     State(state): State<AppState>,
     Extension(streams): Streams,
     Query(query): Query<FilterQuery>,
@@ -109,7 +114,7 @@ pub(super) async fn live_overview(
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok(live::overview(state, query.into(), permit).into_response())
+    Ok(live::overview(Seen::by(visitor.user, state), query.into(), permit).into_response())
 }
 
 #[derive(Deserialize)]
@@ -119,6 +124,7 @@ pub(super) struct After {
 }
 
 pub(super) async fn live_run(
+    visitor: Visitor,
     State(state): State<AppState>,
     Extension(streams): Streams,
     Path(id): Path<String>,
@@ -128,7 +134,7 @@ pub(super) async fn live_run(
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok(live::run(state, run, after, permit).into_response())
+    Ok(live::run(Seen::by(visitor.user, state), run, after, permit).into_response())
 }
 
 fn too_many_streams() -> Failure {

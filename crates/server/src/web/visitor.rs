@@ -117,6 +117,8 @@ impl Visitor {
                 name: "admin".into(),
                 role: Role::Admin,
                 reach: Reach::Everywhere,
+                prestages: Vec::new(),
+                scopes: None,
             },
             words,
             look: Look {

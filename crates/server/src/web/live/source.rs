@@ -7,11 +7,12 @@ use wire::admin_api::{DeviceRow, RunDetail};
 use wire::names::{DeviceId, RunId};
 
 use crate::error::Failure;
+use crate::people::auth::User;
 use crate::state::{AppState, Change};
 
 /// What has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Touched {
+pub(in crate::web) enum Touched {
     /// This device.
     Device(DeviceId),
     /// This run.
@@ -21,7 +22,7 @@ pub(super) enum Touched {
 }
 
 /// Changes as they happen.
-pub(super) trait Changes: Send + 'static {
+pub(in crate::web) trait Changes: Send + 'static {
     /// Waits for the next change; `None` when the server stops. Nothing is lost if the wait is given up.
     fn next(&mut self) -> impl Future<Output = Option<Touched>> + Send;
 }
@@ -29,7 +30,7 @@ pub(super) trait Changes: Send + 'static {
 type Answer<T> = Result<T, Failure>;
 
 /// What open pages follow.
-pub(super) trait Source: Clone + Send + Sync + 'static {
+pub(in crate::web) trait Source: Clone + Send + Sync + 'static {
     /// How changes arrive.
     type Changes: Changes;
 
@@ -47,7 +48,7 @@ pub(super) trait Source: Clone + Send + Sync + 'static {
 }
 
 /// The changes of the server's state, until it stops.
-pub(super) struct StateChanges {
+pub(in crate::web) struct StateChanges {
     changes: broadcast::Receiver<Change>,
     stopping: watch::Receiver<bool>,
 }
@@ -67,25 +68,38 @@ impl Changes for StateChanges {
     }
 }
 
-impl Source for AppState {
+/// The server's state as one person sees it.
+#[derive(Clone)]
+pub(in crate::web) struct Seen {
+    user: User,
+    state: AppState,
+}
+
+impl Seen {
+    pub(in crate::web) const fn by(user: User, state: AppState) -> Self {
+        Self { user, state }
+    }
+}
+
+impl Source for Seen {
     type Changes = StateChanges;
 
     fn changes(&self) -> StateChanges {
         StateChanges {
-            changes: self.subscribe(),
-            stopping: self.stopping(),
+            changes: self.state.subscribe(),
+            stopping: self.state.stopping(),
         }
     }
 
     async fn device_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
-        Self::device_rows(self).await
+        self.state.device_rows_for(&self.user).await
     }
 
     async fn device_row(&self, device: DeviceId) -> Result<Option<DeviceRow>, Failure> {
-        Self::device_row(self, device).await
+        self.state.device_row_for(&self.user, device).await
     }
 
     async fn run_detail(&self, run: RunId) -> Result<Option<RunDetail>, Failure> {
-        Self::run_detail(self, run).await
+        self.state.run_detail_for(&self.user, run).await
     }
 }
