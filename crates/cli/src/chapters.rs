@@ -44,6 +44,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         ],
     },
     Chapter {
+        title: "The hand-out",
+        nouns: &["pupil", "assignment"],
+    },
+    Chapter {
         title: "This program",
         nouns: &["completion"],
     },

@@ -3,6 +3,7 @@
 
 pub(crate) mod asset;
 pub(crate) mod asset_export;
+pub(crate) mod assignment;
 pub(crate) mod boot_image;
 pub(crate) mod collection;
 pub(crate) mod completion;
@@ -14,6 +15,7 @@ pub(crate) mod medium;
 pub(crate) mod os_image;
 pub(crate) mod package;
 pub(crate) mod prestage;
+pub(crate) mod pupil;
 pub(crate) mod receipt;
 pub(crate) mod run;
 pub(crate) mod sequence;

@@ -19,9 +19,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    asset, boot_image, collection, completion, content as content_command, deployment, device,
-    login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command, serve,
-    site, trust, variable,
+    asset, assignment, boot_image, collection, completion, content as content_command, deployment,
+    device, login, medium, os_image, package, prestage, pupil, receipt, run,
+    sequence as sequence_command, serve, site, trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -100,6 +100,10 @@ enum Command {
     #[command(subcommand)]
     Run(run::Run),
     #[command(subcommand)]
+    Pupil(pupil::Pupil),
+    #[command(subcommand)]
+    Assignment(assignment::Assignment),
+    #[command(subcommand)]
     Content(content_command::Content),
     /// Print what a shell needs to complete these commands
     #[command(
@@ -144,6 +148,8 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Deployment(command) => deployment::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Run(command) => run::run(command, output),
+        Command::Pupil(command) => pupil::run(command, output),
+        Command::Assignment(command) => assignment::run(command, output),
         Command::Content(command) => content_command::run(command, output),
         Command::Completion(command) => completion::run(command),
     }

@@ -89,7 +89,7 @@ pub struct HandOutReply {
     pub warnings: Vec<Warning>,
 }
 
-/// Takes a device back. `POST /api/v1/assignments/{id}/return`
+/// Takes a device back, or notes the condition of one that is back. `POST /api/v1/assignments/{id}/return`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TakeBack {

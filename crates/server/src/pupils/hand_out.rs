@@ -82,6 +82,13 @@ pub(crate) async fn take_back(
     require_device(&user, &assignment)?;
     if assignment.returned_at_ms == 0 {
         end(&mut db, &user, &assignment, "", &ask.condition).await?;
+    } else if !ask.condition.is_empty() {
+        sqlx::query("UPDATE assignments SET condition_note = $1 WHERE id = $2")
+            .bind(clean(&ask.condition, NOTE_CHARS_MAX))
+            .bind(&assignment.id)
+            .execute(&mut *db)
+            .await
+            .doing("note the condition of a device")?;
     }
     let row = row(&mut db, &user, id).await?;
     commit(db).await?;

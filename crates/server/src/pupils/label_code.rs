@@ -9,7 +9,6 @@ const PREFIX: &str = "FS1";
 const SERIAL_BYTES_MAX: usize = 256;
 
 /// The content for a serial number.
-#[cfg_attr(not(test), expect(dead_code, reason = "the sheet of labels writes it"))]
 pub(crate) fn write(serial: &str) -> String {
     let is_plain = serial
         .bytes()

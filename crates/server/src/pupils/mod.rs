@@ -8,6 +8,7 @@ pub(crate) mod hand_out;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod label_code;
+pub(crate) mod labels;
 mod list_file;
 pub(crate) mod personal;
 pub(crate) mod register;
@@ -39,6 +40,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/assignments/{id}/return", May::Assign, hand_out::take_back)
         .post("/api/v1/assignments/{id}/undo", May::Assign, hand_out::undo)
         .post("/api/v1/assignments/{id}/reopen", May::Assign, hand_out::reopen)
+        .get("/api/v1/labels.pdf", May::View, labels::api::sheet)
+        .get("/api/v1/labels.png", May::View, labels::api::one)
         .get("/api/v1/hand-out-settings", May::View, settings::get)
         .put("/api/v1/hand-out-settings", May::Administer, settings::put)
 }
