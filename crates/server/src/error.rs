@@ -1,6 +1,5 @@
 //! What can go wrong inside the server, and how it is told to callers.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use camino::Utf8PathBuf;
@@ -133,11 +132,14 @@ impl Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, error) = self.api_error();
-        if !matches!(self, Self::Refused { .. }) {
-            tracing::error!(error = %chain(&self), "a request failed");
+        let id = crate::problem::request_id();
+        if matches!(self, Self::Refused { .. }) {
+            tracing::debug!(request.id = %id, status = status.as_u16(), code = %error.code, "request {id} was refused");
+        } else {
+            tracing::error!(request.id = %id, error = %chain(&self), "request {id} failed");
         }
         // Whoever asked for a page gets it drawn from this; see `web::dress`.
-        let mut response = (status, Json(&error)).into_response();
+        let mut response = crate::problem::response(status, &error);
         response.extensions_mut().insert(error);
         response
     }

@@ -9,6 +9,7 @@ mod db;
 mod fleet;
 mod health;
 mod limits;
+mod problem;
 mod pupils;
 mod runs;
 mod secret;

@@ -1,6 +1,11 @@
 //! The table of routes. What isn't in here isn't served; each folder lists its own, with what a caller
 //! must be allowed to do.
 
+pub mod docs;
+pub mod openapi;
+pub(crate) mod page;
+mod texts;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::handler::Handler;
@@ -11,15 +16,17 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Failure;
 use crate::limits::JSON_BYTES_MAX;
-use crate::people::auth;
 use crate::people::roles::{May, admit};
+use crate::people::{auth, idempotency};
+use crate::problem;
+use crate::routes::docs::{Route, Texts};
 use crate::state::AppState;
 use crate::{catalog, fleet, health, people, pupils, runs, web};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
     router: Router<AppState>,
-    list: Vec<(Method, &'static str)>,
+    table: Vec<Route>,
 }
 
 /// Routes with everything around them, ready to serve.
@@ -34,7 +41,23 @@ impl App {
 /// Method and path of every route of both APIs, `{…}` for the parts that vary. The pages' routes are not in it.
 #[must_use]
 pub fn list() -> Vec<(Method, &'static str)> {
-    all().list
+    let routes = all().table.into_iter();
+    routes.map(|route| (route.method, route.path)).collect()
+}
+
+/// The whole table: every route of both APIs, with what its caller must be allowed to do and what is told of it.
+#[must_use]
+pub fn table() -> Vec<Route> {
+    documented().0
+}
+
+/// The table with its texts, and the texts that belong to no route.
+pub(crate) fn documented() -> (Vec<Route>, Vec<String>) {
+    let mut texts = Texts::of_table(all().table);
+    for folder in texts::ALL {
+        texts = folder(texts);
+    }
+    texts.into_parts()
 }
 
 /// Everything the server answers.
@@ -56,9 +79,14 @@ pub(crate) fn app(state: AppState) -> App {
         .layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX))
         .layer(axum::middleware::from_fn(web::dress))
         .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
+            idempotency::once,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
             state,
             auth::require_user,
         ))
+        .layer(axum::middleware::from_fn(problem::with_id))
         .layer(axum::middleware::map_response(harden));
     App(router)
 }
@@ -66,8 +94,9 @@ pub(crate) fn app(state: AppState) -> App {
 fn all() -> Routes {
     let none = Routes {
         router: Router::new(),
-        list: Vec::new(),
+        table: Vec::new(),
     };
+<<<<<<< HEAD
     [
         people::routes,
         fleet::routes,
@@ -78,6 +107,13 @@ fn all() -> Routes {
     .into_iter()
     .fold(none, |routes, more| more(routes))
     .get("/healthz", May::Anyone, health::healthz)
+=======
+    [people::routes, fleet::routes, catalog::routes, runs::routes]
+        .into_iter()
+        .fold(none, |routes, more| more(routes))
+        .get("/healthz", May::Anyone, health::healthz)
+        .get("/api/v1/openapi.json", May::BeSomebody, openapi::get)
+>>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
 }
 
 impl Routes {
@@ -126,10 +162,10 @@ impl Routes {
         handler: impl Handler<T, AppState>,
     ) -> Self {
         let guard = axum::middleware::from_fn(move |request, next| admit(may, request, next));
-        self.list.push((method, path));
+        self.table.push(Route::new(method, path, may));
         Self {
             router: self.router.route(path, on(filter, handler).layer(guard)),
-            list: self.list,
+            table: self.table,
         }
     }
 }

@@ -12,6 +12,8 @@ use wire::names::{DeviceId, RunId};
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
+use crate::people::audit::chain_old_rows;
+use crate::people::idempotency::InProgress;
 use crate::people::throttle::Throttle;
 use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
@@ -40,6 +42,7 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     views: Views,
     throttle: Throttle,
+    in_progress: InProgress,
     passwords: Semaphore,
     builds: tokio::sync::Mutex<()>,
     planning: tokio::sync::Mutex<()>,
@@ -55,7 +58,11 @@ impl AppState {
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let db = Db::open(&data.join("forestage.db"), database).await?;
+<<<<<<< HEAD
         name_old_runs(&db).await?;
+=======
+        chain_old_rows(&db).await?;
+>>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
         let folder = data.join("library");
         let library = blocking(move || {
             Library::open(&folder).map_err(|source| Failure::Content {
@@ -80,6 +87,7 @@ impl AppState {
             changes,
             views: Views::default(),
             throttle: Throttle::default(),
+            in_progress: InProgress::default(),
             passwords: Semaphore::new(LOGINS_AT_ONCE),
             builds: tokio::sync::Mutex::new(()),
             planning: tokio::sync::Mutex::new(()),
@@ -127,6 +135,10 @@ impl AppState {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.inner.throttle
+    }
+
+    pub(crate) fn in_progress(&self) -> &InProgress {
+        &self.inner.in_progress
     }
 
     pub(crate) fn passwords(&self) -> &Semaphore {

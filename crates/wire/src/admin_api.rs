@@ -15,7 +15,7 @@ use crate::names::{
 use crate::package::{Model, Package, PackageKind};
 
 /// `POST /api/v1/login`
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Login {
     /// The user.
@@ -32,7 +32,7 @@ pub struct Login {
 }
 
 /// The answer to [`Login`].
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Token {
     /// The API token; shown once, stored as a digest only.
@@ -40,7 +40,7 @@ pub struct Token {
 }
 
 /// `POST /api/v1/content/missing`: which of these chunks does the server lack? Also the reply, with those it lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DigestList {
     /// At most [`DIGESTS_MAX`].
@@ -51,7 +51,7 @@ pub struct DigestList {
 pub const DIGESTS_MAX: usize = 20_000;
 
 /// `GET /api/v1/packages`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PackageRow {
     /// The package.
@@ -63,7 +63,7 @@ pub struct PackageRow {
 }
 
 /// A finding of the lint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
     /// `error` or `warning`.
@@ -82,7 +82,9 @@ pub struct Finding {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Worth a look.
@@ -92,7 +94,7 @@ pub enum Severity {
 }
 
 /// `PUT /api/v1/sequences/{name}` (body: the YAML) and `GET /api/v1/sequences`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct SequenceRow {
     /// The name.
@@ -109,7 +111,7 @@ pub struct SequenceRow {
 }
 
 /// Status 422 of `PUT /api/v1/sequences/{name}`: reads as an [`crate::device_api::ApiError`] too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct SequenceRefused {
     /// `sequence-refused`.
@@ -124,7 +126,7 @@ pub struct SequenceRefused {
 }
 
 /// `PUT /api/v1/prestages/{name}`: defines one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestageDefinition {
     /// The sequence it is derived from.
@@ -143,7 +145,7 @@ pub struct PrestageDefinition {
 }
 
 /// `GET /api/v1/prestages/{name}/plan`: what would be in the bundle, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestagePlan {
     /// The prestage.
@@ -157,7 +159,7 @@ pub struct PrestagePlan {
 }
 
 /// One line of a [`PrestagePlan`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlanItem {
     /// The package.
@@ -174,7 +176,7 @@ pub struct PlanItem {
 
 /// `POST /api/v1/prestages/{name}/build` answers this when the bundle is there; `GET /api/v1/prestages` lists them.
 /// The bundle itself: `GET /api/v1/prestages/{name}/versions/{version}/bundle`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestageVersion {
     /// The prestage.
@@ -196,7 +198,7 @@ pub struct PrestageVersion {
 }
 
 /// `POST /api/v1/assets/import?collection=NAME&dry-run=BOOL` (body: the CSV) answers this.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct AssetImportReport {
     /// Whether anything was stored.
@@ -216,7 +218,7 @@ pub struct AssetImportReport {
 }
 
 /// One row of an [`AssetImportReport`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct AssetImportRow {
     /// The line in the file, from 1.
@@ -231,7 +233,7 @@ pub struct AssetImportRow {
 }
 
 /// `PUT /api/v1/collections/{name}` creates; `GET /api/v1/collections` lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CollectionRow {
     /// The name.
@@ -245,7 +247,7 @@ pub struct CollectionRow {
 }
 
 /// `POST /api/v1/collections/{name}/members`; `GET` of the same lists [`DeviceRow`]s.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct MemberChange {
     /// Devices to put in.
@@ -255,9 +257,12 @@ pub struct MemberChange {
 }
 
 /// `GET /api/v1/audit`: who did what, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct AuditRow {
+    /// Its place in the chain, from 1.
+    #[serde(default)]
+    pub number: u64,
     /// When.
     pub at_ms: i64,
     /// The user, or `device` or `server`.
@@ -269,10 +274,13 @@ pub struct AuditRow {
     /// More, in words.
     #[serde(default)]
     pub detail: String,
+    /// The digest of the row before and of this one; see [`crate::audit`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 /// `GET /api/v1/receipts`: newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ReceiptRow {
     /// The receipt.
@@ -285,7 +293,7 @@ pub struct ReceiptRow {
 }
 
 /// `PUT /api/v1/deployments/{name}` creates; `GET /api/v1/deployments` lists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Deployment {
     /// The name.
@@ -319,7 +327,7 @@ const fn yes() -> bool {
 }
 
 /// Whether devices run a deployment by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
     /// They do, without a key press.
@@ -329,7 +337,7 @@ pub enum Purpose {
 }
 
 /// The state of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceState {
     /// In the asset file.
@@ -366,7 +374,7 @@ impl std::fmt::Display for DeviceState {
 }
 
 /// `GET /api/v1/devices`: one row of the overview.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DeviceRow {
     /// The device.
@@ -398,7 +406,7 @@ pub struct DeviceRow {
 }
 
 /// A run in a list. `GET /api/v1/runs`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunRow {
     /// The run.
@@ -451,7 +459,7 @@ pub struct RunRow {
 }
 
 /// `GET /api/v1/runs/{run}`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunDetail {
     /// As in the list.
@@ -468,7 +476,7 @@ pub struct RunDetail {
 }
 
 /// One step of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepRow {
     /// Where it stands.
@@ -497,7 +505,7 @@ pub struct StepRow {
 }
 
 /// One line of a run's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct LogLine {
     /// The event's number.

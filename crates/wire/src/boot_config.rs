@@ -55,7 +55,7 @@ impl BootMode {
 }
 
 /// The index of kernel modules in a boot image, at `/lib/modules/forestage.json`: names to files and dependencies.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ModuleIndex {
     /// Modules to load at once, in this order (softdeps that nothing names by alias, such as `crc32c_generic`).
@@ -67,7 +67,7 @@ pub struct ModuleIndex {
 }
 
 /// One kernel module.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ModuleEntry {
     /// The absolute path in the boot image.

@@ -8,7 +8,7 @@ use crate::package::{Model, Package};
 use crate::sequence::CompiledSequence;
 
 /// Everything a bundle holds, by digest and length.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct BundleRoot {
     /// 1.
@@ -34,7 +34,7 @@ pub struct BundleRoot {
 }
 
 /// A stretch of the bundle file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct BundlePart {
     /// The digest of its bytes.

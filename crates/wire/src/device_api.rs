@@ -26,7 +26,7 @@ pub const CHUNKS_MAX: usize = 1024;
 pub const CHECK_IN_CONTEXT: &[u8] = b"forestage check-in 1\0";
 
 /// A random value to be signed once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Challenge {
     /// 64 hexadecimal digits, good for two minutes and one check-in.
@@ -34,7 +34,7 @@ pub struct Challenge {
 }
 
 /// "Here I am." The signature covers [`CHECK_IN_CONTEXT`], the challenge's text and the bytes of `body`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckIn {
     /// The challenge being answered.
@@ -48,7 +48,7 @@ pub struct CheckIn {
 }
 
 /// What a device says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckInBody {
     /// What it observed.
@@ -64,7 +64,7 @@ pub struct CheckInBody {
 }
 
 /// What a device carries since the factory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Staged {
     /// The prestage.
@@ -76,7 +76,7 @@ pub struct Staged {
 }
 
 /// The server's answer to a check-in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(
     tag = "answer",
     rename_all = "kebab-case",
@@ -125,7 +125,7 @@ pub enum CheckInReply {
 }
 
 /// Events after a cursor, oldest first. The server stores each as received.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EventBatch {
     /// The events, each an [`crate::event::Event`].
@@ -136,7 +136,7 @@ pub struct EventBatch {
 }
 
 /// What the server has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EventAck {
     /// All events up to this `seq` are durable at the server.
@@ -147,7 +147,7 @@ pub struct EventAck {
 }
 
 /// Chunks wanted, at most [`CHUNKS_MAX`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ChunkRequest {
     /// Their digests, in the order wanted.
@@ -155,7 +155,7 @@ pub struct ChunkRequest {
 }
 
 /// The body of every error reply of both APIs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ApiError {
     /// A stable word for programs, such as `not-found`.

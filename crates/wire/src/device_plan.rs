@@ -14,7 +14,7 @@ use crate::variables::EffectiveVariable;
 pub const DETAILED_MAX: usize = 100;
 
 /// `POST /api/v1/plans`: how would a run go, before a machine is touched? The answer is a [`PlanReply`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlanRequest {
     /// What would run.
@@ -27,7 +27,7 @@ pub struct PlanRequest {
 }
 
 /// What would run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(
     tag = "kind",
     rename_all = "kebab-case",
@@ -49,7 +49,7 @@ pub enum PlanWhat {
 }
 
 /// On which devices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(
     tag = "kind",
     rename_all = "kebab-case",
@@ -71,7 +71,7 @@ pub enum PlanDevices {
 }
 
 /// The answer to a [`PlanRequest`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlanReply {
     /// One per device.
@@ -85,7 +85,7 @@ pub struct PlanReply {
 }
 
 /// Two or more devices would get the same host name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct HostNameClash {
     /// The name.
@@ -95,7 +95,7 @@ pub struct HostNameClash {
 }
 
 /// How a run would go on one device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DevicePlan {
     /// The device.
@@ -134,7 +134,9 @@ pub struct DevicePlan {
 }
 
 /// How many steps would become what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepCounts {
     /// They run.
@@ -148,7 +150,7 @@ pub struct StepCounts {
 }
 
 /// A plan step by step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlanDetail {
     /// The run.
@@ -160,7 +162,7 @@ pub struct PlanDetail {
 }
 
 /// A package that a run would use, and where it would come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlannedContent {
     /// The package.

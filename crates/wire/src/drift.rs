@@ -7,7 +7,9 @@ use crate::names::{InvalidText, PackageName, PackageVersion, PrestageName, StepP
 use crate::package::PackageKind;
 
 /// One version of a prestage, written `name@n`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestageId {
     /// The prestage.
@@ -41,7 +43,7 @@ impl std::str::FromStr for PrestageId {
 }
 
 /// `GET /api/v1/prestage-diff?from=NAME@N&to=NAME@M`: what changed from one version to the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestageDiff {
     /// The one version.
@@ -61,7 +63,7 @@ pub struct PrestageDiff {
 }
 
 /// A package that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PackageDifference {
     /// The package.
@@ -81,7 +83,7 @@ pub struct PackageDifference {
 }
 
 /// A step that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct StepDifference {
     /// Where it stands.
@@ -96,7 +98,7 @@ pub struct StepDifference {
 }
 
 /// How something differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// It wasn't there before.
@@ -118,7 +120,7 @@ impl std::fmt::Display for Change {
 }
 
 /// `GET /api/v1/prestages/{name}/drift?version=N`: how far staged devices are behind what they would run today.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PrestageDrift {
     /// The prestage.
@@ -128,7 +130,7 @@ pub struct PrestageDrift {
 }
 
 /// The drift of one version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct VersionDrift {
     /// The version.
@@ -158,7 +160,7 @@ impl VersionDrift {
 }
 
 /// The drift of one package.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PackageDrift {
     /// The package.

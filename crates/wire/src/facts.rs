@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Everything observed on a device at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Facts {
     /// SMBIOS type 1 manufacturer.
@@ -40,7 +40,9 @@ pub struct Facts {
 }
 
 /// What a machine runs on. A desktop or a virtual machine shows neither, and so do facts of older agents.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Power {
     /// Whether it is on mains power; `None` if that can't be seen.
@@ -50,7 +52,9 @@ pub struct Power {
 }
 
 /// How the machine was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Firmware {
     /// UEFI.
@@ -61,7 +65,7 @@ pub enum Firmware {
 }
 
 /// One disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Disk {
     /// Where the kernel shows it, such as `/dev/nvme0n1`.
@@ -102,7 +106,7 @@ pub enum Bus {
 }
 
 /// What the wipe guard sees on a disk. Only `Blank` and `StagedHere` may be wiped without an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskContent {
     /// The first and the last MiB hold only zeros.
@@ -120,7 +124,7 @@ pub enum DiskContent {
 }
 
 /// One physical network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct NetworkInterface {
     /// The kernel's name, such as `enp0s2`.

@@ -10,7 +10,7 @@ use crate::package::Package;
 use crate::sequence::CompiledSequence;
 
 /// One run on one device. Stored on the staging partition before the first step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Order {
     /// 1.

@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::names::{PackageName, PackageVersion};
 
 /// One version of a package, as published. The content itself is named by `manifest`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Package {
     /// The name; unique together with the version.
@@ -94,7 +94,19 @@ pub struct ModelRule {
 }
 
 /// A hardware model: what is known of a machine before it is in anyone's hands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Model {
     /// SMBIOS manufacturer.

@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::names::PrestageName;
 
 /// One receipt, a JSON file on the boot medium.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Receipt {
     /// 1.
@@ -49,7 +49,7 @@ pub struct Receipt {
 }
 
 /// How staging ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReceiptResult {
     /// The disk is ready for school.

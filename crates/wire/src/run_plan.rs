@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{PackageName, PackageVersion, SequenceName, StepPath};
 
 /// A whole run as it would go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunPlan {
     /// The sequence.
@@ -19,7 +19,7 @@ pub struct RunPlan {
 }
 
 /// One step of a [`RunPlan`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlannedStep {
     /// Where it stands.
@@ -48,7 +48,9 @@ pub struct PlannedStep {
 }
 
 /// What would become of a step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
     /// It runs.
@@ -74,7 +76,7 @@ impl std::fmt::Display for Decision {
 }
 
 /// A package that a run would use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct PlannedPackage {
     /// The package.

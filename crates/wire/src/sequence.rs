@@ -12,7 +12,7 @@ pub const FORMAT: u32 = 1;
 pub const STEPS_MAX: usize = 1000;
 
 /// A compiled sequence: a flat list of steps, groups dissolved into paths and conditions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CompiledSequence {
     /// [`FORMAT`].
@@ -27,7 +27,7 @@ pub struct CompiledSequence {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CompiledStep {
     /// Where it stands; unique in the sequence.
@@ -60,7 +60,7 @@ pub struct CompiledStep {
 }
 
 /// What becomes of a step that was begun and not done when the power failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnRestart {
     /// Safe to repeat: the recorded plan is applied again.

@@ -13,7 +13,19 @@ pub const VARIABLES_MAX: usize = 200;
 pub const VALUE_BYTES_MAX: usize = 4 << 10;
 
 /// Whom a variable is for. In this order: of two values for one device, that of the later scope wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum VariableScope {
     /// The devices that run a deployment for this collection.
@@ -73,7 +85,7 @@ pub fn model_name(vendor: &str, product: &str) -> String {
 }
 
 /// `GET /api/v1/variables`: one variable.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct VariableRow {
     /// Whom it is for.
@@ -89,7 +101,7 @@ pub struct VariableRow {
 }
 
 /// `POST /api/v1/variables`: sets and removes variables of one scope name, all of them or none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct VariableChange {
     /// Whom they are for.
@@ -105,7 +117,7 @@ pub struct VariableChange {
 }
 
 /// The answer to a [`VariableChange`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ScopeVariables {
     /// Whom they are for.
@@ -119,7 +131,7 @@ pub struct ScopeVariables {
 }
 
 /// Where the value of a variable comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(
     tag = "from",
     rename_all = "kebab-case",
@@ -157,7 +169,7 @@ impl std::fmt::Display for VariableOrigin {
 }
 
 /// A variable as a run would see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EffectiveVariable {
     /// The variable.
@@ -169,7 +181,7 @@ pub struct EffectiveVariable {
 }
 
 /// `GET /api/v1/devices/{id}/variables`: what a run on this device would see, were it ordered now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DeviceVariables {
     /// The device.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::HeaderMap;
 use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
 use wire::names::CollectionName;
 
@@ -13,6 +14,7 @@ use crate::error::{Doing as _, Failure};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::routes::page::PageQuery;
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, Change};
 use crate::text::clean;
@@ -59,12 +61,15 @@ pub(crate) async fn members(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(name): Path<String>,
-) -> Result<Json<Vec<DeviceRow>>, Failure> {
+    Query(page): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Vec<DeviceRow>>), Failure> {
     let name: CollectionName = parse(&name)?;
     find(&state, &name).await?;
     let mut rows = state.device_rows_for(&user).await?;
     rows.retain(|row| row.collections.contains(&name));
-    Ok(Json(rows))
+    let path = format!("/api/v1/collections/{name}/members");
+    let (headers, rows) = page.cut(&path, rows, |row| row.device.to_string())?;
+    Ok((headers, Json(rows)))
 }
 
 /// `POST /api/v1/collections/{name}/members`

@@ -1,7 +1,8 @@
 //! Devices: what the admin API tells of them.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::HeaderMap;
 use wire::admin_api::DeviceRow;
 use wire::names::DeviceId;
 
@@ -9,6 +10,7 @@ use crate::db::commit;
 use crate::error::{Doing as _, Failure};
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::routes::page::PageQuery;
 use crate::routes::parse;
 use crate::state::{AppState, Change};
 
@@ -16,8 +18,12 @@ use crate::state::{AppState, Change};
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
-) -> Result<Json<Vec<DeviceRow>>, Failure> {
-    state.device_rows_for(&user).await.map(Json)
+    Query(page): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Vec<DeviceRow>>), Failure> {
+    let rows = state.device_rows_for(&user).await?;
+    let key = |row: &DeviceRow| row.device.to_string();
+    let (headers, rows) = page.cut("/api/v1/devices", rows, key)?;
+    Ok((headers, Json(rows)))
 }
 
 /// `GET /api/v1/devices/{id}`

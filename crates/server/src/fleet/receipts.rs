@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Query, State};
+use axum::http::HeaderMap;
 use wire::admin_api::ReceiptRow;
 use wire::digest::Digest;
 use wire::names::DeviceId;
@@ -17,6 +18,7 @@ use crate::limits::{
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::people::roles::Role;
+use crate::routes::page::PageQuery;
 use crate::routes::read_json;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
@@ -25,7 +27,8 @@ use crate::text::clean;
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
-) -> Result<Json<Vec<ReceiptRow>>, Failure> {
+    Query(page): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Vec<ReceiptRow>>), Failure> {
     let rows: Vec<(String, i64, Option<String>, Option<String>, String)> = sqlx::query_as(
         "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM receipts \
          LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
@@ -53,7 +56,15 @@ pub(crate) async fn list(
             device,
         })
     };
-    seen.map(row).collect::<Result<Vec<_>, _>>().map(Json)
+    let rows = seen.map(row).collect::<Result<Vec<_>, Failure>>()?;
+    let (headers, rows) = page.cut("/api/v1/receipts", rows, receipt_key)?;
+    Ok((headers, Json(rows)))
+}
+
+/// By which a page of receipts is continued.
+fn receipt_key(row: &ReceiptRow) -> String {
+    let text = serde_json::to_vec(&row.receipt).unwrap_or_default();
+    Digest::of(&text).to_string()
 }
 
 /// `POST /api/v1/receipts`; the same receipt again changes nothing.

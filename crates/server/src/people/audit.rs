@@ -1,13 +1,26 @@
-//! The audit: who did what.
+//! The audit: who did what, chained so that a change shows. See `docs/formats/audit.md`.
+//!
+//! Each row holds the digest of the row before and its own fields. Writers take turns, so the chain has one head.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use sqlx::FromRow;
 use wire::admin_api::AuditRow;
+use wire::audit::{AuditHead, chained, start};
+use wire::digest::Digest;
 
-use crate::db::Write;
-use crate::error::{Doing as _, Failure};
+use crate::db::{Db, Write, commit};
+use crate::error::{Doing as _, Failure, stored_text};
 use crate::limits::LIST_ROWS_MAX;
+use crate::routes::page::{PageQuery, next_page};
 use crate::state::{AppState, now_ms};
+
+/// Rows read at a time while a text is looked for.
+const BATCH_ROWS: i64 = 1000;
+/// Rows looked at for one answer; then the caller goes on with the cursor.
+const LOOKED_AT_MAX: usize = 100_000;
 
 /// Notes who did what.
 pub(crate) async fn audit(
@@ -17,14 +30,27 @@ pub(crate) async fn audit(
     subject: &str,
     detail: &str,
 ) -> Result<(), Failure> {
+    let head = head(db).await?;
+    let row = AuditRow {
+        number: head.number + 1,
+        at_ms: now_ms(),
+        who: who.to_owned(),
+        action: action.to_owned(),
+        subject: subject.to_owned(),
+        detail: detail.to_owned(),
+        digest: None,
+    };
+    let digest = chained(&head.digest, &row);
     sqlx::query(
-        "INSERT INTO audit (at_ms, who, action, subject, detail) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO audit (at_ms, who, action, subject, detail, number, digest) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
-    .bind(now_ms())
+    .bind(row.at_ms)
     .bind(who)
     .bind(action)
     .bind(subject)
     .bind(detail)
+    .bind(to_i64(row.number))
+    .bind(digest.to_string())
     .execute(&mut **db)
     .await
     .doing("write the audit")?;
@@ -37,23 +63,208 @@ pub(crate) async fn audit(
     Ok(())
 }
 
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+async fn head(db: &mut Write) -> Result<AuditHead, Failure> {
+    let newest: Option<(i64, String)> = sqlx::query_as(
+        "SELECT number, digest FROM audit WHERE number > 0 ORDER BY number DESC LIMIT 1",
+    )
+    .fetch_optional(&mut **db)
+    .await
+    .doing("read the end of the audit")?;
+    Ok(match newest {
+        Some((number, digest)) => AuditHead {
+            number: u64::try_from(number).unwrap_or(0),
+            digest: stored_text("digest of the audit", &digest)?,
+        },
+        None => start(),
+    })
+}
+
+/// Chains the rows that were written before there was a chain, in the order in which they were written.
+pub(crate) async fn chain_old_rows(database: &Db) -> Result<(), Failure> {
+    let mut db = database.write().await?;
+    let rows: Vec<(i64, i64, String, String, String, String)> = sqlx::query_as(
+        "SELECT id, at_ms, who, action, subject, detail FROM audit WHERE number = 0 ORDER BY id",
+    )
+    .fetch_all(&mut *db)
+    .await
+    .doing("read the audit")?;
+    let mut head = head(&mut db).await?;
+    for (id, at_ms, who, action, subject, detail) in rows {
+        let row = AuditRow {
+            number: head.number + 1,
+            at_ms,
+            who,
+            action,
+            subject,
+            detail,
+            digest: None,
+        };
+        head = AuditHead {
+            number: row.number,
+            digest: chained(&head.digest, &row),
+        };
+        sqlx::query("UPDATE audit SET number = $1, digest = $2 WHERE id = $3")
+            .bind(to_i64(head.number))
+            .bind(head.digest.to_string())
+            .bind(id)
+            .execute(&mut *db)
+            .await
+            .doing("chain the audit")?;
+    }
+    commit(db).await
+}
+
+/// Which rows are asked for.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Wanted {
+    /// Who did it, exactly.
+    pub(crate) who: String,
+    /// What was done, exactly.
+    pub(crate) action: String,
+    /// To what, exactly.
+    pub(crate) subject: String,
+    /// A part of any of these or of the detail, whatever its case.
+    pub(crate) text: String,
+    /// Not before.
+    pub(crate) from_ms: Option<i64>,
+    /// Before.
+    pub(crate) to_ms: Option<i64>,
+    /// `oldest` first instead of newest.
+    pub(crate) order: String,
+}
+
+#[derive(FromRow)]
+struct Stored {
+    number: i64,
+    at_ms: i64,
+    who: String,
+    action: String,
+    subject: String,
+    detail: String,
+    digest: String,
+}
+
+impl Stored {
+    fn row(self) -> AuditRow {
+        AuditRow {
+            number: u64::try_from(self.number).unwrap_or(0),
+            at_ms: self.at_ms,
+            who: self.who,
+            action: self.action,
+            subject: self.subject,
+            detail: self.detail,
+            digest: self.digest.parse::<Digest>().ok(),
+        }
+    }
+}
+
+macro_rules! audit_sql {
+    ($side:literal, $order:literal) => {
+        concat!(
+            "SELECT number, at_ms, who, action, subject, detail, digest FROM audit WHERE number ",
+            $side,
+            " $1 AND ($2 = '' OR who = $2) AND ($3 = '' OR action = $3) AND ($4 = '' OR subject = $4) ",
+            "AND at_ms >= $5 AND at_ms < $6 ORDER BY number ",
+            $order,
+            " LIMIT $7"
+        )
+    };
+}
+
+impl AppState {
+    /// At most `limit` rows that fit, and where to go on if there may be more.
+    pub(crate) async fn audit_page(
+        &self,
+        wanted: &Wanted,
+        cursor: Option<i64>,
+        limit: usize,
+    ) -> Result<(Vec<AuditRow>, Option<i64>), Failure> {
+        let oldest_first = wanted.order == "oldest";
+        let sql = match oldest_first {
+            true => audit_sql!(">", "ASC"),
+            false => audit_sql!("<", "DESC"),
+        };
+        let text = wanted.text.to_lowercase();
+        let mut at = cursor.unwrap_or(if oldest_first { 0 } else { i64::MAX });
+        let mut found = Vec::new();
+        let mut looked_at = 0;
+        loop {
+            let batch: Vec<Stored> = sqlx::query_as(sql)
+                .bind(at)
+                .bind(&wanted.who)
+                .bind(&wanted.action)
+                .bind(&wanted.subject)
+                .bind(wanted.from_ms.unwrap_or(i64::MIN))
+                .bind(wanted.to_ms.unwrap_or(i64::MAX))
+                .bind(BATCH_ROWS)
+                .fetch_all(self.db().read())
+                .await
+                .doing("read the audit")?;
+            let is_last = batch.len() < usize::try_from(BATCH_ROWS).unwrap_or(0);
+            looked_at += batch.len();
+            for stored in batch {
+                if found.len() == limit {
+                    return Ok((found, Some(at)));
+                }
+                at = stored.number;
+                let row = stored.row();
+                if text.is_empty() || holds(&row, &text) {
+                    found.push(row);
+                }
+            }
+            if is_last {
+                return Ok((found, None));
+            }
+            if looked_at >= LOOKED_AT_MAX {
+                return Ok((found, Some(at)));
+            }
+        }
+    }
+}
+
+fn holds(row: &AuditRow, text: &str) -> bool {
+    [&row.who, &row.action, &row.subject, &row.detail]
+        .iter()
+        .any(|field| field.to_lowercase().contains(text))
+}
+
 /// `GET /api/v1/audit`
 pub(crate) async fn audit_rows(
     State(state): State<AppState>,
-) -> Result<Json<Vec<AuditRow>>, Failure> {
-    let rows: Vec<(i64, String, String, String, String)> = sqlx::query_as(
-        "SELECT at_ms, who, action, subject, detail FROM audit ORDER BY id DESC LIMIT $1",
-    )
-    .bind(LIST_ROWS_MAX)
-    .fetch_all(state.db().read())
-    .await
-    .doing("read the audit")?;
-    let row = |(at_ms, who, action, subject, detail)| AuditRow {
-        at_ms,
-        who,
-        action,
-        subject,
-        detail,
-    };
-    Ok(Json(rows.into_iter().map(row).collect()))
+    Query(wanted): Query<Wanted>,
+    Query(page): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Vec<AuditRow>>), Failure> {
+    let limit = page.limit_or(usize::try_from(LIST_ROWS_MAX).unwrap_or(0));
+    let cursor = page.cursor_number()?;
+    let (rows, next) = state.audit_page(&wanted, cursor, limit).await?;
+    let headers = next_page("/api/v1/audit", &page_query(&wanted), limit, next);
+    Ok((headers, Json(rows)))
+}
+
+/// The filter as it stood in the query, for the link to the next page.
+fn page_query(wanted: &Wanted) -> Vec<(&'static str, String)> {
+    let number = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
+    [
+        ("who", wanted.who.clone()),
+        ("action", wanted.action.clone()),
+        ("subject", wanted.subject.clone()),
+        ("text", wanted.text.clone()),
+        ("from-ms", number(wanted.from_ms)),
+        ("to-ms", number(wanted.to_ms)),
+        ("order", wanted.order.clone()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .collect()
+}
+
+/// `GET /api/v1/audit/head`: the newest row's number and digest, to be noted elsewhere.
+pub(crate) async fn audit_head(State(state): State<AppState>) -> Result<Json<AuditHead>, Failure> {
+    let mut db = state.db().write().await?;
+    head(&mut db).await.map(Json)
 }

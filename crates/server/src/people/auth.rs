@@ -338,7 +338,7 @@ impl AppState {
         Ok(Some(password))
     }
 
-    async fn check_login(
+    pub(crate) async fn check_login(
         &self,
         user: &str,
         password: &str,
@@ -618,7 +618,7 @@ pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn hash(password: String) -> Result<String, Failure> {
+pub(crate) async fn hash(password: String) -> Result<String, Failure> {
     blocking(
         move || match Argon2::default().hash_password(password.as_bytes()) {
             Ok(hash) => Ok(hash.to_string()),

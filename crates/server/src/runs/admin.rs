@@ -1,7 +1,8 @@
 //! Runs for the admin API.
 
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::HeaderMap;
 use wire::admin_api::{RunDetail, RunRow};
 use wire::names::RunId;
 
@@ -9,6 +10,7 @@ use crate::db::commit;
 use crate::error::{Doing as _, Failure};
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::routes::page::PageQuery;
 use crate::routes::parse;
 use crate::state::{AppState, Change};
 
@@ -16,8 +18,11 @@ use crate::state::{AppState, Change};
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
-) -> Result<Json<Vec<RunRow>>, Failure> {
-    state.run_rows_for(&user).await.map(Json)
+    Query(page): Query<PageQuery>,
+) -> Result<(HeaderMap, Json<Vec<RunRow>>), Failure> {
+    let rows = state.run_rows_for(&user).await?;
+    let (headers, rows) = page.cut("/api/v1/runs", rows, |row| row.run.to_string())?;
+    Ok((headers, Json(rows)))
 }
 
 /// `GET /api/v1/runs/{run}`

@@ -1,0 +1,71 @@
+//! Refusals as RFC 9457 `application/problem+json`. `code`, `message` and `hint` stay where older programs read them.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use wire::device_api::ApiError;
+use wire::problem::Problem;
+
+use crate::secret;
+
+/// The media type of a problem.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+/// By which a request is found in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Digits of a request's id: enough for a day's log.
+const ID_DIGITS: usize = 16;
+
+tokio::task_local! {
+    static ID: String;
+}
+
+/// The id of the request being answered; empty outside of one.
+pub(crate) fn request_id() -> String {
+    ID.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// The middleware that gives each request an id.
+pub(crate) async fn with_id(request: Request, next: Next) -> Response {
+    let mut id = match secret::random_hex() {
+        Ok(id) => id,
+        // Without randomness nothing secret works either; a request without an id still gets its answer.
+        Err(_) => String::new(),
+    };
+    id.truncate(ID_DIGITS);
+    let mut response = ID.scope(id.clone(), next.run(request)).await;
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// A refusal as bytes.
+pub(crate) fn body(status: StatusCode, error: &ApiError) -> Vec<u8> {
+    let problem = Problem {
+        kind: format!("/api#{}", error.code),
+        title: status.canonical_reason().unwrap_or("Refused").to_owned(),
+        status: status.as_u16(),
+        detail: error.message.clone(),
+        instance: match request_id().as_str() {
+            "" => String::new(),
+            id => format!("urn:forestage:request:{id}"),
+        },
+        code: error.code.clone(),
+        message: error.message.clone(),
+        hint: error.hint.clone(),
+    };
+    // Only texts and a number: writing them can't fail.
+    serde_json::to_vec(&problem).unwrap_or_default()
+}
+
+/// A refusal as an answer.
+pub(crate) fn response(status: StatusCode, error: &ApiError) -> Response {
+    let media_type = HeaderValue::from_static(MEDIA_TYPE);
+    (
+        status,
+        [(header::CONTENT_TYPE, media_type)],
+        body(status, error),
+    )
+        .into_response()
+}

@@ -1,0 +1,36 @@
+//! Check-in, orders, events, and what is made of them.
+
+use wire::admin_api::{RunDetail, RunRow};
+use wire::device_plan::{PlanReply, PlanRequest};
+
+use crate::routes::docs::Texts;
+
+#[rustfmt::skip]
+pub(super) fn texts(texts: Texts) -> Texts {
+    texts
+        .of("POST", "/device/v1/challenge", "Ask for a challenge, as a device.", "")
+        .of("POST", "/device/v1/check-in", "Check in, as a device.", "")
+        .of("POST", "/device/v1/runs/{run}/events", "Report events, as a device.", "")
+        .of("POST", "/api/v1/plans", "Tell how runs would go, before any machine is touched.", "It changes nothing.")
+        .takes::<PlanRequest>(r#"{"devices":{"kind":"serials","serials":["PF1"]},"what":{"kind":"due"},"detailed":true}"#)
+        .answers::<PlanReply>("")
+        .fails(422, "sequence-refused", "The document to be planned has errors.")
+        .of("GET", "/api/v1/runs", "List runs, newest first.", "5000 at most.")
+        .answers::<Vec<RunRow>>("")
+        .paged()
+        .of("GET", "/api/v1/runs/{run}", "Show a run with its steps and its log.", "")
+        .answers::<RunDetail>("")
+        .of("GET", "/api/v1/runs/{run}/events", "Read the events of a run, to the letter.", "")
+        .of("POST", "/api/v1/runs/{run}/stop", "Stop a run.", "The machine hears it within seconds, and stops at once.")
+        .answers::<RunRow>("")
+        .fails(409, "not-running", "It has ended already.")
+        .of("POST", "/api/v1/runs/{run}/retry", "Go on with a run that failed or was stopped, at the step where it was.", "")
+        .answers::<RunRow>("")
+        .fails(409, "completed", "It is completed: begin a new one.")
+        .fails(409, "not-latest", "A later run has worked on the machine.")
+        .of("POST", "/api/v1/runs/{run}/rerun", "Run the same deployment once more on the same machine.", "")
+        .answers::<RunRow>("")
+        .fails(409, "deployment-stopped", "The deployment is stopped.")
+        .of("GET", "/api/v1/events/stream", "Hear of changes as they happen.", "Server-sent events: `device` and `run` with a row, `resync` to read all anew.")
+        .answers_bytes("text/event-stream")
+}
