@@ -48,6 +48,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         nouns: &["pupil", "assignment"],
     },
     Chapter {
+        title: "People",
+        nouns: &["user", "token", "audit"],
+    },
+    Chapter {
         title: "This program",
         nouns: &["completion"],
     },

@@ -4,6 +4,7 @@
 pub(crate) mod asset;
 pub(crate) mod asset_export;
 pub(crate) mod assignment;
+pub(crate) mod audit;
 pub(crate) mod boot_image;
 pub(crate) mod collection;
 pub(crate) mod completion;
@@ -22,5 +23,7 @@ pub(crate) mod sequence;
 pub(crate) mod sequence_plan;
 pub(crate) mod serve;
 pub(crate) mod site;
+pub(crate) mod token;
 pub(crate) mod trust;
+pub(crate) mod user;
 pub(crate) mod variable;

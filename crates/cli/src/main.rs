@@ -19,9 +19,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    asset, assignment, boot_image, collection, completion, content as content_command, deployment,
-    device, login, medium, os_image, package, prestage, pupil, receipt, run,
-    sequence as sequence_command, serve, site, trust, variable,
+    asset, assignment, audit, boot_image, collection, completion, content as content_command,
+    deployment, device, login, medium, os_image, package, prestage, pupil, receipt, run,
+    sequence as sequence_command, serve, site, token, trust, user, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -104,6 +104,12 @@ enum Command {
     #[command(subcommand)]
     Assignment(assignment::Assignment),
     #[command(subcommand)]
+    User(user::User),
+    #[command(subcommand)]
+    Token(token::Token),
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    #[command(subcommand)]
     Content(content_command::Content),
     /// Print what a shell needs to complete these commands
     #[command(
@@ -150,6 +156,9 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Run(command) => run::run(command, output),
         Command::Pupil(command) => pupil::run(command, output),
         Command::Assignment(command) => assignment::run(command, output),
+        Command::User(command) => user::run(command, output),
+        Command::Token(command) => token::run(command, output),
+        Command::Audit(command) => audit::run(command, output),
         Command::Content(command) => content_command::run(command, output),
         Command::Completion(command) => completion::run(command),
     }

@@ -11,6 +11,7 @@ mod assignments;
 mod connection;
 mod device;
 mod error;
+mod people;
 mod run_events;
 mod sites;
 

@@ -96,7 +96,6 @@ fn all() -> Routes {
         router: Router::new(),
         table: Vec::new(),
     };
-<<<<<<< HEAD
     [
         people::routes,
         fleet::routes,
@@ -107,13 +106,7 @@ fn all() -> Routes {
     .into_iter()
     .fold(none, |routes, more| more(routes))
     .get("/healthz", May::Anyone, health::healthz)
-=======
-    [people::routes, fleet::routes, catalog::routes, runs::routes]
-        .into_iter()
-        .fold(none, |routes, more| more(routes))
-        .get("/healthz", May::Anyone, health::healthz)
-        .get("/api/v1/openapi.json", May::BeSomebody, openapi::get)
->>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
+    .get("/api/v1/openapi.json", May::BeSomebody, openapi::get)
 }
 
 impl Routes {

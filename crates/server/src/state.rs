@@ -58,11 +58,8 @@ impl AppState {
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, Failure> {
         let db = Db::open(&data.join("forestage.db"), database).await?;
-<<<<<<< HEAD
         name_old_runs(&db).await?;
-=======
         chain_old_rows(&db).await?;
->>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
         let folder = data.join("library");
         let library = blocking(move || {
             Library::open(&folder).map_err(|source| Failure::Content {

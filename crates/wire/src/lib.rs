@@ -8,12 +8,9 @@
 mod text;
 
 pub mod admin_api;
-<<<<<<< HEAD
 pub mod asset_computers;
 pub mod assignments;
-=======
 pub mod audit;
->>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
 pub mod boot_config;
 pub mod bundle;
 pub mod deployments;
@@ -29,11 +26,8 @@ pub mod names;
 pub mod order;
 pub mod package;
 pub mod people;
-<<<<<<< HEAD
-pub mod pupils;
-=======
 pub mod problem;
->>>>>>> e727382 (people: accounts, tokens with scopes and ends, the audit as a chain, problem+json, idempotency keys, pages of lists, OpenAPI from the table of routes)
+pub mod pupils;
 pub mod receipt;
 pub mod run_events;
 pub mod run_plan;

@@ -63,6 +63,8 @@ pub(crate) fn run_login(command: &Login, output: &Output) -> Outcome<()> {
         reachable: true,
         logged_in: true,
         error: None,
+        user: Some(command.user.clone()),
+        role: None,
     };
     output.answer(&status, |_| {
         format!(
@@ -89,24 +91,33 @@ struct Status {
     reachable: bool,
     logged_in: bool,
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<wire::people::Role>,
 }
 
 /// Says which server we speak to, and whether it answers.
 pub(crate) fn run_status(output: &Output) -> Outcome<()> {
     let settings = Settings::load()?;
     let client = settings.connect()?;
-    let answer = client.packages();
+    let answer = client.me();
     let status = Status {
         url: settings.url.clone(),
         reachable: !matches!(answer, Err(ClientError::Unreachable { .. })),
         logged_in: answer.is_ok(),
         error: answer.as_ref().err().map(ToString::to_string),
+        user: answer.as_ref().ok().map(|me| me.user.name.clone()),
+        role: answer.as_ref().ok().map(|me| me.user.role),
     };
     output.answer(&status, |look| {
         let mut table = Table::new(&["", ""]);
         table.row(["server".into(), status.url.clone()]);
         table.row(["reachable".into(), yes(status.reachable)]);
         table.row(["token good".into(), yes(status.logged_in)]);
+        if let (Some(user), Some(role)) = (&status.user, status.role) {
+            table.row(["user".into(), format!("{user}, {role}")]);
+        }
         table.row([
             "settings".into(),
             settings::path()

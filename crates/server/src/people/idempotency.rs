@@ -171,9 +171,9 @@ impl Kept {
     fn done_already() -> Self {
         let failure = Failure::conflict(
             "done-already",
-            "this was done already, and its answer held a secret that is shown only once",
+            "this was done already; its answer isn't kept, because it held a secret or personal data",
         )
-        .hint("revoke or reset it, and ask with a new key");
+        .hint("look at what there is now; a lost secret is revoked or reset");
         let (status, error) = failure.api_error();
         Self {
             status,
@@ -183,10 +183,12 @@ impl Kept {
     }
 }
 
-/// Answers of these routes hold a token or a password.
+/// Answers of these routes hold a token, a password or pupils.
 fn holds_secret(path: &str) -> bool {
     let path = path.strip_prefix("/api/v1/").unwrap_or(path);
-    path.starts_with("tokens") || path.starts_with("users") || path.starts_with("webhooks")
+    ["tokens", "users", "webhooks", "pupils", "assignments"]
+        .iter()
+        .any(|folder| path.starts_with(folder))
 }
 
 fn fingerprint(method: &str, uri: &str, body: &[u8]) -> String {

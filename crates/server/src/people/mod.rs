@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub mod auth;
 pub(crate) mod idempotency;
+#[cfg(test)]
+mod matrix;
 pub(crate) mod reach;
 pub mod roles;
 pub(crate) mod throttle;

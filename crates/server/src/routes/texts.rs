@@ -12,10 +12,16 @@
 mod catalog;
 mod fleet;
 mod people;
+mod pupils;
 mod runs;
 
 use crate::routes::docs::Texts;
 
 /// All folders.
-pub(super) const ALL: &[fn(Texts) -> Texts] =
-    &[people::texts, fleet::texts, catalog::texts, runs::texts];
+pub(super) const ALL: &[fn(Texts) -> Texts] = &[
+    people::texts,
+    fleet::texts,
+    catalog::texts,
+    runs::texts,
+    pupils::texts,
+];

@@ -1,0 +1,589 @@
+//! Every route × every role × own and foreign machines × every kind of credential: what must be answered follows from the table of
+//! routes and the table of roles, and is compared with what the server answers. A route that isn't in the tables isn't served.
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use axum::{Router, response::Response};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use wire::boot_config::Trust;
+use wire::names::RunId;
+use wire::people::Role;
+
+use super::roles::{May, allowed};
+use crate::db::commit;
+use crate::routes::docs::Route;
+use crate::secret;
+use crate::state::{AppState, now_ms};
+
+/// Their answers don't end; who may hear them is asked, what they say isn't.
+const ENDLESS: &[&str] = &["/api/v1/events/stream"];
+const FAR: i64 = 1 << 50;
+
+struct World {
+    app: Router,
+    state: AppState,
+    own: Machine,
+    foreign: Machine,
+    _folder: tempfile::TempDir,
+}
+
+struct Machine {
+    site: &'static str,
+    device: String,
+    run: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = camino::Utf8Path::from_path(folder.path()).unwrap();
+        let trust = Trust {
+            format: 1,
+            server_urls: vec!["https://localhost".into()],
+            ca_pem: String::new(),
+            bundle_keys: Vec::new(),
+        };
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let state = AppState::open(data, None, trust, stopping).await.unwrap();
+        let app = crate::routes::app(state.clone()).into_router();
+        let mut db = state.db().write().await.unwrap();
+        for role in Role::ALL {
+            let site = match role {
+                Role::SchoolAdmin => "BJO",
+                _ => "",
+            };
+            sqlx::query(
+                "INSERT INTO users (name, password, one_time, created_at_ms, role, site) VALUES ($1, '', 0, 1, $2, $3)",
+            )
+            .bind(role.as_str())
+            .bind(role.as_str())
+            .bind(site)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+            for (kind, ends) in [("good", FAR), ("expired", now_ms() - 1)] {
+                let secret = secret::digest(&format!("{kind}-{role}"));
+                sqlx::query(
+                    "INSERT INTO tokens (digest, user_name, title, created_at_ms, expires_at_ms) VALUES ($1, $2, 't', 1, $3)",
+                )
+                .bind(&secret)
+                .bind(role.as_str())
+                .bind(ends)
+                .execute(&mut *db)
+                .await
+                .unwrap();
+                sqlx::query(
+                    "INSERT INTO sessions (digest, user_name, expires_at_ms) VALUES ($1, $2, $3)",
+                )
+                .bind(&secret)
+                .bind(role.as_str())
+                .bind(ends)
+                .execute(&mut *db)
+                .await
+                .unwrap();
+            }
+        }
+        commit(db).await.unwrap();
+        let mut world = Self {
+            app,
+            state,
+            own: Machine {
+                site: "BJO",
+                device: String::new(),
+                run: String::new(),
+            },
+            foreign: Machine {
+                site: "TRO",
+                device: String::new(),
+                run: String::new(),
+            },
+            _folder: folder,
+        };
+        world.fill().await;
+        world
+    }
+
+    /// A machine with a run at each of two sites.
+    async fn fill(&mut self) {
+        let csv = "serial;site code;site name\nPF1;BJO;Bjørnøya skole\nPF2;TRO;Tromsø skole\n";
+        let report = self
+            .ask("POST", "/api/v1/assets/import", Some("good-admin"), csv)
+            .await;
+        assert_eq!(report.status(), StatusCode::OK);
+        let rows = json_of(
+            self.ask("GET", "/api/v1/devices", Some("good-admin"), "")
+                .await,
+        )
+        .await;
+        let mut db = self.state.db().write().await.unwrap();
+        sqlx::query("INSERT INTO collections (name, title) VALUES ('c', '')")
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        let deployment = json!({
+            "name": "d", "collection": "c", "sequence": "s", "purpose": "required", "expected-seconds": 60, "cap": 9,
+        });
+        sqlx::query(
+            "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ('d', 'c', $1, 0, 1)",
+        )
+        .bind(deployment.to_string())
+        .execute(&mut *db)
+        .await
+        .unwrap();
+        for machine in [&mut self.own, &mut self.foreign] {
+            let row = rows
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|row| row["site"] == machine.site);
+            machine.device = row.unwrap()["device"].as_str().unwrap().to_owned();
+            machine.run = RunId::random().to_string();
+            sqlx::query(
+                "INSERT INTO runs (id, device, deployment, sequence, sequence_version, order_document, state, stop, take, \
+                 acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms) \
+                 VALUES ($1, $2, 'd', 's', 1, '{}', 'running', 0, 1, 0, 0, '[]', 1, 0, 1)",
+            )
+            .bind(&machine.run)
+            .bind(&machine.device)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        }
+        commit(db).await.unwrap();
+    }
+
+    async fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Response {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.send(request.body(Body::from(body.to_owned())).unwrap())
+            .await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+}
+
+async fn json_of(response: Response) -> Value {
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 24)
+        .await
+        .unwrap();
+    serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+}
+
+/// The path of a route for one machine; everything else that varies is something that isn't there.
+fn path(route: &Route, machine: &Machine) -> String {
+    let words = route.path.split('/').map(|word| match word {
+        "{id}" if route.path.starts_with("/api/v1/devices") => machine.device.clone(),
+        "{device}" => machine.device.clone(),
+        "{run}" => machine.run.clone(),
+        "{code}" | "{site}" => machine.site.to_owned(),
+        "{serial}" => match machine.site {
+            "BJO" => "PF1".to_owned(),
+            _ => "PF2".to_owned(),
+        },
+        "{digest}" => "0".repeat(64),
+        "{version}" => "1".to_owned(),
+        word if word.starts_with('{') => "not-there".to_owned(),
+        word => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join("/")
+}
+
+fn is_of_people(route: &Route) -> bool {
+    !matches!(route.may, May::Anyone | May::BeDevice)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_asks_who_is_calling() {
+    let world = World::new().await;
+    let (mut refused, mut public) = (0, 0);
+    for route in crate::routes::table() {
+        let path = path(&route, &world.own);
+        let is_public = super::auth::is_public(&route.method, &path);
+        assert_eq!(
+            route.may == May::Anyone,
+            is_public,
+            "{} {}",
+            route.method,
+            route.path
+        );
+        if is_public {
+            public += 1;
+            continue;
+        }
+        // Never made, ended, cut off, empty; and a person's where a device's is asked for, and the other way round.
+        let mut tokens = vec![None, Some("forged"), Some("good-admi"), Some("")];
+        tokens.extend(Role::ALL.map(|_| Some("expired-admin")));
+        if route.may == May::BeDevice {
+            tokens.push(Some("good-admin"));
+        }
+        for token in tokens {
+            let answer = world.ask(route.method.as_str(), &path, token, "{}").await;
+            assert_eq!(
+                answer.status(),
+                StatusCode::UNAUTHORIZED,
+                "{} {path} with {token:?}",
+                route.method
+            );
+            refused += 1;
+        }
+    }
+    assert!(
+        refused > 200 && public >= 4,
+        "{refused} refusals, {public} public routes"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_may_what_the_table_says_and_no_more() {
+    let world = World::new().await;
+    let (mut refused, mut admitted) = (0, 0);
+    for route in crate::routes::table()
+        .iter()
+        .filter(|route| is_of_people(route))
+    {
+        // Those who may not are asked first: those who may change things.
+        let mut roles = Role::ALL.to_vec();
+        let may = |role: &Role| route.may == May::BeSomebody || allowed(*role).contains(&route.may);
+        roles.sort_by_key(may);
+        for role in roles {
+            if may(&role) && ENDLESS.contains(&route.path) {
+                continue;
+            }
+            let path = path(route, &world.foreign);
+            let answer = world
+                .ask(
+                    route.method.as_str(),
+                    &path,
+                    Some(&format!("good-{role}")),
+                    "{}",
+                )
+                .await;
+            let status = answer.status();
+            let said = json_of(answer).await;
+            if may(&role) {
+                assert!(
+                    status != StatusCode::UNAUTHORIZED && said["code"] != "forbidden",
+                    "{} {path} as {role}: {status} {said}",
+                    route.method
+                );
+                admitted += 1;
+            } else {
+                let told = (status, said["code"].as_str(), said["status"].as_u64());
+                let expected = (StatusCode::FORBIDDEN, Some("forbidden"), Some(403));
+                assert_eq!(told, expected, "{} {path} as {role}", route.method);
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        refused > 100 && admitted > 100,
+        "{refused} refused, {admitted} admitted"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_machine_is_not_there() {
+    let world = World::new().await;
+    let mut compared = 0;
+    let of_a_machine = |route: &&Route| {
+        ["{run}", "{code}", "{site}", "{device}", "{serial}"]
+            .iter()
+            .any(|part| route.path.contains(part))
+            || route.path.starts_with("/api/v1/devices/{id}")
+    };
+    for route in crate::routes::table().iter().filter(of_a_machine) {
+        if !is_of_people(route) || !allowed(Role::SchoolAdmin).contains(&route.may) {
+            continue;
+        }
+        let method = route.method.as_str();
+        let ask = async |machine| {
+            let path = path(route, machine);
+            world
+                .ask(method, &path, Some("good-school-admin"), "{}")
+                .await
+                .status()
+        };
+        let foreign = ask(&world.foreign).await;
+        let own = ask(&world.own).await;
+        assert!(
+            !foreign.is_success(),
+            "{method} {} of a foreign site: {foreign}",
+            route.path
+        );
+        if own.is_success() || route.method == Method::GET {
+            assert_eq!(
+                foreign,
+                StatusCode::NOT_FOUND,
+                "{method} {}: own {own}",
+                route.path
+            );
+        }
+        compared += 1;
+    }
+    assert!(compared >= 6, "{compared}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_hold_nothing_of_foreign_sites() {
+    let world = World::new().await;
+    let lists: Vec<Route> = crate::routes::table()
+        .into_iter()
+        .filter(|route| {
+            route.method == Method::GET
+                && !route.path.contains('{')
+                && !ENDLESS.contains(&route.path)
+        })
+        .filter(|route| allowed(Role::SchoolAdmin).contains(&route.may))
+        .collect();
+    assert!(lists.len() > 8);
+    for route in lists {
+        let of = async |role: &str| {
+            let answer = world
+                .ask("GET", route.path, Some(&format!("good-{role}")), "")
+                .await;
+            json_of(answer).await.to_string()
+        };
+        let said = of("school-admin").await;
+        for secret in [&world.foreign.device, &world.foreign.run, "PF2", "Tromsø"] {
+            assert!(
+                !said.contains(secret),
+                "{} tells a school admin of {secret}: {said}",
+                route.path
+            );
+        }
+        // The same list holds it for those who see everything, so the test can fail.
+        if ["/api/v1/devices", "/api/v1/runs"].contains(&route.path) {
+            assert!(
+                of("viewer").await.contains("PF2") && said.contains("PF1"),
+                "{}",
+                route.path
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_counts_like_a_token_and_never_from_another_site() {
+    let world = World::new().await;
+    let ask = async |method: &str, path: &str, cookie: &str, from: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::COOKIE, format!("__Host-forestage={cookie}"))
+            .header("sec-fetch-site", from);
+        world
+            .send(request.body(Body::from("{}")).unwrap())
+            .await
+            .status()
+    };
+    let me = "/api/v1/me";
+    for (cookie, expected) in [
+        ("good-viewer", StatusCode::OK),
+        ("expired-viewer", StatusCode::UNAUTHORIZED),
+        ("forged", StatusCode::UNAUTHORIZED),
+        ("", StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(
+            ask("GET", me, cookie, "same-origin").await,
+            expected,
+            "{cookie}"
+        );
+    }
+    for route in crate::routes::table()
+        .iter()
+        .filter(|route| is_of_people(route))
+    {
+        if route.method.is_safe() {
+            continue;
+        }
+        for from in ["cross-site", "same-site"] {
+            let status = ask(
+                route.method.as_str(),
+                &path(route, &world.own),
+                "good-admin",
+                from,
+            )
+            .await;
+            assert_eq!(
+                status,
+                StatusCode::FORBIDDEN,
+                "{} {} from {from}",
+                route.method,
+                route.path
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scoped_token_may_what_its_scopes_name_as_long_as_its_user_may() {
+    let world = World::new().await;
+    let new = r#"{"title":"t","scopes":["view"]}"#;
+    let made = json_of(
+        world
+            .ask("POST", "/api/v1/tokens", Some("good-admin"), new)
+            .await,
+    )
+    .await;
+    let token = made["token"].as_str().unwrap();
+    let ask = async |method: &str, path: &str, body: &str| {
+        world.ask(method, path, Some(token), body).await.status()
+    };
+    assert_eq!(ask("GET", "/api/v1/devices", "").await, StatusCode::OK);
+    assert_eq!(ask("GET", "/api/v1/users", "").await, StatusCode::FORBIDDEN);
+    let more = r#"{"title":"more","scopes":["administer"]}"#;
+    assert_eq!(
+        ask("POST", "/api/v1/tokens", more).await,
+        StatusCode::FORBIDDEN
+    );
+    let change = r#"{"password":"x","new-password":"a longer sentence"}"#;
+    assert_eq!(
+        ask("POST", "/api/v1/me/password", change).await,
+        StatusCode::FORBIDDEN
+    );
+    // Its user becomes less: so does the token.
+    let role = r#"{"role":"factory-operator"}"#;
+    let mut db = world.state.db().write().await.unwrap();
+    sqlx::query(
+        "INSERT INTO users (name, password, one_time, created_at_ms) VALUES ('second', '', 0, 1)",
+    )
+    .execute(&mut *db)
+    .await
+    .unwrap();
+    commit(db).await.unwrap();
+    let changed = world
+        .ask("PUT", "/api/v1/users/admin/role", Some("good-admin"), role)
+        .await;
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_eq!(
+        ask("GET", "/api/v1/devices", "").await,
+        StatusCode::FORBIDDEN
+    );
+    let id = made["row"]["id"].as_str().unwrap();
+    assert_eq!(
+        ask("DELETE", &format!("/api/v1/tokens/{id}"), "").await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(ask("GET", "/api/v1/me", "").await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_with_a_key_is_done_once() {
+    let world = World::new().await;
+    let ask = async |key: &str, name: &str, body: &str| {
+        let request = Request::builder()
+            .method("PUT")
+            .uri(format!("/api/v1/collections/{name}"))
+            .header(header::AUTHORIZATION, "Bearer good-admin")
+            .header("idempotency-key", key);
+        let answer = world
+            .send(request.body(Body::from(body.to_owned())).unwrap())
+            .await;
+        let replayed = answer.headers().contains_key("idempotency-replayed");
+        (answer.status().as_u16(), replayed, json_of(answer).await)
+    };
+    let one = r#"{"name":"one","title":"One"}"#;
+    let (status, replayed, first) = ask("k1", "one", one).await;
+    assert_eq!((status, replayed), (200, false));
+    assert_eq!(ask("k1", "one", one).await, (200, true, first));
+    let (status, _, said) = ask("k1", "one", r#"{"name":"one","title":"Two"}"#).await;
+    assert_eq!((status, said["code"].as_str()), (422, Some("key-reused")));
+    assert_eq!(ask("k1", "two", r#"{"name":"two"}"#).await.0, 422);
+    assert_eq!(
+        ask("k2", "one", r#"{"name":"one","title":"Two"}"#).await.0,
+        200
+    );
+    // A refusal is an answer too.
+    let (status, _, _) = ask("k3", "one", r#"{"name":"other"}"#).await;
+    assert_eq!(status, 400);
+    assert!(ask("k3", "one", r#"{"name":"other"}"#).await.1);
+    assert_eq!(ask(&"k".repeat(201), "one", one).await.0, 400);
+    let audited: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM audit WHERE action = 'collection-stored'")
+            .fetch_one(world.state.db().read())
+            .await
+            .unwrap();
+    assert_eq!(audited, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_never_kept_for_those_who_ask_again() {
+    let world = World::new().await;
+    let ask = async || {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/api/v1/tokens")
+            .header(header::AUTHORIZATION, "Bearer good-admin")
+            .header("idempotency-key", "k");
+        let body = Body::from(r#"{"title":"t"}"#);
+        json_of(world.send(request.body(body).unwrap()).await).await
+    };
+    let token = ask().await["token"].as_str().unwrap().to_owned();
+    let again = ask().await;
+    assert_eq!(again["code"], "done-already");
+    let kept: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM idempotency")
+        .fetch_all(world.state.db().read())
+        .await
+        .unwrap();
+    for body in kept {
+        assert!(!String::from_utf8_lossy(&body).contains(&token));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_a_chain_and_comes_in_pages() {
+    let world = World::new().await;
+    for number in 0..5 {
+        let path = format!("/api/v1/collections/c{number}");
+        let body = format!(r#"{{"name":"c{number}","title":""}}"#);
+        world.ask("PUT", &path, Some("good-admin"), &body).await;
+    }
+    let mut verifier = wire::audit::Verifier::new(None);
+    let mut path = "/api/v1/audit?order=oldest&limit=2".to_owned();
+    let mut pages = 0;
+    loop {
+        let answer = world.ask("GET", &path, Some("good-admin"), "").await;
+        let next = answer
+            .headers()
+            .get("next-cursor")
+            .map(|next| next.to_str().unwrap().to_owned());
+        let rows: Vec<wire::admin_api::AuditRow> =
+            serde_json::from_value(json_of(answer).await).unwrap();
+        assert!(rows.len() <= 2);
+        rows.iter().try_for_each(|row| verifier.next(row)).unwrap();
+        pages += 1;
+        match next {
+            Some(next) => path = format!("/api/v1/audit?order=oldest&limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert!(pages >= 3);
+    let head = json_of(
+        world
+            .ask("GET", "/api/v1/audit/head", Some("good-admin"), "")
+            .await,
+    )
+    .await;
+    assert_eq!(
+        serde_json::to_value(verifier.finish().unwrap()).unwrap(),
+        head
+    );
+    let found = json_of(
+        world
+            .ask(
+                "GET",
+                "/api/v1/audit?text=C3&who=admin",
+                Some("good-admin"),
+                "",
+            )
+            .await,
+    )
+    .await;
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found[0]["subject"], "c3");
+}
