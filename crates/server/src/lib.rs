@@ -14,6 +14,7 @@ mod pupils;
 mod runs;
 mod secret;
 mod serve;
+mod table;
 mod text;
 mod tls;
 
