@@ -12,6 +12,7 @@ mod connection;
 mod device;
 mod error;
 mod people;
+mod imports;
 mod run_events;
 mod sites;
 

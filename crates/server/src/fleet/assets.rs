@@ -1,6 +1,4 @@
-//! The import of asset files: all of a file or nothing.
-
-use std::collections::BTreeMap;
+//! The import of an asset file in one step: all of it or nothing. With a draft between: see `import`.
 
 use axum::Json;
 use axum::body::Body;
@@ -8,17 +6,20 @@ use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use wire::admin_api::{AssetImportReport, AssetImportRow};
-use wire::names::{CollectionName, DeviceId};
+use wire::imports::{ImportSettings, RowResult};
+use wire::names::CollectionName;
 
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored_text};
-use crate::fleet::asset_file::{AssetFile, AssetLine, Field, decode, parse as parse_file};
-use crate::fleet::identity::name_key;
+use crate::error::{Doing as _, Failure};
+use crate::fleet::import::columns::Field;
+use crate::fleet::import::drafts::{Reading, read};
+use crate::fleet::import::plan::{Planned, counts, plan};
+use crate::fleet::import::write::{apply, fleet};
 use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body};
-use crate::state::{AppState, Change, blocking, now_ms};
+use crate::state::{AppState, Change, blocking};
 
 /// How an import is asked for.
 #[derive(Debug, Deserialize)]
@@ -32,27 +33,6 @@ pub(crate) struct Options {
     dry_run: bool,
 }
 
-/// An asset as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-struct Asset {
-    id: String,
-    serial: String,
-    asset_tag: String,
-    uuid: String,
-    vendor: String,
-    product: String,
-    sku: String,
-    baseboard: String,
-    site: String,
-    class: String,
-}
-
-/// What an import found out.
-struct Outcome {
-    rows: Vec<AssetImportRow>,
-    devices: Vec<DeviceId>,
-}
-
 /// `POST /api/v1/assets/import`
 pub(crate) async fn import(
     State(state): State<AppState>,
@@ -63,70 +43,78 @@ pub(crate) async fn import(
     let collection: Option<CollectionName> =
         options.collection.as_deref().map(parse).transpose()?;
     let bytes = read_body(body, ASSET_FILE_BYTES_MAX).await?;
-    let file = blocking(move || {
-        parse_file(&decode(&bytes)).map_err(|error| {
-            Failure::refused(StatusCode::UNPROCESSABLE_ENTITY, "bad-asset-file", error.to_string())
-                .hint("the first line holds the titles of the columns, such as: serial;asset tag;site;class")
-        })
-    })
-    .await?;
-    let invalid = file
-        .rows
-        .iter()
-        .filter(|row| !row.problems.is_empty())
-        .count();
+    let reading = blocking(move || read(&bytes, &ImportSettings::default(), &[])).await?;
+    if let Some(problem) = reading.problems.first() {
+        return Err(bad_file(problem));
+    }
+    let Reading { columns, rows, .. } = reading;
     let mut db = state.db().write().await?;
     if let Some(collection) = &collection {
         require_collection(&mut db, collection).await?;
     }
-    // Everything is tried for real; without a commit it never was.
-    let outcome = apply(&mut db, &file, collection.as_ref()).await?;
-    let is_stored = invalid == 0 && !options.dry_run;
-    if is_stored {
-        let detail = format!("{} rows", file.rows.len());
+    let rows = plan(rows, &fleet(&mut db).await?, &user.reach);
+    let counts = counts(&rows);
+    if counts.refused() == 0 && !options.dry_run {
+        let changed = apply(&mut db, None, &rows, collection.as_ref()).await?;
+        let detail = format!("{} rows", rows.len());
         let subject = collection
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default();
         audit(&mut db, &user.name, "assets-imported", &subject, &detail).await?;
         commit(db).await?;
-        for device in outcome.devices {
+        for device in changed.iter().filter_map(|device| device.parse().ok()) {
             state.changed(Change::Device(device));
         }
     } else {
         drop(db);
     }
-    let count = |result| {
-        let rows = outcome
-            .rows
-            .iter()
-            .filter(|row| row.result == result)
-            .count();
-        u32::try_from(rows).unwrap_or(u32::MAX)
-    };
-    let (new, changed, unchanged, invalid) = (
-        count("new"),
-        count("changed"),
-        count("unchanged"),
-        count("invalid"),
-    );
-    let columns = file.columns.into_iter().map(|(title, field)| {
-        let field = field.map_or("ignored", Field::name).to_owned();
-        (title, field)
-    });
-    let columns = columns.collect();
     Ok(Json(AssetImportReport {
         dry_run: options.dry_run,
-        columns,
-        rows: outcome.rows,
-        new,
-        changed,
-        unchanged,
-        invalid,
+        columns: columns
+            .columns
+            .into_iter()
+            .map(|column| (column.title, column.field.to_string()))
+            .collect(),
+        new: counts.new,
+        changed: counts.changed,
+        unchanged: counts.unchanged,
+        invalid: counts.refused(),
+        rows: rows
+            .iter()
+            .filter(|row| row.result != RowResult::Skipped)
+            .map(report_row)
+            .collect(),
     }))
 }
 
-async fn require_collection(db: &mut Write, collection: &CollectionName) -> Result<(), Failure> {
+/// Why a file is no asset file.
+pub(crate) fn bad_file(why: &str) -> Failure {
+    Failure::refused(StatusCode::UNPROCESSABLE_ENTITY, "bad-asset-file", why).hint(
+        "the first line holds the titles of the columns, such as: serial;asset tag;site;class",
+    )
+}
+
+fn report_row(row: &Planned) -> AssetImportRow {
+    // This report knows no word for duplicates.
+    let result = if row.result.is_valid() {
+        row.result
+    } else {
+        RowResult::Invalid
+    };
+    AssetImportRow {
+        line: row.row.line,
+        serial: row.row.text(&Field::Serial).to_owned(),
+        result: result.word().to_owned(),
+        problems: row.problems.clone(),
+    }
+}
+
+/// A collection that is imported into is there before.
+pub(crate) async fn require_collection(
+    db: &mut Write,
+    collection: &CollectionName,
+) -> Result<(), Failure> {
     let known: Option<String> = sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
         .bind(collection.as_str())
         .fetch_optional(&mut **db)
@@ -135,159 +123,5 @@ async fn require_collection(db: &mut Write, collection: &CollectionName) -> Resu
     match known {
         Some(_) => Ok(()),
         None => Err(Failure::not_found(format!("collection {collection}")).hint("create it first")),
-    }
-}
-
-async fn apply(
-    db: &mut Write,
-    file: &AssetFile,
-    collection: Option<&CollectionName>,
-) -> Result<Outcome, Failure> {
-    sqlx::query("INSERT INTO sites (code, name) VALUES ('', '') ON CONFLICT (code) DO NOTHING")
-        .execute(&mut **db)
-        .await
-        .doing("store the nameless site")?;
-    let mut outcome = Outcome {
-        rows: Vec::with_capacity(file.rows.len()),
-        devices: Vec::new(),
-    };
-    let mut sites: BTreeMap<String, String> = BTreeMap::new();
-    for line in &file.rows {
-        let (result, device) = if line.problems.is_empty() {
-            store_sites(db, line, &mut sites).await?;
-            let (result, device) = store(db, line).await?;
-            (result, Some(device))
-        } else {
-            ("invalid", None)
-        };
-        if let (Some(device), Some(collection)) = (device, collection) {
-            sqlx::query(
-                "INSERT INTO collection_members (collection, device) VALUES ($1, $2) \
-                 ON CONFLICT (collection, device) DO NOTHING",
-            )
-            .bind(collection.as_str())
-            .bind(device.to_string())
-            .execute(&mut **db)
-            .await
-            .doing("put a device into a collection")?;
-        }
-        outcome.devices.extend(device);
-        outcome.rows.push(AssetImportRow {
-            line: line.line,
-            serial: line.values.get(&Field::Serial).cloned().unwrap_or_default(),
-            result: result.to_owned(),
-            problems: line.problems.clone(),
-        });
-    }
-    Ok(outcome)
-}
-
-/// A site is known by its code; without one its name stands in.
-fn site_code(line: &AssetLine) -> Option<&String> {
-    let filled = |field| line.values.get(&field).filter(|text| !text.is_empty());
-    filled(Field::SiteCode).or_else(|| filled(Field::SiteName))
-}
-
-async fn store_sites(
-    db: &mut Write,
-    line: &AssetLine,
-    known: &mut BTreeMap<String, String>,
-) -> Result<(), Failure> {
-    let Some(code) = site_code(line) else {
-        return Ok(());
-    };
-    let name = line
-        .values
-        .get(&Field::SiteName)
-        .filter(|name| !name.is_empty());
-    if known.get(code) == Some(name.unwrap_or(code)) {
-        return Ok(());
-    }
-    let sql = match name {
-        Some(_) => {
-            "INSERT INTO sites (code, name) VALUES ($1, $2) ON CONFLICT (code) DO UPDATE SET name = excluded.name"
-        }
-        None => "INSERT INTO sites (code, name) VALUES ($1, $2) ON CONFLICT (code) DO NOTHING",
-    };
-    sqlx::query(sql)
-        .bind(code)
-        .bind(name.unwrap_or(code))
-        .execute(&mut **db)
-        .await
-        .doing("store a site")?;
-    known.insert(code.clone(), name.unwrap_or(code).clone());
-    Ok(())
-}
-
-async fn store(db: &mut Write, line: &AssetLine) -> Result<(&'static str, DeviceId), Failure> {
-    let known: Option<Asset> = sqlx::query_as(
-        "SELECT id, serial, asset_tag, uuid, vendor, product, sku, baseboard, site, class FROM devices \
-         WHERE serial_key = $1",
-    )
-    .bind(&line.serial_key)
-    .fetch_optional(&mut **db)
-    .await
-    .doing("look up an asset")?;
-    let before = known.clone().unwrap_or_else(|| Asset {
-        id: DeviceId::random().to_string(),
-        serial: line.values.get(&Field::Serial).cloned().unwrap_or_default(),
-        asset_tag: String::new(),
-        uuid: String::new(),
-        vendor: String::new(),
-        product: String::new(),
-        sku: String::new(),
-        baseboard: String::new(),
-        site: String::new(),
-        class: String::new(),
-    });
-    let after = merged(&before, line);
-    let device: DeviceId = stored_text("device id", &after.id)?;
-    let result = match &known {
-        None => "new",
-        Some(known) if *known == after => return Ok(("unchanged", device)),
-        Some(_) => "changed",
-    };
-    sqlx::query(
-        "INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, \
-         site, class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '', '', '{}', '[]', '', $13, 0, 0) \
-         ON CONFLICT (id) DO UPDATE SET serial = excluded.serial, asset_tag = excluded.asset_tag, \
-         asset_tag_key = excluded.asset_tag_key, uuid = excluded.uuid, vendor = excluded.vendor, \
-         product = excluded.product, sku = excluded.sku, baseboard = excluded.baseboard, site = excluded.site, \
-         class = excluded.class, imported_at_ms = excluded.imported_at_ms",
-    )
-    .bind(&after.id)
-    .bind(&after.serial)
-    .bind(&line.serial_key)
-    .bind(&after.asset_tag)
-    .bind(name_key(&after.asset_tag).unwrap_or_default())
-    .bind(&after.uuid)
-    .bind(&after.vendor)
-    .bind(&after.product)
-    .bind(&after.sku)
-    .bind(&after.baseboard)
-    .bind(&after.site)
-    .bind(&after.class)
-    .bind(now_ms())
-    .execute(&mut **db)
-    .await
-    .doing("store an asset")?;
-    Ok((result, device))
-}
-
-/// What a row says, over what was known; columns the file doesn't have change nothing.
-fn merged(before: &Asset, line: &AssetLine) -> Asset {
-    let value = |field, old: &String| line.values.get(&field).unwrap_or(old).clone();
-    Asset {
-        id: before.id.clone(),
-        serial: value(Field::Serial, &before.serial),
-        asset_tag: value(Field::AssetTag, &before.asset_tag),
-        uuid: value(Field::Uuid, &before.uuid),
-        vendor: value(Field::Vendor, &before.vendor),
-        product: value(Field::Product, &before.product),
-        sku: value(Field::Sku, &before.sku),
-        baseboard: value(Field::Baseboard, &before.baseboard),
-        site: site_code(line).unwrap_or(&before.site).clone(),
-        class: value(Field::Class, &before.class),
     }
 }

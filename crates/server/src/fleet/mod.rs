@@ -1,12 +1,12 @@
 //! The fleet: machines as they were bought, found, grouped and aimed at.
 
 pub(crate) mod asset_computers;
-pub(crate) mod asset_file;
 pub(crate) mod assets;
 pub(crate) mod collections;
 pub(crate) mod deployments;
 pub(crate) mod devices;
 pub(crate) mod identity;
+pub(crate) mod import;
 pub(crate) mod receipts;
 pub(crate) mod targeting;
 pub(crate) mod variables;
@@ -21,6 +21,16 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .post("/api/v1/assets/import", May::ChangeAssets, assets::import)
         .get("/api/v1/asset-computers", May::View, asset_computers::list)
+        .get("/api/v1/imports", May::ChangeAssets, import::routes::list)
+        .post("/api/v1/imports", May::ChangeAssets, import::routes::upload)
+        .get("/api/v1/imports/{id}", May::ChangeAssets, import::routes::get)
+        .post("/api/v1/imports/{id}/settings", May::ChangeAssets, import::routes::settings)
+        .post("/api/v1/imports/{id}/accept", May::ChangeAssets, import::routes::accept)
+        .post("/api/v1/imports/{id}/discard", May::ChangeAssets, import::routes::discard)
+        .post("/api/v1/imports/{id}/undo", May::ChangeAssets, import::routes::take_back)
+        .get("/api/v1/import-profiles", May::ChangeAssets, import::profiles::list)
+        .put("/api/v1/import-profiles/{name}", May::ChangeAssets, import::profiles::put)
+        .post("/api/v1/import-profiles/{name}/remove", May::ChangeAssets, import::profiles::remove)
         .get("/api/v1/collections", May::View, collections::list)
         .put("/api/v1/collections/{name}", May::Deploy, collections::put)
         .get("/api/v1/collections/{name}/members", May::View, collections::members)

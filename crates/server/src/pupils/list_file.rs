@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::pupils::PUPIL_TEXT_CHARS_MAX;
 
-use crate::fleet::asset_file::decode;
+use crate::table::decode;
 use crate::limits::ASSET_ROWS_MAX;
 use crate::pupils::store::pupil_key;
 use crate::text::clean;

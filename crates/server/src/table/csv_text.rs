@@ -9,11 +9,12 @@ const SEPARATORS: [u8; 4] = *b";\t,|";
 /// Lines that are looked at to find the separator.
 const SAMPLE_LINES: usize = 60;
 
-/// Turns the bytes of a file into text: UTF-8 or UTF-16 by its mark, else UTF-8, else Windows-1252.
+/// Turns the bytes of a file into text.
 pub(crate) fn decode(bytes: &[u8]) -> String {
     decoded(bytes).0
 }
 
+/// The text, and how it was encoded: UTF-8 or UTF-16 by its mark, else UTF-8, else Windows-1252.
 fn decoded(bytes: &[u8]) -> (String, &'static str) {
     let (encoding, rest) = match encoding_rs::Encoding::for_bom(bytes) {
         Some((encoding, mark_bytes)) => (encoding, &bytes[mark_bytes..]),
@@ -121,7 +122,7 @@ fn lines(text: &str, separator: u8) -> Result<Vec<Line>, TableError> {
             Ok(false) => return Ok(lines),
             Err(_) => return Err(TableError::Line { line }),
         }
-        let number = record.position().map_or(line, csv::Position::line);
+        let number = record.position().map_or(line, |at| number_of(text, at));
         if record.len() > COLUMNS_MAX {
             return Err(TableError::Columns { line: number });
         }
@@ -138,4 +139,12 @@ fn lines(text: &str, separator: u8) -> Result<Vec<Line>, TableError> {
         }
         lines.push(Line { number, cells });
     }
+}
+
+/// The reader passes over blank lines without counting them to the record that follows.
+fn number_of(text: &str, at: &csv::Position) -> u64 {
+    let start = usize::try_from(at.byte()).unwrap_or(usize::MAX);
+    let rest = text.as_bytes().get(start..).unwrap_or_default();
+    let blank = rest.iter().take_while(|byte| **byte == b'\n').count();
+    at.line() + blank as u64
 }

@@ -1,4 +1,4 @@
-use super::{Book, TableError, decode, read};
+use super::{Book, TableError, read};
 use proptest::prelude::*;
 use rust_xlsxwriter::{Format, Workbook};
 
@@ -13,7 +13,8 @@ fn check(bytes: &[u8]) -> Vec<String> {
 fn csv_of_any_spreadsheet_is_the_same_table() {
     let expected = ["1: serial|skole", "2: PF1|Tromsø"];
     let text = "serial;skole\r\nPF1;Tromsø\r\n";
-    let utf_16 = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    let utf_16 =
+        |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
     let files = [
         text.as_bytes().to_vec(),
         ["\u{feff}", text].concat().into_bytes(),
@@ -27,22 +28,25 @@ fn csv_of_any_spreadsheet_is_the_same_table() {
         text.replace(';', "|").into_bytes(),
     ];
     for bytes in files {
-        assert_eq!(check(&bytes), expected, "{}", decode(&bytes));
+        assert_eq!(check(&bytes), expected, "{bytes:?}");
     }
 }
 
 #[test]
 fn title_rows_blank_lines_quotes_and_announced_separators() {
-    let text = "Ordrebekreftelse, 2026, Troms, 2 500 stk\n\n;;\nserial;skole\nPF1;\"Bardufoss; avd. \"\"A\"\"\n2. etasje\"\n";
+    let text = "Ordrebekreftelse, 2026, Troms, 2 500 stk\n\n;;\n\nserial;skole\nPF1;\"Bardufoss; avd. \"\"A\"\"\n2. etasje\"\n";
     assert_eq!(
         check(text.as_bytes()),
         [
             "1: Ordrebekreftelse, 2026, Troms, 2 500 stk",
-            "4: serial|skole",
-            "5: PF1|Bardufoss; avd. \"A\"\n2. etasje"
+            "5: serial|skole",
+            "6: PF1|Bardufoss; avd. \"A\"\n2. etasje"
         ]
     );
-    assert_eq!(check(b"sep=:\nserial:class\nA,1:8B\n"), ["2: serial|class", "3: A,1|8B"]);
+    assert_eq!(
+        check(b"sep=:\nserial:class\nA,1:8B\n"),
+        ["2: serial|class", "3: A,1|8B"]
+    );
 }
 
 #[test]
@@ -69,7 +73,9 @@ fn excel_cells_become_the_text_that_was_meant() {
         sheet.write_string(3, 2, "Levert").unwrap();
         sheet.write_string(4, 1, "000123").unwrap();
         let date = Format::new().set_num_format("dd.mm.yyyy");
-        sheet.write_number_with_format(4, 2, 46_200.0, &date).unwrap();
+        sheet
+            .write_number_with_format(4, 2, 46_200.0, &date)
+            .unwrap();
         sheet.write_number(5, 1, 5_123_456_789.0).unwrap();
         sheet.write_number(6, 1, 1.234_567_890_123_456e17).unwrap();
         sheet.write_number(7, 1, 12.5).unwrap();
@@ -96,8 +102,16 @@ fn excel_cells_become_the_text_that_was_meant() {
 #[test]
 fn what_is_no_table_says_so() {
     assert_eq!(read(b" \n\n"), Err(TableError::Empty));
-    assert_eq!(read(&workbook(|book| { book.add_worksheet(); })), Err(TableError::Empty));
-    assert!(matches!(read(b"PK\x03\x04 and then nothing"), Err(TableError::Workbook { .. })));
+    assert_eq!(
+        read(&workbook(|book| {
+            book.add_worksheet();
+        })),
+        Err(TableError::Empty)
+    );
+    assert!(matches!(
+        read(b"PK\x03\x04 and then nothing"),
+        Err(TableError::Workbook { .. })
+    ));
     assert_eq!(
         read(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1old"),
         Err(TableError::OldWorkbook)

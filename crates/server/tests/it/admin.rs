@@ -160,7 +160,7 @@ fn a_good_file_is_imported_and_a_second_time_changes_nothing() {
     assert!(
         report
             .columns
-            .contains(&("Kommentar".into(), "ignored".into()))
+            .contains(&("Kommentar".into(), "field:kommentar".into()))
     );
     let report = site.import(&csv.replace("9A", "9B"));
     assert_eq!((report.new, report.changed, report.unchanged), (0, 1, 1));

@@ -9,6 +9,7 @@ mod device;
 mod drift;
 mod hand_out;
 mod harness;
+mod imports;
 mod plans;
 mod prestage;
 mod targeting;

@@ -233,17 +233,19 @@ fn title_line<'a>(sheet: &'a Sheet, mapping: &Mapping) -> Option<&'a Line> {
         line.cells.iter().filter(is_known).count()
     };
     let candidates = || {
-        sheet
-            .lines
-            .iter()
-            .take(TITLE_LINES_MAX)
-            .filter(|line| line.cells.iter().any(|cell| cell.chars().any(char::is_alphanumeric)))
+        sheet.lines.iter().take(TITLE_LINES_MAX).filter(|line| {
+            line.cells
+                .iter()
+                .any(|cell| cell.chars().any(char::is_alphanumeric))
+        })
     };
     candidates()
         .rev()
         .max_by_key(|line| known(line))
         .filter(|line| known(line) > 0)
-        .or_else(|| candidates().find(|line| line.cells.iter().filter(|c| !c.is_empty()).count() > 1))
+        .or_else(|| {
+            candidates().find(|line| line.cells.iter().filter(|c| !c.is_empty()).count() > 1)
+        })
         .or_else(|| candidates().next())
 }
 
@@ -273,8 +275,8 @@ fn yield_to_the_told(columns: &mut [Column]) {
         if field == Field::Ignored {
             continue;
         }
-        let told_elsewhere =
-            (0..columns.len()).any(|other| other != at && columns[other].told && columns[other].field == field);
+        let told_elsewhere = (0..columns.len())
+            .any(|other| other != at && columns[other].told && columns[other].field == field);
         if told_elsewhere && !columns[at].told {
             columns[at].field = Field::Ignored;
             continue;

@@ -188,7 +188,8 @@ pub(crate) fn plan(rows: Vec<Row>, fleet: &Fleet, reach: &Reach) -> Vec<Planned>
             let nothing = Values::default();
             let before = known.as_ref().map_or(&nothing, |known| &known.values);
             let becomes = before.merged(&row);
-            let (result, problems) = decide(&row, known.as_ref(), &becomes, fleet, &mut claims, reach);
+            let (result, problems) =
+                decide(&row, known.as_ref(), &becomes, fleet, &mut claims, reach);
             Planned {
                 row,
                 result,
@@ -237,8 +238,18 @@ fn decide(
     }
     let tag_key = name_key(&becomes.asset_tag).unwrap_or_default();
     let names = [
-        ("UUID", &becomes.uuid, &mut claims.lines_by_uuid, &fleet.serial_by_uuid),
-        ("asset tag", &tag_key, &mut claims.lines_by_tag, &fleet.serial_by_tag),
+        (
+            "UUID",
+            &becomes.uuid,
+            &mut claims.lines_by_uuid,
+            &fleet.serial_by_uuid,
+        ),
+        (
+            "asset tag",
+            &tag_key,
+            &mut claims.lines_by_tag,
+            &fleet.serial_by_tag,
+        ),
     ];
     for (what, name, lines, owners) in names {
         if name.is_empty() {

@@ -1,0 +1,169 @@
+//! Takes an accepted import back: its new machines go, its changed ones get their old values. What happened to a
+//! machine since counts more than the wish to undo.
+
+use std::collections::BTreeSet;
+
+use wire::imports::{KeptRow, RowResult, UndoImport, UndoReport};
+
+use super::drafts::DoneRow;
+use super::plan::{Fleet, Values};
+use super::write::{delete_where, write_devices};
+use crate::db::Write;
+use crate::error::{Doing as _, Failure};
+use crate::fleet::identity::name_key;
+use crate::people::roles::Reach;
+
+/// What is to be done with the rows of one import.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    delete: Vec<String>,
+    restore: Vec<(String, Values)>,
+    leave: Vec<String>,
+    pub(crate) report: UndoReport,
+}
+
+/// Devices that something else depends on, whatever their values are.
+pub(crate) struct InUse {
+    checked_in: BTreeSet<String>,
+    referred_to: BTreeSet<String>,
+}
+
+#[cfg(test)]
+impl InUse {
+    pub(crate) fn of<const N: usize>(checked_in: [&str; N]) -> Self {
+        Self {
+            checked_in: checked_in.into_iter().map(str::to_owned).collect(),
+            referred_to: BTreeSet::new(),
+        }
+    }
+}
+
+/// Decides every row; pure.
+pub(crate) fn plan(
+    rows: &[DoneRow],
+    fleet: &Fleet,
+    in_use: &InUse,
+    reach: &Reach,
+    wish: &UndoImport,
+) -> Result<Undo, Failure> {
+    let mut undo = Undo::default();
+    undo.report.dry_run = wish.dry_run;
+    for row in rows {
+        let why = match row.result() {
+            RowResult::New | RowResult::Changed => {
+                decide(row, fleet, in_use, reach, wish, &mut undo)?
+            }
+            RowResult::Unchanged => {
+                undo.report.unchanged += 1;
+                None
+            }
+            _ => continue,
+        };
+        match why {
+            Some(why) => undo.report.kept.push(KeptRow {
+                line: u64::try_from(row.line).unwrap_or(0),
+                serial: row.serial.clone(),
+                why,
+            }),
+            None if row.joined == 1 => undo.leave.push(row.device.clone()),
+            None => {}
+        }
+    }
+    Ok(undo)
+}
+
+/// Puts a row where it belongs, or says why it stays.
+fn decide(
+    row: &DoneRow,
+    fleet: &Fleet,
+    in_use: &InUse,
+    reach: &Reach,
+    wish: &UndoImport,
+    undo: &mut Undo,
+) -> Result<Option<String>, Failure> {
+    let key = name_key(&row.serial).unwrap_or_default();
+    let Some(known) = fleet.get(&key).filter(|known| known.device == row.device) else {
+        return Ok(Some("the machine is gone already".into()));
+    };
+    if !reach.covers(&known.values.site) {
+        return Ok(Some("it is not at your own site".into()));
+    }
+    let (was, became) = (DoneRow::values(&row.was)?, DoneRow::values(&row.became)?);
+    let changed_since: Vec<String> = became
+        .changes_to(&known.values)
+        .into_iter()
+        .map(|change| format!("{} is {:?} now", change.field, change.new))
+        .collect();
+    let is_new = row.result() == RowResult::New;
+    if is_new && in_use.checked_in.contains(&row.device) {
+        return Ok(Some(
+            "the machine has checked in; it is never deleted".into(),
+        ));
+    }
+    if is_new && in_use.referred_to.contains(&row.device) {
+        return Ok(Some(
+            "the machine has runs or was handed out; it is never deleted".into(),
+        ));
+    }
+    if !changed_since.is_empty() && !wish.force {
+        return Ok(Some(format!("changed since: {}", changed_since.join(", "))));
+    }
+    if is_new {
+        undo.delete.push(row.device.clone());
+        undo.report.deleted += 1;
+    } else {
+        undo.restore.push((row.device.clone(), was));
+        undo.report.restored += 1;
+    }
+    Ok(None)
+}
+
+/// Looks up what depends on the devices of an import.
+pub(crate) async fn in_use(db: &mut Write) -> Result<InUse, Failure> {
+    let checked_in: Vec<(String,)> = sqlx::query_as(
+        "SELECT id FROM devices WHERE checked_in_at_ms > 0 UNION SELECT device FROM device_keys",
+    )
+    .fetch_all(&mut **db)
+    .await
+    .doing("read which machines have checked in")?;
+    let referred_to: Vec<(String,)> =
+        sqlx::query_as("SELECT device FROM runs UNION SELECT device FROM assignments")
+            .fetch_all(&mut **db)
+            .await
+            .doing("read which machines are in use")?;
+    let set = |rows: Vec<(String,)>| rows.into_iter().map(|(device,)| device).collect();
+    Ok(InUse {
+        checked_in: set(checked_in),
+        referred_to: set(referred_to),
+    })
+}
+
+impl Undo {
+    /// All devices that it touches.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &String> {
+        let restored = self.restore.iter().map(|(device, _)| device);
+        self.delete.iter().chain(restored).chain(&self.leave)
+    }
+
+    /// Does it.
+    pub(crate) async fn apply(&self, db: &mut Write, collection: &str) -> Result<(), Failure> {
+        write_devices(db, self.restore.clone()).await?;
+        for device in &self.leave {
+            sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
+                .bind(collection)
+                .bind(device)
+                .execute(&mut **db)
+                .await
+                .doing("take a device out of a collection")?;
+        }
+        for sql in [
+            "DELETE FROM device_fields WHERE device IN",
+            "DELETE FROM collection_members WHERE device IN",
+            "DELETE FROM device_sessions WHERE device IN",
+            "DELETE FROM devices WHERE id IN",
+        ] {
+            delete_where(db, sql, &self.delete).await?;
+        }
+        Ok(())
+    }
+}

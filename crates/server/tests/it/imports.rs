@@ -1,0 +1,226 @@
+//! Imports from upload to undo, and what a big one costs the others.
+
+use wire::admin_api::DeviceState;
+use wire::device_api::CheckInReply;
+use wire::imports::{
+    AcceptImport, ImportDraft, ImportProfile, ImportSettings, ImportState, RowResult, UndoImport,
+};
+
+use crate::admin::refusal;
+use crate::harness::{Machine, Site};
+
+const ORDER: &str = "Acme AS;;;\nOrdrebekreftelse 4711, Tromsø;;;\n\nSerienr;Inventarnr;Klasse;Ordrenr\nPF1;T1;8A;4711\nPF2;T2;8A;4711\nPF3;T3;8B;4711\nAntall;3;;\n";
+
+fn site() -> Site {
+    let site = Site::new();
+    site.prepare(100);
+    site
+}
+
+fn upload(site: &Site, text: &str) -> ImportDraft {
+    let settings = ImportSettings {
+        collection: "laptops".into(),
+        ..ImportSettings::default()
+    };
+    let bytes = encoding_rs_bytes(text);
+    site.admin
+        .upload_import("ordre.csv", &bytes, &settings)
+        .unwrap()
+}
+
+/// Windows-1252, as Excel writes CSV in Norway.
+fn encoding_rs_bytes(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_draft_changes_nothing_until_it_is_accepted_and_an_undo_takes_it_back() {
+    let site = site();
+    site.import("serial;class\nPF3;8A\n");
+    let draft = upload(&site, ORDER);
+    let counts = draft.import.counts;
+    assert_eq!((counts.new, counts.changed, counts.skipped), (2, 1, 1));
+    assert_eq!((draft.title_line, draft.rows[0].line), (4, 5));
+    assert!(draft.form.starts_with("windows-1252"), "{}", draft.form);
+    assert_eq!(site.admin.devices().unwrap().len(), 1);
+
+    let seen = AcceptImport {
+        seen: draft.plan.clone(),
+        ..AcceptImport::default()
+    };
+    site.import("serial;class\nPF2;9C\n");
+    let id = draft.import.import;
+    assert_eq!(
+        refusal(site.admin.accept_import(id, &seen)),
+        (409, "plan-changed".into())
+    );
+    let accepted = site
+        .admin
+        .accept_import(id, &AcceptImport::default())
+        .unwrap();
+    assert_eq!(accepted.state, ImportState::Accepted);
+    assert_eq!((accepted.counts.new, accepted.counts.changed), (1, 2));
+    assert_eq!(site.device("PF3").class, "8B");
+    assert_eq!(site.device("PF1").collections.len(), 1);
+    assert_eq!(
+        refusal(site.admin.accept_import(id, &AcceptImport::default())).1,
+        "no-draft"
+    );
+
+    let again = upload(&site, ORDER);
+    assert_eq!(again.same_as, [id]);
+    assert_eq!(again.import.counts.unchanged, 3);
+    site.admin.discard_import(again.import.import).unwrap();
+
+    Machine::new("PF1").order(&site);
+    let undo = UndoImport::default();
+    let report = site.admin.undo_import(id, &undo).unwrap();
+    assert_eq!(
+        (report.deleted, report.restored, report.kept.len()),
+        (0, 2, 1)
+    );
+    assert!(
+        report.kept[0].why.contains("checked in"),
+        "{:?}",
+        report.kept
+    );
+    assert_eq!(site.device("PF3").class, "8A");
+    assert_eq!(site.device("PF2").class, "9C");
+    assert_eq!(site.device("PF1").state, DeviceState::Running);
+    assert_eq!(refusal(site.admin.undo_import(id, &undo)).1, "not-accepted");
+    let states: Vec<_> = site
+        .admin
+        .imports()
+        .unwrap()
+        .iter()
+        .map(|row| row.state)
+        .collect();
+    assert_eq!(states, [ImportState::Discarded, ImportState::Undone]);
+}
+
+#[test]
+fn bad_rows_refuse_all_unless_only_the_valid_ones_are_wanted() {
+    let site = site();
+    let draft = upload(&site, "serial;class\nPF1;8A\nPF1;8B\n;8C\n");
+    let id = draft.import.import;
+    let refused = refusal(site.admin.accept_import(id, &AcceptImport::default()));
+    assert_eq!(refused, (409, "rows-refused".into()));
+    assert!(site.admin.devices().unwrap().is_empty());
+    let wish = AcceptImport {
+        valid_rows_only: true,
+        ..AcceptImport::default()
+    };
+    let row = site.admin.accept_import(id, &wish).unwrap();
+    assert_eq!(
+        (row.counts.new, row.counts.duplicate, row.counts.invalid),
+        (1, 1, 1)
+    );
+    let invalid = site.admin.import(id, Some(RowResult::Invalid), 10).unwrap();
+    assert_eq!((invalid.rows_total, invalid.rows[0].line), (1, 4));
+    // A new machine that nobody has seen goes again.
+    let report = site.admin.undo_import(id, &UndoImport::default()).unwrap();
+    assert_eq!(
+        (report.deleted, site.admin.devices().unwrap().len()),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_corrected_mapping_is_saved_and_recognised() {
+    let site = site();
+    let text = "Maskin-ID;Serienr;Rom\nPF1;1;A\n";
+    let draft = upload(&site, text);
+    assert_eq!(draft.columns[1].field, "serial");
+    let mapping = [
+        ("Maskin-ID".to_owned(), "serial".to_owned()),
+        ("Rom".into(), "field:room".into()),
+    ];
+    let settings = ImportSettings {
+        mapping: mapping.into_iter().collect(),
+        ..draft.import.settings.clone()
+    };
+    let corrected = site
+        .admin
+        .set_import(draft.import.import, &settings)
+        .unwrap();
+    assert_eq!(corrected.rows[0].serial, "PF1");
+    let bad = ImportSettings {
+        mapping: [("Rom".to_owned(), "color".to_owned())]
+            .into_iter()
+            .collect(),
+        ..settings.clone()
+    };
+    assert_eq!(
+        refusal(site.admin.set_import(draft.import.import, &bad)).1,
+        "bad-mapping"
+    );
+    let profile = ImportProfile {
+        name: "acme".into(),
+        titles: corrected
+            .columns
+            .iter()
+            .map(|column| column.title.clone())
+            .collect(),
+        mapping: settings.mapping,
+        ..ImportProfile::default()
+    };
+    site.admin.put_import_profile(&profile).unwrap();
+    let next = upload(&site, text);
+    assert_eq!(next.profile.as_deref(), Some("acme"));
+    assert_eq!(next.rows[0].serial, "PF1");
+    assert_eq!(
+        site.admin.remove_import_profile("acme").unwrap().name,
+        "acme"
+    );
+    assert_eq!(
+        refusal(site.admin.upload_import(
+            "x.xls",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+            &ImportSettings::default()
+        ))
+        .1,
+        "bad-asset-file"
+    );
+}
+
+/// Says what it measured; judges only that everything came through.
+#[test]
+fn ten_thousand_rows_hold_up_nobody() {
+    let site = site();
+    site.import("serial\nPF0\n");
+    let mut text = String::from("serial;asset tag;site;class;order number\n");
+    for number in 0..10_000 {
+        text.push_str(&format!(
+            "BIG-{number:05};T{number:05};S{:02};8A;4711\n",
+            number % 16
+        ));
+    }
+    let draft = upload(&site, &text);
+    let started = std::time::Instant::now();
+    let accepting = std::thread::scope(|scope| {
+        let accept = scope.spawn(|| {
+            site.admin
+                .accept_import(draft.import.import, &AcceptImport::default())
+                .unwrap();
+            started.elapsed()
+        });
+        let mut longest = std::time::Duration::ZERO;
+        let machine = Machine::new("PF0");
+        while !accept.is_finished() {
+            let began = std::time::Instant::now();
+            assert!(!matches!(
+                machine.check_in(&site),
+                CheckInReply::Quarantined { .. }
+            ));
+            longest = longest.max(began.elapsed());
+        }
+        (accept.join().unwrap(), longest)
+    });
+    println!(
+        "accepted 10,000 rows in {:?}; the longest check-in meanwhile took {:?}",
+        accepting.0, accepting.1
+    );
+    assert_eq!(site.admin.devices().unwrap().len(), 10_001);
+}
