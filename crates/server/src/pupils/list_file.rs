@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::pupils::PUPIL_TEXT_CHARS_MAX;
 
-use crate::table::decode;
 use crate::limits::ASSET_ROWS_MAX;
 use crate::pupils::store::pupil_key;
+use crate::table::decode;
 use crate::text::clean;
 
 /// Columns of a list; more is no list.
