@@ -35,6 +35,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         title: "At school",
         nouns: &[
             "asset",
+            "import",
             "site",
             "collection",
             "variable",

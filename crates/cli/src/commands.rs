@@ -11,6 +11,7 @@ pub(crate) mod completion;
 pub(crate) mod content;
 pub(crate) mod deployment;
 pub(crate) mod device;
+pub(crate) mod import;
 pub(crate) mod login;
 pub(crate) mod medium;
 pub(crate) mod os_image;

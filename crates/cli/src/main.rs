@@ -22,6 +22,12 @@ use crate::commands::{
     asset, assignment, audit, boot_image, collection, completion, content as content_command,
     deployment, device, login, medium, os_image, package, prestage, pupil, receipt, run,
     sequence as sequence_command, serve, site, token, trust, user, variable,
+    asset, assignment, boot_image, collection, completion, content as content_command, deployment,
+    device, login, medium, os_image, package, prestage, pupil, receipt, run,
+    sequence as sequence_command, serve, site, trust, variable,
+    asset, boot_image, collection, completion, content as content_command, deployment, device,
+    import, login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command,
+    serve, site, trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -88,6 +94,8 @@ enum Command {
     #[command(subcommand)]
     Asset(asset::Asset),
     #[command(subcommand)]
+    Import(import::Import),
+    #[command(subcommand)]
     Site(site::Site),
     #[command(subcommand)]
     Collection(collection::Collection),
@@ -148,6 +156,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Medium(command) => medium::run(command, output),
         Command::Receipt(command) => receipt::run(command, output),
         Command::Asset(command) => asset::run(command, output),
+        Command::Import(command) => import::run(command, output),
         Command::Site(command) => site::run(command, output),
         Command::Collection(command) => collection::run(command, output),
         Command::Variable(command) => variable::run(command, output),

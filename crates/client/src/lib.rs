@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod people;
 mod imports;
+mod quarantine;
 mod run_events;
 mod sites;
 

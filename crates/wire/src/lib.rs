@@ -29,6 +29,7 @@ pub mod package;
 pub mod people;
 pub mod problem;
 pub mod pupils;
+pub mod quarantine;
 pub mod receipt;
 pub mod run_events;
 pub mod run_plan;

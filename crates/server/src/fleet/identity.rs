@@ -51,6 +51,28 @@ const PLACEHOLDERS: &[&str] = &[
     "SYSTEMSERIALNUMB",
     "XXXXXXXXXX",
     "INTEL CORPORATION",
+    "NO SERIAL NUMBER",
+    "NOT DEFINED",
+    "NOT PRESENT",
+    "NOT PROVIDED",
+    "UNDEFINED",
+    "UNASSIGNED",
+    "DEFAULT",
+    "STANDARD",
+    "TEST",
+    "SERIAL#",
+    "SERIALNUMBER",
+    "SYSTEM_SERIAL_NUMBER",
+    "ASSETTAG",
+    "CHASSIS SERIAL",
+    "EVAL",
+    "FILL BY OEM",
+    "FILLED BY O.E.M.",
+    "PLEASE CHANGE",
+    "CHANGE ME",
+    "MB-1234567890",
+    "ABCDEFGHIJ",
+    "ABC123",
 ];
 
 /// A serial number or asset tag as it is compared: trimmed, inner white space single, capital letters. `None` for
@@ -74,7 +96,22 @@ pub(crate) fn name_key(text: &str) -> Option<String> {
 pub(crate) fn uuid_key(uuid: Uuid) -> Option<Uuid> {
     // The default of a firmware vendor, shared by whole series of machines.
     const SHARED: Uuid = Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009);
-    (!uuid.is_nil() && !uuid.is_max() && uuid != SHARED).then_some(uuid)
+    let one_byte = uuid
+        .as_bytes()
+        .iter()
+        .all(|byte| *byte == uuid.as_bytes()[0]);
+    let is_shared = uuid == SHARED || swapped(uuid) == SHARED;
+    (!one_byte && !is_shared).then_some(uuid)
+}
+
+/// The same UUID with its first three groups in the other byte order: SMBIOS stores them little-endian, and tools
+/// don't agree on which one to print.
+pub(crate) fn swapped(uuid: Uuid) -> Uuid {
+    let mut bytes = uuid.into_bytes();
+    bytes[0..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
+    Uuid::from_bytes(bytes)
 }
 
 /// What a machine calls itself, or what an asset is called.
@@ -86,6 +123,17 @@ pub(crate) struct Names {
     pub(crate) uuid: Option<Uuid>,
     /// By [`name_key`].
     pub(crate) asset_tag: Option<String>,
+    /// The UUID was seen on more than one machine: it says nothing.
+    pub(crate) uuid_is_shared: bool,
+}
+
+impl Names {
+    /// Stands for them: a decision about a machine holds as long as its names are the same.
+    pub(crate) fn fingerprint(&self) -> String {
+        let text = |name: &Option<String>| name.clone().unwrap_or_default();
+        let uuid = self.uuid.map(|uuid| uuid.to_string()).unwrap_or_default();
+        format!("{}|{uuid}|{}", text(&self.serial), text(&self.asset_tag))
+    }
 }
 
 /// What the evidence says.
@@ -100,6 +148,8 @@ pub(crate) enum Verdict {
     },
     /// None does, or several do.
     Unknown {
+        /// Whether two records or more fit.
+        is_conflict: bool,
         /// In words, for the admin.
         message: String,
         /// What was looked at.
@@ -121,6 +171,7 @@ pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Ve
         let message =
             "the machine has neither a serial number nor a UUID that means anything".to_owned();
         return Verdict::Unknown {
+            is_conflict: false,
             message,
             evidence: vec!["only placeholders in the firmware".into()],
         };
@@ -140,6 +191,7 @@ pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Ve
                 .flat_map(|(_, device, lines)| lines.iter().map(move |l| format!("{device}: {l}")));
             let message = "two or more imported assets fit this machine equally well".to_owned();
             Verdict::Unknown {
+                is_conflict: true,
                 message,
                 evidence: evidence.collect(),
             }
@@ -148,12 +200,18 @@ pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Ve
             let serial = machine.serial.as_deref().unwrap_or("(placeholder)");
             let message = format!("no imported asset has serial number {serial} or this UUID");
             let evidence = scored.into_iter().flat_map(|(_, _, lines)| lines).collect();
-            Verdict::Unknown { message, evidence }
+            Verdict::Unknown {
+                is_conflict: false,
+                message,
+                evidence,
+            }
         }
     }
 }
 
-fn score(machine: &Names, asset: &Names) -> (u32, Vec<String>) {
+/// How well they fit, and what was compared. A serial number counts 3, a UUID 3 (0 if several machines have it), an
+/// asset tag 1; 3 are needed. A MAC address counts nothing: docks and dongles travel.
+pub(crate) fn score(machine: &Names, asset: &Names) -> (u32, Vec<String>) {
     let mut score = 0;
     let mut evidence = Vec::new();
     let mut weigh = |what: &str, mine: Option<String>, theirs: Option<String>, weight: u32| match (
@@ -175,11 +233,19 @@ fn score(machine: &Names, asset: &Names) -> (u32, Vec<String>) {
         asset.serial.clone(),
         SERIAL_SCORE,
     );
+    // Both are written as the machine's, if they are the same but for the byte order.
+    let is_swapped = matches!((machine.uuid, asset.uuid), (Some(mine), Some(theirs)) if mine != theirs && swapped(mine) == theirs);
+    let theirs = if is_swapped { machine.uuid } else { asset.uuid };
+    let (what, weight) = match (machine.uuid_is_shared || asset.uuid_is_shared, is_swapped) {
+        (true, _) => ("UUID (several machines have it)", 0),
+        (false, true) => ("UUID (in the other byte order)", UUID_SCORE),
+        (false, false) => ("UUID", UUID_SCORE),
+    };
     weigh(
-        "UUID",
+        what,
         machine.uuid.map(|u| u.to_string()),
-        asset.uuid.map(|u| u.to_string()),
-        UUID_SCORE,
+        theirs.map(|u| u.to_string()),
+        weight,
     );
     weigh(
         "asset tag",
@@ -192,7 +258,7 @@ fn score(machine: &Names, asset: &Names) -> (u32, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, Verdict, name_key, recognise, uuid_key};
+    use super::{Names, Verdict, name_key, recognise, score, swapped, uuid_key};
     use proptest::prelude::*;
     use uuid::Uuid;
     use wire::names::DeviceId;
@@ -202,6 +268,7 @@ mod tests {
             serial: name_key(serial),
             uuid: uuid_key(Uuid::from_u128(uuid)),
             asset_tag: name_key(asset_tag),
+            uuid_is_shared: false,
         }
     }
 
@@ -285,7 +352,63 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_uuid_in_the_other_byte_order_is_the_same_and_a_shared_one_is_worth_nothing() {
+        let uuid = Uuid::from_u128(0x4c4c4544_0042_3510_8052_b4c04f564433);
+        assert_eq!(swapped(swapped(uuid)), uuid);
+        let machine = Names {
+            uuid: Some(uuid),
+            ..Names::default()
+        };
+        let asset = Names {
+            uuid: Some(swapped(uuid)),
+            ..Names::default()
+        };
+        assert_eq!(score(&machine, &asset).0, 3);
+        assert!(score(&machine, &asset).1[0].contains("other byte order"));
+        let shared = Names {
+            uuid_is_shared: true,
+            ..machine.clone()
+        };
+        assert_eq!(score(&shared, &asset).0, 0);
+        assert_eq!(check(&shared, &[asset]), None);
+    }
+
+    fn any_names() -> impl Strategy<Value = Names> {
+        let text = || proptest::option::of("[AB][0-9]");
+        let uuid = proptest::option::of(0u128..3);
+        (text(), uuid, text(), any::<bool>()).prop_map(|(serial, uuid, tag, shared)| Names {
+            serial,
+            uuid: uuid.map(|number| Uuid::from_u128(0x1234 << 64 | number)),
+            asset_tag: tag,
+            uuid_is_shared: shared,
+        })
+    }
+
     proptest! {
+        #[test]
+        fn scoring_is_symmetric(one in any_names(), other in any_names()) {
+            prop_assert_eq!(score(&one, &other).0, score(&other, &one).0);
+        }
+
+        #[test]
+        fn more_agreeing_evidence_never_lowers(machine in any_names(), asset in any_names()) {
+            let before = score(&machine, &asset).0;
+            let mut more = asset.clone();
+            more.serial = machine.serial.clone().or(more.serial);
+            prop_assert!(score(&machine, &more).0 >= before);
+            more.asset_tag = machine.asset_tag.clone().or(more.asset_tag);
+            prop_assert!(score(&machine, &more).0 >= before);
+            more.uuid = machine.uuid.or(more.uuid);
+            prop_assert!(score(&machine, &more).0 >= before);
+        }
+
+        #[test]
+        fn placeholders_agree_with_nothing(text in "(0+|F+|x+|[ .-]*|[Dd]efault +[Ss]tring|To be filled by O\\.E\\.M\\.)") {
+            let machine = names(&text, 0, &text);
+            prop_assert_eq!(score(&machine, &machine.clone()).0, 0);
+        }
+
         #[test]
         fn a_machine_without_names_is_never_recognised(
             tag in ".{0,20}",

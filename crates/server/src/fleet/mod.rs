@@ -7,6 +7,7 @@ pub(crate) mod deployments;
 pub(crate) mod devices;
 pub(crate) mod identity;
 pub(crate) mod import;
+pub(crate) mod quarantine;
 pub(crate) mod receipts;
 pub(crate) mod targeting;
 pub(crate) mod variables;
@@ -28,6 +29,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/imports/{id}/accept", May::ChangeAssets, import::routes::accept)
         .post("/api/v1/imports/{id}/discard", May::ChangeAssets, import::routes::discard)
         .post("/api/v1/imports/{id}/undo", May::ChangeAssets, import::routes::take_back)
+        .get("/api/v1/quarantine", May::ChangeAssets, quarantine::list)
+        .post("/api/v1/quarantine/decide", May::ChangeAssets, quarantine::decide)
+        .post("/api/v1/quarantine/{machine}/undo", May::ChangeAssets, quarantine::undo)
         .get("/api/v1/import-profiles", May::ChangeAssets, import::profiles::list)
         .put("/api/v1/import-profiles/{name}", May::ChangeAssets, import::profiles::put)
         .post("/api/v1/import-profiles/{name}/remove", May::ChangeAssets, import::profiles::remove)

@@ -8,11 +8,13 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckInReply};
 use wire::facts::Facts;
 use wire::names::DeviceId;
+use wire::quarantine::QuarantineReason;
 
 use crate::connection::{Connection, peer};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text, to_json};
-use crate::fleet::identity::{Names, Verdict, name_key, recognise, uuid_key};
+use crate::fleet::identity::{Names, Verdict, recognise, swapped};
+use crate::fleet::quarantine::names;
 use crate::fleet::targeting::sites::note_seen;
 use crate::limits::{
     CANDIDATES_MAX, CHALLENGE_LIFE, CHALLENGES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX,
@@ -21,6 +23,7 @@ use crate::limits::{
 use crate::people::audit::audit;
 use crate::people::auth::millis;
 use crate::routes::read_json;
+use crate::runs::decided::{Decided, decided};
 use crate::runs::orders::{Errand, order_for};
 use crate::secret;
 use crate::state::{AppState, Change, now_ms};
@@ -59,10 +62,10 @@ pub(crate) async fn challenge(State(state): State<AppState>) -> Result<Json<Chal
 }
 
 /// A machine that has proved to hold its key.
-struct Claimant {
+pub(crate) struct Claimant {
     /// The key, 64 small hexadecimal digits.
-    key: String,
-    body: CheckInBody,
+    pub(crate) key: String,
+    pub(crate) body: CheckInBody,
     facts: String,
 }
 
@@ -75,22 +78,16 @@ pub(crate) async fn check_in(
     let check_in: CheckIn = read_json(body, CHECK_IN_BYTES_MAX).await?;
     let claimant = prove(&state, &check_in).await?;
     let mut db = state.db().write().await?;
-    let machine = names(&claimant.body.facts);
-    let candidates = candidates(&mut db, &machine).await?;
-    let (reply, changed) = match recognise(&machine, &candidates) {
-        Verdict::Recognised { device, evidence } => {
-            recognised(&state, &mut db, &claimant, device, evidence).await?
+    let machine = names_seen(&mut db, &claimant.body.facts).await?;
+    let (reply, changed) = match decided(&mut db, &claimant, &machine).await? {
+        Decided::Is { device, evidence } => {
+            greet(&state, &mut db, &claimant, device, &evidence).await?
         }
-        Verdict::Unknown { message, evidence } => {
-            let device = quarantine(&mut db, &claimant, &message, &evidence).await?;
-            (
-                CheckInReply::Quarantined {
-                    message,
-                    retry_seconds: QUARANTINE_RETRY_SECONDS,
-                },
-                device,
-            )
+        Decided::Rejected { message } => {
+            let why = Why::unknown(&message, &[]);
+            put_aside(&mut db, &claimant, why).await?
         }
+        Decided::Nothing => identify(&state, &mut db, &claimant, &machine).await?,
     };
     commit(db).await?;
     state.changed(Change::Device(changed));
@@ -182,19 +179,94 @@ fn tidy(facts: &mut Facts) {
     }
 }
 
-fn names(facts: &Facts) -> Names {
-    Names {
-        serial: name_key(&facts.serial),
-        uuid: facts.uuid.and_then(uuid_key),
-        asset_tag: name_key(&facts.asset_tag),
+/// What a machine calls itself; a UUID that two other records or machines have is marked as shared.
+async fn names_seen(db: &mut Write, facts: &Facts) -> Result<Names, Failure> {
+    let mut names = names(facts);
+    if let Some(uuid) = names.uuid {
+        let holders: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM devices WHERE uuid = $1 OR uuid = $2 OR seen_uuid = $1",
+        )
+        .bind(uuid.to_string())
+        .bind(swapped(uuid).to_string())
+        .fetch_one(&mut **db)
+        .await
+        .doing("look for others with a UUID")?;
+        names.uuid_is_shared = holders > 1;
     }
+    Ok(names)
+}
+
+/// Whom the names say it is, without anybody's decision.
+async fn identify(
+    state: &AppState,
+    db: &mut Write,
+    claimant: &Claimant,
+    machine: &Names,
+) -> Result<(CheckInReply, DeviceId), Failure> {
+    let candidates = candidates(db, machine).await?;
+    match recognise(machine, &candidates) {
+        Verdict::Recognised { device, evidence } => {
+            recognised(state, db, claimant, device, evidence).await
+        }
+        Verdict::Unknown {
+            is_conflict,
+            message,
+            evidence,
+        } => {
+            let reason = if is_conflict {
+                QuarantineReason::TwoRecords
+            } else {
+                QuarantineReason::Unknown
+            };
+            let why = Why {
+                reason,
+                claims: None,
+                message: &message,
+                evidence: &evidence,
+            };
+            put_aside(db, claimant, why).await
+        }
+    }
+}
+
+/// Why a machine is put into quarantine.
+struct Why<'a> {
+    reason: QuarantineReason,
+    claims: Option<DeviceId>,
+    message: &'a str,
+    evidence: &'a [String],
+}
+
+impl<'a> Why<'a> {
+    const fn unknown(message: &'a str, evidence: &'a [String]) -> Self {
+        Self {
+            reason: QuarantineReason::Unknown,
+            claims: None,
+            message,
+            evidence,
+        }
+    }
+}
+
+async fn put_aside(
+    db: &mut Write,
+    claimant: &Claimant,
+    why: Why<'_>,
+) -> Result<(CheckInReply, DeviceId), Failure> {
+    let message = why.message.to_owned();
+    let device = quarantine(db, claimant, why).await?;
+    let reply = CheckInReply::Quarantined {
+        message,
+        retry_seconds: QUARANTINE_RETRY_SECONDS,
+    };
+    Ok((reply, device))
 }
 
 /// Assets that share a serial number or a UUID with the machine. An asset tag alone never suffices.
 async fn candidates(db: &mut Write, machine: &Names) -> Result<Vec<(DeviceId, Names)>, Failure> {
     let found: Vec<(String, String, String, String)> = sqlx::query_as(
         "SELECT id, serial_key, uuid, asset_tag_key FROM devices \
-         WHERE serial_key = $1 OR (uuid <> '' AND uuid = $2) LIMIT $3",
+         WHERE serial_key = $1 OR (uuid <> '' AND (uuid = $2 OR uuid = $4)) LIMIT $3",
     )
     .bind(machine.serial.clone().unwrap_or_default())
     .bind(
@@ -204,6 +276,12 @@ async fn candidates(db: &mut Write, machine: &Names) -> Result<Vec<(DeviceId, Na
             .unwrap_or_default(),
     )
     .bind(CANDIDATES_MAX)
+    .bind(
+        machine
+            .uuid
+            .map(|uuid| swapped(uuid).to_string())
+            .unwrap_or_default(),
+    )
     .fetch_all(&mut **db)
     .await
     .doing("look for the asset of a machine")?;
@@ -215,6 +293,7 @@ async fn candidates(db: &mut Write, machine: &Names) -> Result<Vec<(DeviceId, Na
                 serial: text(serial),
                 uuid: uuid.parse().ok(),
                 asset_tag: text(asset_tag),
+                uuid_is_shared: false,
             };
             Ok((stored_text("device id", &id)?, names))
         })
@@ -244,35 +323,41 @@ async fn recognised(
         (Some(bound), _) if bound == claimant.key => {
             evidence.push("the device key is the one bound to it".into())
         }
-        (Some(bound), _) => return refuse(db, claimant, device, &bound).await,
+        (Some(bound), _) => return refuse(db, claimant, device, &bound, &evidence).await,
         (None, Some(other)) => {
             let message =
-                "the disk's key belongs to another device; was the disk moved?".to_owned();
-            let lines = [
-                evidence,
-                vec![format!("its key is bound to device {other}")],
-            ]
-            .concat();
-            let stranger = quarantine(db, claimant, &message, &lines).await?;
-            return Ok((
-                CheckInReply::Quarantined {
-                    message,
-                    retry_seconds: QUARANTINE_RETRY_SECONDS,
-                },
-                stranger,
-            ));
+                "the disk's key belongs to another device; was the disk or the mainboard moved?";
+            evidence.push(format!("its key is bound to device {other}"));
+            let why = Why {
+                reason: QuarantineReason::MovedKey,
+                claims: Some(device),
+                message,
+                evidence: &evidence,
+            };
+            return put_aside(db, claimant, why).await;
         }
         (None, None) => {
             bind(db, claimant, device).await?;
             evidence.push("first contact: the device key is bound to it now".into());
         }
     }
-    remember(db, claimant, device, &evidence).await?;
+    greet(state, db, claimant, device, &evidence).await
+}
+
+/// A machine that is known now: what is there for it to do.
+async fn greet(
+    state: &AppState,
+    db: &mut Write,
+    claimant: &Claimant,
+    device: DeviceId,
+    evidence: &[String],
+) -> Result<(CheckInReply, DeviceId), Failure> {
+    remember(db, claimant, device, evidence).await?;
     note_seen(db, device, peer()).await?;
     let Some(stored) = state.stored_device_in(db, device).await? else {
         return Err(Failure::not_found(format!("device {device}")));
     };
-    let reply = match order_for(db, &stored, claimant.body.staged.as_ref(), &evidence).await? {
+    let reply = match order_for(db, &stored, claimant.body.staged.as_ref(), evidence).await? {
         Errand::Run(task) => {
             let session = state
                 .device_session(db, device, Some(task.order.run))
@@ -331,6 +416,7 @@ async fn refuse(
     claimant: &Claimant,
     device: DeviceId,
     bound: &str,
+    evidence: &[String],
 ) -> Result<(CheckInReply, DeviceId), Failure> {
     let facts = &claimant.body.facts;
     let macs: Vec<&str> = facts
@@ -354,11 +440,25 @@ async fn refuse(
         .await
         .doing("note a second claimant")?;
     audit(db, "device", "claim-refused", &device.to_string(), &shown).await?;
+    let why = Why {
+        reason: QuarantineReason::SecondClaimant,
+        claims: Some(device),
+        message: "its names are those of a device that another key is bound to",
+        evidence,
+    };
+    quarantine(db, claimant, why).await?;
     let message = format!(
         "another machine is already known as {}; ask the administrator",
         facts.serial
     );
     Ok((CheckInReply::Refused { message }, device))
+}
+
+fn seen_uuid(facts: &Facts) -> String {
+    names(facts)
+        .uuid
+        .map(|uuid| uuid.to_string())
+        .unwrap_or_default()
 }
 
 async fn remember(
@@ -372,7 +472,7 @@ async fn remember(
         None => String::new(),
     };
     sqlx::query(
-        "UPDATE devices SET facts = $1, identity = $2, staged = CASE WHEN $3 = '' THEN staged ELSE $3 END, \
+        "UPDATE devices SET facts = $1, identity = $2, seen_uuid = $6, staged = CASE WHEN $3 = '' THEN staged ELSE $3 END, \
          waiting = '', checked_in_at_ms = $4, last_seen_at_ms = $4 WHERE id = $5",
     )
     .bind(&claimant.facts)
@@ -380,6 +480,7 @@ async fn remember(
     .bind(staged)
     .bind(now_ms())
     .bind(device.to_string())
+    .bind(seen_uuid(&claimant.body.facts))
     .execute(&mut **db)
     .await
     .doing("store a check-in")?;
@@ -395,9 +496,13 @@ async fn remember(
 async fn quarantine(
     db: &mut Write,
     claimant: &Claimant,
-    message: &str,
-    evidence: &[String],
+    why: Why<'_>,
 ) -> Result<DeviceId, Failure> {
+    let (message, evidence) = (why.message, why.evidence);
+    let claims = why
+        .claims
+        .map(|device| device.to_string())
+        .unwrap_or_default();
     let known: Option<String> =
         sqlx::query_scalar("SELECT id FROM strangers WHERE device_key = $1")
             .bind(&claimant.key)
@@ -406,12 +511,14 @@ async fn quarantine(
             .doing("look up a machine in quarantine")?;
     let evidence = to_json("write evidence", &evidence)?;
     if let Some(id) = known {
-        sqlx::query("UPDATE strangers SET facts = $1, message = $2, identity = $3, last_seen_at_ms = $4 WHERE id = $5")
+        sqlx::query("UPDATE strangers SET facts = $1, message = $2, identity = $3, last_seen_at_ms = $4, reason = $6, claims = $7 WHERE id = $5")
             .bind(&claimant.facts)
             .bind(message)
             .bind(evidence)
             .bind(now_ms())
             .bind(&id)
+            .bind(why.reason.word())
+            .bind(&claims)
             .execute(&mut **db)
             .await
             .doing("note a machine in quarantine")?;
@@ -427,8 +534,8 @@ async fn quarantine(
     .doing("make room in quarantine")?;
     let id = DeviceId::random();
     sqlx::query(
-        "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms, reason, claims, \
+         first_seen_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6)",
     )
     .bind(id.to_string())
     .bind(&claimant.key)
@@ -436,6 +543,8 @@ async fn quarantine(
     .bind(message)
     .bind(evidence)
     .bind(now_ms())
+    .bind(why.reason.word())
+    .bind(&claims)
     .execute(&mut **db)
     .await
     .doing("put a machine into quarantine")?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod check_in;
+pub(crate) mod decided;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod live;

@@ -6,8 +6,8 @@ mod xlsx;
 
 pub(crate) use csv_text::decode;
 
-/// Lines of one sheet: forty times the largest fleet.
-pub(crate) const LINES_MAX: usize = 100_000;
+/// Lines of one sheet.
+pub(crate) const LINES_MAX: usize = crate::limits::ASSET_ROWS_MAX;
 /// Columns of a sheet: vendors' widest exports have some sixty.
 pub(crate) const COLUMNS_MAX: usize = 200;
 /// Cells of all sheets together: 100 000 machines with twenty columns.

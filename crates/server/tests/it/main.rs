@@ -12,5 +12,6 @@ mod harness;
 mod imports;
 mod plans;
 mod prestage;
+mod quarantine;
 mod targeting;
 mod variables;

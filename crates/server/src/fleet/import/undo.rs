@@ -159,6 +159,8 @@ impl Undo {
         for sql in [
             "DELETE FROM device_fields WHERE device IN",
             "DELETE FROM collection_members WHERE device IN",
+            "DELETE FROM collection_excluded WHERE device IN",
+            "DELETE FROM waiting WHERE device IN",
             "DELETE FROM device_sessions WHERE device IN",
             "DELETE FROM devices WHERE id IN",
         ] {
