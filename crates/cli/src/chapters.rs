@@ -36,6 +36,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         nouns: &[
             "asset",
             "import",
+            "quarantine",
             "site",
             "collection",
             "variable",

@@ -18,6 +18,7 @@ pub(crate) mod os_image;
 pub(crate) mod package;
 pub(crate) mod prestage;
 pub(crate) mod pupil;
+pub(crate) mod quarantine;
 pub(crate) mod receipt;
 pub(crate) mod run;
 pub(crate) mod sequence;

@@ -26,8 +26,8 @@ use crate::commands::{
     device, login, medium, os_image, package, prestage, pupil, receipt, run,
     sequence as sequence_command, serve, site, trust, variable,
     asset, boot_image, collection, completion, content as content_command, deployment, device,
-    import, login, medium, os_image, package, prestage, receipt, run, sequence as sequence_command,
-    serve, site, trust, variable,
+    import, login, medium, os_image, package, prestage, quarantine, receipt, run,
+    sequence as sequence_command, serve, site, trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -96,6 +96,8 @@ enum Command {
     #[command(subcommand)]
     Import(import::Import),
     #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
+    #[command(subcommand)]
     Site(site::Site),
     #[command(subcommand)]
     Collection(collection::Collection),
@@ -157,6 +159,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Receipt(command) => receipt::run(command, output),
         Command::Asset(command) => asset::run(command, output),
         Command::Import(command) => import::run(command, output),
+        Command::Quarantine(command) => quarantine::run(command, output),
         Command::Site(command) => site::run(command, output),
         Command::Collection(command) => collection::run(command, output),
         Command::Variable(command) => variable::run(command, output),
