@@ -23,10 +23,7 @@ use crate::commands::{
     deployment, device, login, medium, os_image, package, prestage, pupil, receipt, run,
     sequence as sequence_command, serve, site, token, trust, user, variable,
     asset, assignment, boot_image, collection, completion, content as content_command, deployment,
-    device, login, medium, os_image, package, prestage, pupil, receipt, run,
-    sequence as sequence_command, serve, site, trust, variable,
-    asset, boot_image, collection, completion, content as content_command, deployment, device,
-    import, login, medium, os_image, package, prestage, quarantine, receipt, run,
+    device, import, login, medium, os_image, package, prestage, pupil, quarantine, receipt, run,
     sequence as sequence_command, serve, site, trust, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};

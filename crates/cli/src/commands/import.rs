@@ -40,7 +40,10 @@ pub(crate) enum Import {
     #[command(after_help = "Example:\n  forestage import undo 7 --dry-run")]
     Undo(Undo),
     /// List, save and remove profiles: how the files of one vendor are read
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  forestage import profile save acme --from 7"
+    )]
     Profile(Profile),
 }
 
