@@ -20,11 +20,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     asset, assignment, audit, boot_image, collection, completion, content as content_command,
-    deployment, device, login, medium, os_image, package, prestage, pupil, receipt, run,
-    sequence as sequence_command, serve, site, token, trust, user, variable,
-    asset, assignment, boot_image, collection, completion, content as content_command, deployment,
-    device, import, login, medium, os_image, package, prestage, pupil, quarantine, receipt, run,
-    sequence as sequence_command, serve, site, trust, variable,
+    deployment, device, import, login, medium, os_image, package, prestage, pupil, quarantine,
+    receipt, run, sequence as sequence_command, serve, site, token, trust, user, variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
