@@ -23,12 +23,19 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let style = [include_str!("assets/style.css"), &databar::stylesheet()].join("\n");
+    let style = [
+        include_str!("assets/style.css"),
+        include_str!("assets/hand_out.css"),
+        &databar::stylesheet(),
+    ]
+    .join("\n");
     vec![
         asset("style.css", STYLE, style),
         asset("icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
         asset("frame.js", SCRIPT, include_str!("assets/frame.js")),
         asset("forms.js", SCRIPT, include_str!("assets/forms.js")),
+        asset("assign.js", SCRIPT, include_str!("assets/assign.js")),
+        asset("hand_out.js", SCRIPT, include_str!("assets/hand_out.js")),
         asset("live.js", SCRIPT, include_str!("assets/live.js")),
     ]
 });

@@ -10,6 +10,7 @@ mod dress;
 pub mod filter;
 pub mod format;
 pub mod frame;
+mod hand_out;
 pub mod layout;
 pub mod lists;
 mod live;
@@ -48,7 +49,7 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 /// Every page, one line each. An entry of the navigation appears with the page that has its address.
 #[rustfmt::skip]
 fn pages_all() -> Pages {
-    Pages::default()
+    hand_out::pages(Pages::default())
         .get("/", May::View, Section::Overview, routes::show_overview)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
         .get("/devices", May::View, Section::Devices, routes::show_devices)

@@ -17,6 +17,7 @@ use super::format;
 #[rustfmt::skip]
 const BOKMAL: &[&str] = &[
     include_str!("words/nb/frame.txt"),
+    include_str!("words/nb/hand_out.txt"),
     include_str!("words/nb/lists.txt"),
     include_str!("words/nb/plan.txt"),
 ];

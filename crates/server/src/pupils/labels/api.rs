@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
     site: String,
     /// The class.
     class: String,
+    /// Site and class in one, as a page's choice has them: `BJO|8B`.
+    of: String,
     /// Serial numbers or asset tags, with commas between.
     devices: String,
 }
@@ -94,6 +96,10 @@ impl Wanted {
 
 /// The labels, by site, class and serial number.
 async fn labels(state: &AppState, user: &User, wanted: &Wanted) -> Result<Vec<Label>, Failure> {
+    let (site, class) = match wanted.of.split_once('|') {
+        Some(both) => both,
+        None => (wanted.site.as_str(), wanted.class.as_str()),
+    };
     let mut devices: Vec<StoredHandOutDevice> =
         sqlx::query_as(hand_out_devices_sql!("ORDER BY devices.serial_key"))
             .fetch_all(state.db().read())
@@ -111,19 +117,16 @@ async fn labels(state: &AppState, user: &User, wanted: &Wanted) -> Result<Vec<La
         Some(members.into_iter().collect())
     };
     let keys: BTreeSet<String> = wanted.devices.split(',').filter_map(name_key).collect();
-    let is_all = wanted.collection.is_empty()
-        && wanted.site.is_empty()
-        && wanted.class.is_empty()
-        && keys.is_empty();
+    let is_all =
+        wanted.collection.is_empty() && site.is_empty() && class.is_empty() && keys.is_empty();
     devices.retain(|device| {
         !is_all
             && user.reach.covers(&device.site)
             && members
                 .as_ref()
                 .is_none_or(|members| members.contains(&device.id))
-            && (wanted.site.is_empty() || wanted.site == device.site)
-            && (wanted.class.is_empty()
-                || wanted.class.to_lowercase() == device.class.to_lowercase())
+            && (site.is_empty() || site == device.site)
+            && (class.is_empty() || class.to_lowercase() == device.class.to_lowercase())
             && (keys.is_empty()
                 || keys.contains(&device.serial_key)
                 || keys.contains(&device.asset_tag_key))

@@ -4,6 +4,6 @@
 
 pub(crate) mod api;
 mod layout;
-mod paper;
+pub(crate) mod paper;
 mod pdf;
 mod picture;
