@@ -11,6 +11,7 @@
 
 mod catalog;
 mod fleet;
+mod imports;
 mod people;
 mod pupils;
 mod runs;
@@ -24,4 +25,5 @@ pub(super) const ALL: &[fn(Texts) -> Texts] = &[
     catalog::texts,
     runs::texts,
     pupils::texts,
+    imports::texts,
 ];
