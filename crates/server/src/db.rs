@@ -28,6 +28,9 @@ const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
 /// PostgreSQL has no lock for all that is written, so one is agreed on: its number is the bytes "forestag".
 const BEGIN_POSTGRES: &str = "BEGIN; SELECT pg_advisory_xact_lock(7381244094337802599)";
 
+/// A row as the database answers it.
+pub(crate) type DbRow = sqlx::any::AnyRow;
+
 /// A transaction that may write.
 pub(crate) type Write = Transaction<'static, Any>;
 

@@ -80,6 +80,10 @@ pub(crate) fn app(state: AppState) -> App {
         .layer(axum::middleware::from_fn(web::dress))
         .layer(axum::middleware::from_fn_with_state(
             state.clone(),
+            fleet::view::mark_after_changes,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
             idempotency::once,
         ))
         .layer(axum::middleware::from_fn_with_state(

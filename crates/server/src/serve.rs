@@ -144,6 +144,7 @@ pub async fn serve_until(
     )
     .await
     .map_err(in_data)?;
+    let fleet_view = tokio::spawn(crate::fleet::view::keep(state.clone()));
     let one_time_login = state.first_user().await.map_err(in_data)?;
     let server = Server {
         acceptor: TlsAcceptor::from(tls.config),
@@ -174,6 +175,9 @@ pub async fn serve_until(
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_TIME_MAX, all).await.is_err() {
         connections.shutdown().await;
+    }
+    if let Err(error) = fleet_view.await {
+        tracing::error!(error = %chain(&error), "the rows of the fleet were not kept up to date");
     }
     state.db().close().await;
     Ok(())

@@ -11,6 +11,7 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
+use crate::fleet::view::FleetView;
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
 use crate::people::audit::chain_old_rows;
 use crate::people::idempotency::InProgress;
@@ -41,6 +42,7 @@ struct Inner {
     trust: Trust,
     changes: broadcast::Sender<Change>,
     views: Views,
+    fleet_view: FleetView,
     throttle: Throttle,
     in_progress: InProgress,
     passwords: Semaphore,
@@ -83,6 +85,7 @@ impl AppState {
             trust,
             changes,
             views: Views::default(),
+            fleet_view: FleetView::default(),
             throttle: Throttle::default(),
             in_progress: InProgress::default(),
             passwords: Semaphore::new(LOGINS_AT_ONCE),
@@ -114,6 +117,7 @@ impl AppState {
     }
 
     pub(crate) fn changed(&self, change: Change) {
+        self.inner.fleet_view.mark(change);
         // Nobody listening is fine.
         let _listeners = self.inner.changes.send(change);
     }
@@ -128,6 +132,10 @@ impl AppState {
 
     pub(crate) fn views(&self) -> &Views {
         &self.inner.views
+    }
+
+    pub(crate) fn fleet_view(&self) -> &FleetView {
+        &self.inner.fleet_view
     }
 
     pub(crate) fn throttle(&self) -> &Throttle {

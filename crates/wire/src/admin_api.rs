@@ -403,6 +403,9 @@ pub struct DeviceRow {
     pub collections: Vec<CollectionName>,
     /// When it was last heard of.
     pub last_seen_at_ms: Option<i64>,
+    /// What lies staged on its disk, such as `probook@3`: as it said itself, or else as the factory's receipt claims.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 /// A run in a list. `GET /api/v1/runs`

@@ -11,6 +11,7 @@ pub(crate) mod quarantine;
 pub(crate) mod receipts;
 pub(crate) mod targeting;
 pub(crate) mod variables;
+pub(crate) mod view;
 
 use crate::fleet::targeting::sites;
 use crate::people::roles::May;

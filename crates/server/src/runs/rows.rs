@@ -1,6 +1,7 @@
 //! What lists and pages show: rows of devices and runs, put together from the database and from live runs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sqlx::FromRow;
 use wire::admin_api::{
@@ -9,10 +10,13 @@ use wire::admin_api::{
 use wire::device_api::Staged;
 use wire::event::{Event, EventBody, LogLevel};
 use wire::facts::Facts;
-use wire::names::{CollectionName, DeviceId, RunId, StepPath};
+use wire::names::{CollectionName, DeviceId, PrestageName, RunId, StepPath};
 use wire::package::Model;
+use wire::receipt::ReceiptResult;
 
+use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::view::{Fleet, as_of};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
 use crate::runs::live::{Live, read_event};
@@ -20,6 +24,32 @@ use crate::state::{AppState, now_ms};
 
 /// Log lines in a run's detail; older ones stay in the database.
 const LOG_LINES_MAX: usize = 2000;
+
+/// Ids in one query: SQLite and PostgreSQL take thousands, and longer lists are no quicker.
+const IDS_MAX: usize = 200;
+
+/// Rows of whatever database it is.
+trait FromDbRow: for<'r> FromRow<'r, DbRow> + Send + Unpin {}
+impl<T: for<'r> FromRow<'r, DbRow> + Send + Unpin> FromDbRow for T {}
+
+/// What a receipt says that a row shows.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Claim {
+    result: ReceiptResult,
+    prestage: Option<PrestageName>,
+    prestage_version: Option<u32>,
+}
+
+impl Claim {
+    fn bundle(&self) -> Option<String> {
+        Some(format!(
+            "{}@{}",
+            self.prestage.as_ref()?,
+            self.prestage_version?
+        ))
+    }
+}
 
 /// A device as stored.
 #[derive(Debug, Clone, FromRow)]
@@ -139,19 +169,50 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn device_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
-        let devices = self.stored_devices().await?;
-        let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
-            "WHERE runs.started_at_ms = (SELECT MAX(newer.started_at_ms) FROM runs newer \
-             WHERE newer.device = runs.device) ORDER BY runs.id"
-        ))
-        .fetch_all(self.db().read())
-        .await
-        .doing("read the latest runs")?;
-        let members: Vec<(String, String)> =
-            sqlx::query_as("SELECT device, collection FROM collection_members ORDER BY collection")
-                .fetch_all(self.db().read())
-                .await
-                .doing("read the members of collections")?;
+        let (fleet, now) = (self.fleet().await?, now_ms());
+        Ok(fleet.rows().iter().map(|row| as_of(row, now)).collect())
+    }
+
+    /// One device; `None` if there is no such.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn device_row(&self, id: DeviceId) -> Result<Option<DeviceRow>, Failure> {
+        let (fleet, now) = (self.fleet().await?, now_ms());
+        Ok(fleet.row(id).map(|row| as_of(row, now)))
+    }
+
+    /// The rows of these devices (or of all), read from the database. Runs that ended are taken over from `known`.
+    pub(crate) async fn read_device_rows(
+        &self,
+        ids: Option<&[DeviceId]>,
+        known: &Fleet,
+    ) -> Result<Vec<DeviceRow>, Failure> {
+        let devices: Vec<StoredDevice> = self
+            .read_some(devices_sql!(""), "devices.id", "", ids)
+            .await
+            .doing("read the devices")?;
+        let runs: Vec<StoredRun> = self
+            .read_some(
+                runs_sql!(
+                    "WHERE runs.started_at_ms = (SELECT MAX(newer.started_at_ms) FROM runs newer \
+                     WHERE newer.device = runs.device)"
+                ),
+                "runs.device",
+                " ORDER BY runs.id",
+                ids,
+            )
+            .await
+            .doing("read the latest runs")?;
+        let members: Vec<(String, String)> = self
+            .read_some(
+                "SELECT device, collection FROM collection_members",
+                "device",
+                " ORDER BY collection",
+                ids,
+            )
+            .await
+            .doing("read the members of collections")?;
         let mut latest: BTreeMap<String, StoredRun> = runs
             .into_iter()
             .map(|run| (run.device.clone(), run))
@@ -163,51 +224,89 @@ impl AppState {
                 .or_default()
                 .push(stored_text("collection name", &collection)?);
         }
-        let staged = self.staged_serials().await?;
+        let receipts = self
+            .latest_receipts(ids.map(|_| devices.as_slice()))
+            .await?;
         let mut rows = Vec::with_capacity(devices.len());
         for device in devices {
+            let id: DeviceId = stored_text("device id", &device.id)?;
             let run = match latest.remove(&device.id) {
-                Some(run) => Some(self.run_row_of(&run).await?),
+                Some(run) => Some(self.latest_run_row(&run, known.row(id)).await?),
                 None => None,
             };
             let collections = collections.remove(&device.id).unwrap_or_default();
-            let is_staged = staged.contains(&device.serial_key);
-            rows.push(device_row(device, run, collections, is_staged)?);
+            let receipt = receipts.get(&device.serial_key);
+            rows.push(device_row(device, run, collections, receipt)?);
         }
-        rows.extend(self.stranger_rows().await?);
+        rows.extend(self.stranger_rows(ids).await?);
         Ok(rows)
     }
 
-    /// One device; `None` if there is no such.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn device_row(&self, id: DeviceId) -> Result<Option<DeviceRow>, Failure> {
-        let Some(device) = self.stored_device(id).await? else {
-            return Ok(self
-                .stranger_rows()
-                .await?
-                .into_iter()
-                .find(|row| row.device == id));
+    /// Reads rows of these devices (or of all). Lists of ids are cut into pieces that every database takes.
+    async fn read_some<T>(
+        &self,
+        select: &str,
+        column: &str,
+        order: &str,
+        ids: Option<&[DeviceId]>,
+    ) -> Result<Vec<T>, sqlx::Error>
+    where
+        T: FromDbRow,
+    {
+        let Some(ids) = ids else {
+            let sql = format!("{select}{order}");
+            return sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .fetch_all(self.db().read())
+                .await;
         };
-        let run = self.latest_run(id).await?;
-        let run = match run {
-            Some(run) => Some(self.run_row_of(&run).await?),
-            None => None,
+        let mut rows = Vec::new();
+        for some in ids.chunks(IDS_MAX) {
+            let places: Vec<_> = (1..=some.len()).map(|place| format!("${place}")).collect();
+            let join = if select.contains(" WHERE ") {
+                "AND"
+            } else {
+                "WHERE"
+            };
+            let sql = format!("{select} {join} {column} IN ({}){order}", places.join(", "));
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+            for id in some {
+                query = query.bind(id.to_string());
+            }
+            rows.extend(query.fetch_all(self.db().read()).await?);
+        }
+        Ok(rows)
+    }
+
+    /// The device that a run belongs to.
+    pub(crate) async fn device_of_run(&self, run: RunId) -> Result<Option<DeviceId>, Failure> {
+        let device: Option<String> = sqlx::query_scalar("SELECT device FROM runs WHERE id = $1")
+            .bind(run.to_string())
+            .fetch_optional(self.db().read())
+            .await
+            .doing("read the device of a run")?;
+        device.map(|id| stored_text("device id", &id)).transpose()
+    }
+
+    /// A device's latest run. One that ended and says what it said is not folded from its events again.
+    async fn latest_run_row(
+        &self,
+        run: &StoredRun,
+        known: Option<&Arc<DeviceRow>>,
+    ) -> Result<RunRow, Failure> {
+        let known = known.and_then(|row| row.run.as_ref()).filter(|known| {
+            known.run.to_string() == run.id
+                && run.ended_at_ms > 0
+                && known.ended_at_ms == Some(run.ended_at_ms)
+                && known.state == run_state(&run.state, 0)
+        });
+        let Some(known) = known else {
+            return self.run_row_of(run).await;
         };
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT collection FROM collection_members WHERE device = $1 ORDER BY collection",
-        )
-        .bind(&device.id)
-        .fetch_all(self.db().read())
-        .await
-        .doing("read the collections of a device")?;
-        let collections = names
-            .iter()
-            .map(|name| stored_text("collection name", name))
-            .collect::<Result<Vec<_>, _>>()?;
-        let is_staged = self.staged_serials().await?.contains(&device.serial_key);
-        Ok(Some(device_row(device, run, collections, is_staged)?))
+        Ok(RunRow {
+            server_bytes: u64::try_from(run.server_bytes).unwrap_or(0),
+            last_seen_at_ms: known.last_seen_at_ms.max(run.last_seen_at_ms),
+            ..known.clone()
+        })
     }
 
     /// Every device as stored.
@@ -367,39 +466,53 @@ impl AppState {
             .doing("read a run")
     }
 
-    async fn latest_run(&self, device: DeviceId) -> Result<Option<StoredRun>, Failure> {
-        sqlx::query_as(runs_sql!(
-            "WHERE runs.device = $1 ORDER BY runs.started_at_ms DESC, runs.id DESC LIMIT 1"
-        ))
-        .bind(device.to_string())
-        .fetch_optional(self.db().read())
-        .await
-        .doing("read the latest run of a device")
-    }
-
-    async fn staged_serials(&self) -> Result<std::collections::BTreeSet<String>, Failure> {
-        let documents: Vec<(String, String)> =
-            sqlx::query_as("SELECT serial_key, document FROM receipts ORDER BY received_at_ms")
-                .fetch_all(self.db().read())
-                .await
-                .doing("read the receipts")?;
-        let mut staged = std::collections::BTreeSet::new();
+    /// What the factory said last of each of these devices (or of all), by serial number.
+    async fn latest_receipts(
+        &self,
+        devices: Option<&[StoredDevice]>,
+    ) -> Result<BTreeMap<String, Claim>, Failure> {
+        let documents: Vec<(String, String)> = match devices {
+            None => {
+                sqlx::query_as("SELECT serial_key, document FROM receipts ORDER BY received_at_ms")
+                    .fetch_all(self.db().read())
+                    .await
+            }
+            Some(devices) => {
+                let mut found = Vec::new();
+                for device in devices {
+                    let of_one: Result<Vec<_>, _> = sqlx::query_as(
+                        "SELECT serial_key, document FROM receipts WHERE serial_key = $1 ORDER BY received_at_ms",
+                    )
+                    .bind(&device.serial_key)
+                    .fetch_all(self.db().read())
+                    .await;
+                    found.extend(of_one.doing("read the receipts of a device")?);
+                }
+                Ok(found)
+            }
+        }
+        .doing("read the receipts")?;
+        let mut latest = BTreeMap::new();
         for (serial_key, document) in documents {
-            let receipt: wire::receipt::Receipt = stored("receipt", &document)?;
-            match receipt.result {
-                wire::receipt::ReceiptResult::Staged => staged.insert(serial_key),
-                wire::receipt::ReceiptResult::Failed => staged.remove(&serial_key),
+            let claim: Claim = stored("receipt", &document)?;
+            match claim.result {
+                ReceiptResult::Staged => latest.insert(serial_key, claim),
+                ReceiptResult::Failed => latest.remove(&serial_key),
             };
         }
-        Ok(staged)
+        Ok(latest)
     }
 
-    async fn stranger_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
-        let strangers: Vec<(String, String, String, i64)> =
-            sqlx::query_as("SELECT id, facts, message, last_seen_at_ms FROM strangers ORDER BY last_seen_at_ms DESC")
-                .fetch_all(self.db().read())
-                .await
-                .doing("read the machines in quarantine")?;
+    async fn stranger_rows(&self, ids: Option<&[DeviceId]>) -> Result<Vec<DeviceRow>, Failure> {
+        let strangers: Vec<(String, String, String, i64)> = self
+            .read_some(
+                "SELECT id, facts, message, last_seen_at_ms FROM strangers",
+                "id",
+                "",
+                ids,
+            )
+            .await
+            .doing("read the machines in quarantine")?;
         strangers
             .into_iter()
             .map(|(id, facts, message, seen)| {
@@ -423,6 +536,7 @@ impl AppState {
                     run: None,
                     collections: Vec::new(),
                     last_seen_at_ms: Some(seen),
+                    bundle: None,
                 })
             })
             .collect()
@@ -490,12 +604,16 @@ fn device_row(
     device: StoredDevice,
     run: Option<RunRow>,
     collections: Vec<CollectionName>,
-    is_staged: bool,
+    receipt: Option<&Claim>,
 ) -> Result<DeviceRow, Failure> {
+    let bundle = device
+        .staged()?
+        .map(|staged| format!("{}@{}", staged.prestage, staged.version))
+        .or_else(|| receipt.and_then(Claim::bundle));
     let state = match &run {
         Some(run) => run.state,
         None if device.checked_in_at_ms > 0 => DeviceState::CheckedIn,
-        None if is_staged || !device.staged.is_empty() => DeviceState::Staged,
+        None if receipt.is_some() || !device.staged.is_empty() => DeviceState::Staged,
         None => DeviceState::Imported,
     };
     let last_seen = device
@@ -525,6 +643,7 @@ fn device_row(
         run,
         collections,
         last_seen_at_ms: (last_seen > 0).then_some(last_seen),
+        bundle,
     })
 }
 

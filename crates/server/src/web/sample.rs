@@ -182,6 +182,7 @@ fn device(number: usize) -> DeviceRow {
         },
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
+        bundle: (number % 5 != 0).then(|| "probook@3".into()),
         last_seen_at_ms: match state {
             DeviceState::Imported => None,
             DeviceState::Staged => Some(NOW_MS - 86_400_000 * 47),
@@ -246,6 +247,7 @@ fn run(
         hint: (state == DeviceState::Failed)
             .then(|| "Add the package `libpoppler126` to the content of `libreoffice`, then run it again.".into()),
         last_seen_at_ms: NOW_MS - 254_000,
+        bundle: Some("probook@3".to_owned()),
     })
 }
 
