@@ -7,7 +7,7 @@ mod sample;
 use std::path::{Path, PathBuf};
 
 use maud::Markup;
-use server::web::filter::Filter;
+use server::web::filter::{Clock, Filter};
 use server::web::login::{Stage, login_page};
 use server::web::section::Section;
 use server::web::visitor::Visitor;
@@ -33,6 +33,11 @@ fn main() -> std::io::Result<()> {
 
 fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
     let rows = sample::devices();
+    let kept = sample::kept();
+    let clock = Clock {
+        now_ms: sample::NOW_MS,
+        today_ms: sample::NOW_MS - 20 * 60_000,
+    };
     let write = |name: &str, section, live: Option<&str>, content: Markup| {
         let page = Visitor::sample(words, section).page(name, live, &content);
         write_page(folder, name, page)
@@ -43,11 +48,11 @@ fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
         ..Filter::default()
     };
     for (name, rows, filter) in [
-        ("overview", &rows[..], Filter::default()),
-        ("overview-nothing", &rows[..], nothing),
+        ("overview", &kept[..], Filter::default()),
+        ("overview-nothing", &kept[..], nothing),
         ("overview-empty", &[], Filter::default()),
     ] {
-        let content = overview::overview(rows, &filter, sample::NOW_MS);
+        let content = overview::overview(rows, &filter, clock, 1);
         write(name, Section::Overview, live, content)?;
     }
     for row in &rows {

@@ -4,6 +4,7 @@ pub(crate) mod asset_computers;
 pub(crate) mod assets;
 pub(crate) mod collections;
 pub(crate) mod deployments;
+pub(crate) mod device_table;
 pub(crate) mod devices;
 pub(crate) mod identity;
 pub(crate) mod import;
@@ -45,6 +46,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/deployments/{name}/stop", May::Deploy, deployments::stop)
         .get("/api/v1/variables", May::View, variables::list)
         .post("/api/v1/variables", May::Deploy, variables::change)
+        .get("/api/v1/devices.csv", May::View, device_table::csv)
         .get("/api/v1/devices", May::View, devices::list)
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)

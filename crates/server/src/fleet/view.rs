@@ -37,22 +37,64 @@ const READ_SINGLY_MAX: usize = 500;
 /// rows mean that nothing happened.
 #[derive(Debug, Default)]
 pub struct Fleet {
+    at: u64,
     rows: Vec<Arc<DeviceRow>>,
     places: HashMap<DeviceId, usize>,
     runs: HashMap<RunId, DeviceId>,
+    /// The update that brought each row.
+    since: HashMap<DeviceId, u64>,
 }
 
 impl Fleet {
-    pub(crate) fn of(mut rows: Vec<Arc<DeviceRow>>) -> Self {
+    /// These devices, all of them new.
+    #[cfg(test)]
+    pub(crate) fn of(rows: Vec<Arc<DeviceRow>>) -> Self {
+        Self::after(&Self::default(), rows)
+    }
+
+    /// These devices, after an update of the fleet `before`.
+    fn after(before: &Self, mut rows: Vec<Arc<DeviceRow>>) -> Self {
         rows.sort_by(|a, b| order(a).cmp(&order(b)));
-        let places = rows
-            .iter()
-            .enumerate()
-            .map(|(place, row)| (row.device, place))
-            .collect();
-        let run = |row: &Arc<DeviceRow>| row.run.as_ref().map(|run| (run.run, row.device));
-        let runs = rows.iter().filter_map(run).collect();
-        Self { rows, places, runs }
+        // Updates are counted from the time of the first one on: a page of a server that was started anew since then
+        // knows a lower number than any row has.
+        let at = match before.at {
+            0 => u64::try_from(now_ms()).unwrap_or(1),
+            at => at + 1,
+        };
+        let (mut places, mut runs) = (HashMap::new(), HashMap::new());
+        let mut since = HashMap::with_capacity(rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            places.insert(row.device, place);
+            if let Some(run) = &row.run {
+                runs.insert(run.run, row.device);
+            }
+            let is_same = before
+                .row(row.device)
+                .is_some_and(|old| Arc::ptr_eq(old, row));
+            let earlier = is_same
+                .then(|| before.since.get(&row.device).copied())
+                .flatten();
+            since.insert(row.device, earlier.unwrap_or(at));
+        }
+        Self {
+            at,
+            rows,
+            places,
+            runs,
+            since,
+        }
+    }
+
+    /// The number of the update that this is.
+    #[must_use]
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Whether this device's row has been the same since that update.
+    #[must_use]
+    pub fn is_unchanged_since(&self, device: DeviceId, at: u64) -> bool {
+        self.since.get(&device).is_some_and(|since| *since <= at)
     }
 
     /// Every device.
@@ -83,7 +125,7 @@ fn order(row: &DeviceRow) -> (bool, &str, &str, DeviceId) {
 
 /// The row with its clocks as they stand now.
 #[must_use]
-pub fn as_of(row: &DeviceRow, now_ms: i64) -> DeviceRow {
+pub(crate) fn as_of(row: &DeviceRow, now_ms: i64) -> DeviceRow {
     let mut row = row.clone();
     if let Some(run) = &mut row.run
         && run.ended_at_ms.is_none()
@@ -228,7 +270,7 @@ impl AppState {
         let everything = taken.due.everything || devices.len() > READ_SINGLY_MAX;
         let after = if everything {
             let read = self.read_device_rows(None, &before).await?;
-            Fleet::of(kept(read, &before))
+            Fleet::after(&before, kept(read, &before))
         } else {
             let ids: Vec<_> = devices.iter().copied().collect();
             let read = kept(self.read_device_rows(Some(&ids), &before).await?, &before);
@@ -236,7 +278,7 @@ impl AppState {
                 .rows
                 .iter()
                 .filter(|row| !devices.contains(&row.device));
-            Fleet::of(untouched.cloned().chain(read).collect())
+            Fleet::after(&before, untouched.cloned().chain(read).collect())
         };
         taken.due = Due::default();
         drop(taken);
@@ -319,4 +361,140 @@ pub(crate) async fn mark_after_changes(
         state.fleet_view().mark_everything();
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wire::boot_config::Trust;
+
+    /// Something that happens to a fleet, as SQL with the number of the device it happens to.
+    const HAPPENS: [&str; 9] = [
+        "INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, \
+         site, class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms) \
+         VALUES ('$D', 'S$N', 'S$N', '', '', '', 'HP', 'ProBook', '', '', 'BJO', '1A', '', '', '', '[]', '', 1, 0, 0) \
+         ON CONFLICT DO NOTHING",
+        "UPDATE devices SET class = '2B', checked_in_at_ms = 5, last_seen_at_ms = $T WHERE id = '$D'",
+        "UPDATE devices SET site = 'KON', message = 'moved' WHERE id = '$D'",
+        "INSERT INTO collection_members (collection, device) SELECT 'autumn', id FROM devices WHERE id = '$D' \
+         ON CONFLICT DO NOTHING",
+        "DELETE FROM collection_members WHERE device = '$D'",
+        "INSERT INTO runs (id, device, deployment, sequence, sequence_version, order_document, state, stop, take, \
+         acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms) \
+         SELECT '$R', id, 'd', 's', 1, '{}', 'running', 0, 1, 0, 0, '[]', $T, 0, $T FROM devices WHERE id = '$D' \
+         ON CONFLICT DO NOTHING",
+        "UPDATE runs SET state = 'completed', ended_at_ms = $T, server_bytes = 7 WHERE id = '$R'",
+        "UPDATE runs SET state = 'running', ended_at_ms = 0, last_seen_at_ms = $T WHERE id = '$R'",
+        "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms) \
+         SELECT '$D', 'k$N', '{}', 'unknown', '[]', $T WHERE NOT EXISTS (SELECT 1 FROM devices WHERE id = '$D') \
+         ON CONFLICT DO NOTHING",
+    ];
+
+    async fn state(folder: &camino::Utf8Path) -> AppState {
+        let (_, stopping) = watch::channel(false);
+        let trust = Trust {
+            format: 1,
+            server_urls: Vec::new(),
+            ca_pem: String::new(),
+            bundle_keys: Vec::new(),
+        };
+        let state = AppState::open(folder, None, trust, stopping).await.unwrap();
+        for sql in [
+            "INSERT INTO sites (code, name) VALUES ('BJO', 'Bjørnsletta'), ('KON', 'Kongsbakken')",
+            "INSERT INTO collections (name, title) VALUES ('autumn', '')",
+            "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ('d', 'autumn', \
+             '{\"name\":\"d\",\"collection\":\"autumn\",\"sequence\":\"s\",\"purpose\":\"required\",\
+             \"expected-seconds\":900,\"cap\":10}', 0, 1)",
+        ] {
+            sqlx::query(sql).execute(state.db().read()).await.unwrap();
+        }
+        state
+    }
+
+    async fn happen(state: &AppState, what: usize, number: u8, time: i64) {
+        let device = uuid::Uuid::from_u128(u128::from(number) + 1);
+        let run = uuid::Uuid::from_u128(u128::from(number) + 1000);
+        let sql = HAPPENS[what]
+            .replace("$D", &device.to_string())
+            .replace("$R", &run.to_string())
+            .replace("$N", &number.to_string())
+            .replace("$T", &time.to_string());
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(state.db().read())
+            .await
+            .unwrap();
+        // As handlers do: a run that changed is told as such, and whatever else as a change of the device.
+        state.changed(match what {
+            5..=7 => Change::Run(run.to_string().parse().unwrap()),
+            _ => Change::Device(device.to_string().parse().unwrap()),
+        });
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// After whatever changes, the view is what a fresh reading of the database gives.
+        #[test]
+        fn the_view_is_what_the_database_says(changes in proptest::collection::vec((0..HAPPENS.len(), 0_u8..6), 1..60)) {
+            let folder = tempfile::tempdir().unwrap();
+            let folder = camino::Utf8Path::from_path(folder.path()).unwrap();
+            runtime().block_on(async {
+                let state = state(folder).await;
+                for (at, (what, number)) in changes.iter().enumerate() {
+                    happen(&state, *what, *number, now_ms() + i64::try_from(at).unwrap()).await;
+                    // Not every change is looked at by itself: some are read together.
+                    if at % 3 == 0 {
+                        state.fleet().await.unwrap();
+                    }
+                }
+                let view = state.fleet().await.unwrap();
+                let fresh = state.read_device_rows(None, &Fleet::default()).await.unwrap();
+                let fresh: Vec<_> = fresh.into_iter().map(|row| Arc::new(clockless(row))).collect();
+                assert_eq!(view.rows(), Fleet::of(fresh).rows());
+                state.db().close().await;
+            });
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_stays_the_very_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = camino::Utf8Path::from_path(folder.path()).unwrap();
+        runtime().block_on(async {
+            let state = state(folder).await;
+            happen(&state, 0, 1, 1).await;
+            happen(&state, 0, 2, 1).await;
+            let before = state.fleet().await.unwrap();
+            happen(&state, 1, 2, 1).await;
+            let after = state.fleet().await.unwrap();
+            let same = |place: usize| Arc::ptr_eq(&before.rows()[place], &after.rows()[place]);
+            assert_eq!((same(0), same(1)), (true, false));
+            assert!(after.is_unchanged_since(after.rows()[0].device, before.at()));
+            assert!(!after.is_unchanged_since(after.rows()[1].device, before.at()));
+            state.fleet_view().mark_everything();
+            let again = state.fleet().await.unwrap();
+            assert!(Arc::ptr_eq(&after, &again), "reading all anew is no news");
+        });
+    }
+
+    /// A request that is given up while the rows are read leaves its marks behind.
+    #[test]
+    fn marks_outlive_whoever_took_them() {
+        let view = FleetView::default();
+        let device = "00000000-0000-0000-0000-000000000007".parse().unwrap();
+        view.mark(Change::Device(device));
+        let due = std::mem::take(&mut *view.lock());
+        drop(Taken { view: &view, due });
+        let due = view.lock();
+        assert!(due.everything && due.devices.contains(&device));
+    }
 }

@@ -7,6 +7,8 @@ use wire::admin_api::{DeviceRow, DeviceState};
 
 /// Longer search texts are cut: no name, serial or model is longer.
 const TEXT_CHARS_MAX: usize = 100;
+/// Megabytes, as in every other place: powers of ten.
+const MEGABYTE: u64 = 1_000_000;
 
 /// All states, in the order of a device's life; the troubled ones last.
 pub const STATES: [DeviceState; 8] = [
@@ -25,8 +27,68 @@ pub const STATES: [DeviceState; 8] = [
 #[serde(default)]
 pub struct FilterQuery {
     site: String,
+    class: String,
+    model: String,
+    collection: String,
+    deployment: String,
+    bundle: String,
     state: String,
+    step: String,
+    done: String,
+    seen: String,
+    fetched: String,
     text: String,
+}
+
+/// When a device was last heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Within so many minutes.
+    Within(u32),
+    /// Not for so many minutes, or never.
+    Before(u32),
+}
+
+impl Seen {
+    /// What a page offers.
+    pub const CHOICES: [Self; 6] = [
+        Self::Within(5),
+        Self::Within(60),
+        Self::Within(1440),
+        Self::Before(5),
+        Self::Before(60),
+        Self::Before(1440),
+    ];
+
+    fn parse(text: &str) -> Option<Self> {
+        let (before, minutes) = match text.strip_prefix('-') {
+            Some(minutes) => (true, minutes),
+            None => (false, text),
+        };
+        let minutes = minutes.parse().ok().filter(|minutes| *minutes > 0)?;
+        Some(if before {
+            Self::Before(minutes)
+        } else {
+            Self::Within(minutes)
+        })
+    }
+
+    /// As it stands in URLs: minutes, negative for "not for so long".
+    #[must_use]
+    pub fn key(self) -> String {
+        match self {
+            Self::Within(minutes) => minutes.to_string(),
+            Self::Before(minutes) => format!("-{minutes}"),
+        }
+    }
+
+    fn matches(self, at_ms: Option<i64>, now_ms: i64) -> bool {
+        let since = |minutes: u32| now_ms - i64::from(minutes) * 60_000;
+        match self {
+            Self::Within(minutes) => at_ms.is_some_and(|at| at >= since(minutes)),
+            Self::Before(minutes) => at_ms.is_none_or(|at| at < since(minutes)),
+        }
+    }
 }
 
 /// Which devices to show.
@@ -34,8 +96,26 @@ pub struct FilterQuery {
 pub struct Filter {
     /// A site's code.
     pub site: Option<String>,
+    /// A class.
+    pub class: Option<String>,
+    /// A model's product name.
+    pub model: Option<String>,
+    /// A collection that the device is in.
+    pub collection: Option<String>,
+    /// The deployment of its latest run.
+    pub deployment: Option<String>,
+    /// What is staged on it, such as `probook@3`, or any version of `probook`.
+    pub bundle: Option<String>,
     /// A state.
     pub state: Option<DeviceState>,
+    /// The title of the step it is at.
+    pub step: Option<String>,
+    /// Only those that were done today.
+    pub done_today: bool,
+    /// When it was last heard of.
+    pub seen: Option<Seen>,
+    /// More than so many megabytes fetched over the network.
+    pub fetched_megabytes: Option<u64>,
     /// Words that must all occur in the device's texts, letter case ignored.
     pub text: String,
 }
@@ -44,13 +124,45 @@ impl From<FilterQuery> for Filter {
     /// A state that does not exist is no filter: an old bookmark shows too much rather than nothing.
     fn from(query: FilterQuery) -> Self {
         let cut = |text: &str| text.trim().chars().take(TEXT_CHARS_MAX).collect::<String>();
+        let some = |text: &str| Some(cut(text)).filter(|text| !text.is_empty());
         Self {
-            site: Some(cut(&query.site)).filter(|site| !site.is_empty()),
+            site: some(&query.site),
+            class: some(&query.class),
+            model: some(&query.model),
+            collection: some(&query.collection),
+            deployment: some(&query.deployment),
+            bundle: some(&query.bundle),
             state: STATES
                 .into_iter()
                 .find(|&state| state_key(state) == query.state),
+            step: some(&query.step),
+            done_today: query.done == "today",
+            seen: Seen::parse(&query.seen),
+            fetched_megabytes: query.fetched.trim().parse().ok(),
             text: cut(&query.text),
         }
+    }
+}
+
+/// What a filter needs to know of the time: now, and when today began.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// When this day began, where the server stands.
+    pub today_ms: i64,
+}
+
+impl Clock {
+    /// The time of the server.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = jiff::ZonedDateTime::now();
+        let now_ms = now.timestamp().as_millisecond();
+        let today_ms = now
+            .start_of_day()
+            .map_or(now_ms - 86_400_000, |day| day.timestamp().as_millisecond());
+        Self { now_ms, today_ms }
     }
 }
 
@@ -66,20 +178,61 @@ impl Filter {
     pub fn with_state(&self, state: Option<DeviceState>) -> Self {
         Self {
             state,
+            done_today: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same filter for those that were done today, or no longer so.
+    #[must_use]
+    pub fn with_done_today(&self, done_today: bool) -> Self {
+        Self {
+            state: None,
+            done_today,
             ..self.clone()
         }
     }
 
     /// Whether `row` is to be shown.
     #[must_use]
-    pub fn matches(&self, row: &DeviceRow) -> bool {
-        self.state.is_none_or(|state| state == row.state) && self.matches_but_state(row)
+    pub fn matches(&self, row: &DeviceRow, clock: Clock) -> bool {
+        self.state.is_none_or(|state| state == row.state)
+            && (!self.done_today || is_done_since(row, clock.today_ms))
+            && self.matches_but_state(row, clock)
     }
 
     /// As [`Self::matches`], but whatever the state is: what the counts by state are taken over.
     #[must_use]
-    pub fn matches_but_state(&self, row: &DeviceRow) -> bool {
-        self.site.as_ref().is_none_or(|site| *site == row.site) && self.matches_text(row)
+    pub fn matches_but_state(&self, row: &DeviceRow, clock: Clock) -> bool {
+        let same = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|w| w == text);
+        let run = row.run.as_ref();
+        same(&self.site, &row.site)
+            && same(&self.class, &row.class)
+            && same(&self.model, &row.model.product)
+            && self
+                .collection
+                .as_ref()
+                .is_none_or(|wanted| row.collections.iter().any(|name| name.as_str() == wanted))
+            && self
+                .deployment
+                .as_ref()
+                .is_none_or(|wanted| run.is_some_and(|run| run.deployment.as_str() == wanted))
+            && self.step.as_ref().is_none_or(|wanted| {
+                run.is_some_and(|run| run.ended_at_ms.is_none() && run.step_title == *wanted)
+            })
+            && self
+                .bundle
+                .as_ref()
+                .is_none_or(|wanted| has_bundle(row, wanted))
+            && self
+                .seen
+                .is_none_or(|seen| seen.matches(row.last_seen_at_ms, clock.now_ms))
+            && self.fetched_megabytes.is_none_or(|megabytes| {
+                run.is_some_and(|run| {
+                    run.content.network_packed > megabytes.saturating_mul(MEGABYTE)
+                })
+            })
+            && self.matches_text(row)
     }
 
     fn matches_text(&self, row: &DeviceRow) -> bool {
@@ -110,21 +263,68 @@ impl Filter {
             .all(|word| haystack.contains(word))
     }
 
+    /// The filter as names and values, only those that narrow.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let pairs = [
+            ("site", text(&self.site)),
+            ("class", text(&self.class)),
+            ("model", text(&self.model)),
+            ("collection", text(&self.collection)),
+            ("deployment", text(&self.deployment)),
+            ("bundle", text(&self.bundle)),
+            (
+                "state",
+                self.state.map(state_key).unwrap_or_default().to_owned(),
+            ),
+            ("step", text(&self.step)),
+            (
+                "done",
+                if self.done_today { "today" } else { "" }.to_owned(),
+            ),
+            ("seen", self.seen.map(Seen::key).unwrap_or_default()),
+            (
+                "fetched",
+                self.fetched_megabytes
+                    .map(|mb| mb.to_string())
+                    .unwrap_or_default(),
+            ),
+            ("text", self.text.clone()),
+        ];
+        let narrowing = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+        narrowing.collect()
+    }
+
     /// The filter as a query string, with its `?`; empty if there is no filter.
     #[must_use]
     pub fn query(&self) -> String {
-        let pairs = [
-            ("site", self.site.as_deref().unwrap_or_default()),
-            ("state", self.state.map(state_key).unwrap_or_default()),
-            ("text", self.text.as_str()),
-        ];
         let mut query = String::new();
-        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in self.pairs() {
             query.push(if query.is_empty() { '?' } else { '&' });
-            let _ = write!(query, "{name}={}", encode(value));
+            let _ = write!(query, "{name}={}", encode(&value));
         }
         query
     }
+}
+
+/// The time of the samples.
+#[cfg(test)]
+pub(super) const CLOCK: Clock = Clock {
+    now_ms: super::sample::NOW_MS,
+    today_ms: super::sample::NOW_MS - 20 * 60_000,
+};
+
+/// Whether the device's run was completed after this moment.
+#[must_use]
+pub fn is_done_since(row: &DeviceRow, since_ms: i64) -> bool {
+    let ended = row.run.as_ref().and_then(|run| run.ended_at_ms);
+    row.state == DeviceState::Completed && ended.is_some_and(|at| at >= since_ms)
+}
+
+fn has_bundle(row: &DeviceRow, wanted: &str) -> bool {
+    let has = row.bundle.as_deref().unwrap_or_default();
+    has == wanted || has.split_once('@').is_some_and(|(name, _)| name == wanted)
 }
 
 /// A state as it stands in URLs and class names.
@@ -166,6 +366,7 @@ mod tests {
             site: site.into(),
             state: state.into(),
             text: text.into(),
+            ..FilterQuery::default()
         }
         .into()
     }
@@ -174,7 +375,7 @@ mod tests {
         let filter = filter(site, state, text);
         sample::devices()
             .iter()
-            .filter(|row| filter.matches(row))
+            .filter(|row| filter.matches(row, CLOCK))
             .count()
     }
 
@@ -204,6 +405,85 @@ mod tests {
         let axum::extract::Query(query) =
             axum::extract::Query::<FilterQuery>::try_from_uri(&uri).unwrap();
         assert_eq!(Filter::from(query), filter);
+    }
+
+    #[test]
+    fn every_part_of_a_filter_survives_its_url() {
+        let text = "?site=BJO&class=1STA&model=ProBook%20440&collection=autumn&deployment=d&bundle=probook%403\
+            &state=running&step=Office&done=today&seen=-60&fetched=12&text=x";
+        let uri: axum::http::Uri = format!("/{text}").parse().unwrap();
+        let axum::extract::Query(query) =
+            axum::extract::Query::<FilterQuery>::try_from_uri(&uri).unwrap();
+        assert_eq!(Filter::from(query).query(), text);
+    }
+
+    #[test]
+    fn each_part_narrows() {
+        let rows = sample::devices();
+        let shown = |filter: Filter| {
+            let matches = |row: &&DeviceRow| filter.matches(row, CLOCK);
+            rows.iter().filter(matches).count()
+        };
+        let all = shown(Filter::default());
+        let some = |text: &str| Some(text.to_owned());
+        let narrowed = [
+            Filter {
+                class: some(&rows[0].class),
+                ..Filter::default()
+            },
+            Filter {
+                model: some(&rows[0].model.product),
+                ..Filter::default()
+            },
+            Filter {
+                bundle: some("probook"),
+                ..Filter::default()
+            },
+            Filter {
+                bundle: some("probook@3"),
+                ..Filter::default()
+            },
+            Filter {
+                seen: Some(Seen::Within(60)),
+                ..Filter::default()
+            },
+            Filter {
+                seen: Some(Seen::Before(60)),
+                ..Filter::default()
+            },
+            Filter {
+                done_today: true,
+                ..Filter::default()
+            },
+        ];
+        for filter in narrowed {
+            let count = shown(filter.clone());
+            assert!(
+                count > 0 && count < all,
+                "{filter:?} shows {count} of {all}"
+            );
+        }
+        let nothing = [
+            Filter {
+                collection: some("no-such"),
+                ..Filter::default()
+            },
+            Filter {
+                deployment: some("no-such"),
+                ..Filter::default()
+            },
+            Filter {
+                bundle: some("probook@33"),
+                ..Filter::default()
+            },
+            Filter {
+                fetched_megabytes: Some(u64::MAX),
+                ..Filter::default()
+            },
+        ];
+        for filter in nothing {
+            assert_eq!(shown(filter.clone()), 0, "{filter:?}");
+        }
     }
 
     #[test]

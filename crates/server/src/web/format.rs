@@ -130,6 +130,18 @@ pub fn share(part: u64, whole: u64) -> u8 {
     u8::try_from(percent.min(100)).unwrap_or(100)
 }
 
+/// Minutes as people say them.
+#[must_use]
+pub fn minutes(minutes: u32) -> String {
+    match minutes {
+        1440 => "a day".to_owned(),
+        60 => "an hour".to_owned(),
+        minutes if minutes % 1440 == 0 => format!("{} days", minutes / 1440),
+        minutes if minutes % 60 == 0 => format!("{} hours", minutes / 60),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ mod source;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
@@ -15,16 +16,17 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+use wire::admin_api::DeviceRow;
 use wire::names::{DeviceId, RunId};
 
-use super::filter::Filter;
+use super::filter::{Clock, Filter};
 use super::{overview, run};
 use crate::error::Failure;
 pub(super) use source::Seen;
 use source::{Changes, Source, Touched};
 
-/// At most two updates a second: an eye reads no faster, and a busy fleet changes a hundred times as often.
-const SEND_EVERY: Duration = Duration::from_millis(500);
+/// At most four updates a second: an eye reads no faster, and a busy fleet changes a hundred times as often.
+const SEND_EVERY: Duration = Duration::from_millis(250);
 /// So often something is said even if nothing changes; the script takes 25 seconds of silence for a dead line. Rows are
 /// read again too: that a device has gone silent is no event.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
@@ -43,20 +45,21 @@ trait Follow: Send + Sync + 'static {
     fn update(&mut self) -> impl Future<Output = Result<Option<Event>, Failure>> + Send;
 }
 
-/// The stream of the overview.
+/// The stream of the overview; rows up to the update `at` are on the page already.
 pub(super) fn overview<S: Source>(
     source: S,
     filter: Filter,
+    at: u64,
     permit: OwnedSemaphorePermit,
 ) -> Sse<impl Stream<Item = Update>> {
-    let changes = source.changes();
+    let changes = source.news();
     follow(
         changes,
         Overview {
             source,
             filter,
-            versions: HashMap::new(),
-            order: Vec::new(),
+            at,
+            sent: None,
             tiles: String::new(),
         },
         permit,
@@ -141,8 +144,9 @@ async fn wait(changes: &mut impl Changes, page: &impl Follow, sent_at: Instant) 
 struct Overview<S> {
     source: S,
     filter: Filter,
-    versions: HashMap<String, String>,
-    order: Vec<String>,
+    at: u64,
+    /// The rows on the page, as they were sent; `None` before the first update.
+    sent: Option<HashMap<DeviceId, Arc<DeviceRow>>>,
     tiles: String,
 }
 
@@ -152,34 +156,60 @@ impl<S: Source> Follow for Overview<S> {
     }
 
     async fn update(&mut self) -> Result<Option<Event>, Failure> {
-        let rows = self.source.device_rows().await?;
-        let now_ms = super::now_ms();
-        let selected = overview::select(&rows, &self.filter);
-        let mut changed = serde_json::Map::new();
-        let mut versions = HashMap::new();
-        let mut order = Vec::new();
-        for row in selected.iter().take(overview::ROWS_MAX) {
-            let (id, version) = (overview::row_id(row), overview::version(row));
-            if self.versions.get(&id) != Some(&version) {
-                changed.insert(
-                    id.clone(),
-                    overview::device(row, now_ms).into_string().into(),
-                );
+        let fleet = self.source.fleet().await?;
+        let clock = Clock::now();
+        let rows = overview::within(&fleet, &self.source.reach());
+        let selected = overview::select(&rows, &self.filter, clock);
+        let shown = &selected[..selected.len().min(overview::ROWS_MAX)];
+        let (mut changed, mut cells) = (serde_json::Map::new(), serde_json::Map::new());
+        let mut now_sent = HashMap::with_capacity(shown.len());
+        for row in shown {
+            let before = self.sent.as_ref().and_then(|sent| sent.get(&row.device));
+            let is_on_page = match before {
+                Some(before) => Arc::ptr_eq(before, row),
+                None => self.sent.is_none() && fleet.is_unchanged_since(row.device, self.at),
+            };
+            if !is_on_page {
+                let moved = before.and_then(|old| overview::cells(old, row, clock.now_ms));
+                match moved {
+                    Some(moved) => cells.insert(overview::row_id(row), moved),
+                    None => changed.insert(
+                        overview::row_id(row),
+                        overview::device(row, clock.now_ms).into_string().into(),
+                    ),
+                };
             }
-            order.push(id.clone());
-            versions.insert(id, version);
+            now_sent.insert(row.device, Arc::clone(row));
         }
-        self.versions = versions;
-        let tiles = overview::tiles(&rows, &self.filter).into_string();
-        let same = changed.is_empty() && order == self.order && tiles == self.tiles;
+        // The page may be older than the first update: it is told all rows it may keep. Later, those that have gone.
+        let kept = self.sent.is_none().then(|| {
+            let ids = shown.iter().map(|row| overview::row_id(row));
+            ids.collect::<Vec<_>>()
+        });
+        let gone: Vec<_> = self
+            .sent
+            .iter()
+            .flat_map(HashMap::values)
+            .filter(|row| !now_sent.contains_key(&row.device))
+            .map(|row| overview::row_id(row))
+            .collect();
+        let tiles = overview::tiles(&rows, &self.filter, clock).into_string();
         let tiles_changed = (tiles != self.tiles).then(|| tiles.clone());
-        (self.order, self.tiles) = (order, tiles);
+        let same = self.sent.is_some()
+            && changed.is_empty()
+            && cells.is_empty()
+            && gone.is_empty()
+            && tiles_changed.is_none();
+        (self.sent, self.tiles) = (Some(now_sent), tiles);
         if same {
             return Ok(None);
         }
         let update = json!({
+            "at": fleet.at(),
             "rows": changed,
-            "order": self.order,
+            "cells": cells,
+            "kept": kept,
+            "gone": gone,
             "tiles": tiles_changed,
             "count": overview::count(selected.len(), rows.len()),
         });

@@ -21,7 +21,7 @@ pub mod plan;
 mod routes;
 pub mod run;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod section;
 pub mod visitor;
 pub mod words;
@@ -77,10 +77,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(middleware::from_fn(dress::secure))
         .with_state(state)
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 /// The whole error chain in one line.

@@ -2,30 +2,50 @@
 //!
 //! Pure functions over rows. Each device is one `tbody`, the unit that the live updates replace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use maud::{Markup, html};
 use wire::admin_api::{DeviceRow, DeviceState, RunRow};
 
 use super::databar::databar;
-use super::filter::{Filter, STATES, state_key};
+use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
 use super::format;
 use super::layout;
+use crate::fleet::view::{Fleet, as_of};
+use crate::people::roles::Reach;
 
-/// Rows on one page. A browser stays quick with these; a fleet is narrowed by filters, and trouble sorts first.
-pub const ROWS_MAX: usize = 1000;
+/// Rows on one page: the largest fleet in one piece. A browser draws only those in sight.
+pub const ROWS_MAX: usize = 3000;
+
+/// The rows that someone with this reach sees.
+#[must_use]
+pub fn within(fleet: &Fleet, reach: &Reach) -> Vec<Arc<DeviceRow>> {
+    let rows = fleet.rows().iter();
+    rows.filter(|row| reach.covers(&row.site))
+        .cloned()
+        .collect()
+}
 
 /// The rows to show, in order: trouble first, then what moves, then the rest by site, class and name.
 #[must_use]
-pub fn select<'a>(rows: &'a [DeviceRow], filter: &Filter) -> Vec<&'a DeviceRow> {
-    let mut shown: Vec<_> = rows.iter().filter(|row| filter.matches(row)).collect();
-    shown.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+pub fn select<'a>(
+    rows: &'a [Arc<DeviceRow>],
+    filter: &Filter,
+    clock: Clock,
+) -> Vec<&'a Arc<DeviceRow>> {
+    let mut shown: Vec<_> = rows
+        .iter()
+        .filter(|row| filter.matches(row, clock))
+        .collect();
+    shown.sort_by_cached_key(|row| sort_key(row));
     shown
 }
 
-type SortKey<'a> = (u8, i64, &'a str, &'a str, &'a str, &'a str);
-
-fn sort_key(row: &DeviceRow) -> SortKey<'_> {
+/// Where a row stands among the others, as a text that browsers compare as this server does: a row that changes finds
+/// its place by it.
+#[must_use]
+pub fn sort_key(row: &DeviceRow) -> String {
     let rank = match row.state {
         DeviceState::Failed => 0,
         DeviceState::Stalled => 1,
@@ -37,52 +57,63 @@ fn sort_key(row: &DeviceRow) -> SortKey<'_> {
         DeviceState::Imported => 7,
     };
     // The latest to finish stands first; rows of a run that goes on keep their places while it does.
+    let ended = row.run.as_ref().and_then(|run| run.ended_at_ms);
     let newest = match row.state {
-        DeviceState::Completed => row
-            .run
-            .as_ref()
-            .and_then(|run| run.ended_at_ms)
-            .map_or(0, i64::wrapping_neg),
+        DeviceState::Completed => i64::MAX - ended.unwrap_or(0),
         _ => 0,
     };
-    (
-        rank,
-        newest,
-        &row.site,
-        &row.class,
-        row.name.as_deref().unwrap_or("\u{10ffff}"),
-        &row.serial,
+    let name = row.name.as_deref().unwrap_or("\u{ffff}");
+    format!(
+        "{rank}{newest:019}\t{}\t{}\t{name}\t{}\t{}",
+        row.site, row.class, row.serial, row.device
     )
 }
 
 /// The content of the overview page.
 #[must_use]
-pub fn overview(rows: &[DeviceRow], filter: &Filter, now_ms: i64) -> Markup {
-    let shown = select(rows, filter);
+pub fn overview(rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock, at: u64) -> Markup {
+    let shown = select(rows, filter, clock);
     html! {
         h1.hidden { "Overview" }
-        (tiles(rows, filter))
+        (tiles(rows, filter, clock))
         (filters(rows, filter))
         p.count #count role="status" { (count(shown.len(), rows.len())) }
-        table.devices aria-label="Devices" {
-            thead {
-                tr {
-                    th scope="col" { "Device" }
-                    th scope="col" { "State" }
-                    th scope="col" { "Model" }
-                    th scope="col" { "Site" }
-                    th scope="col" { "Class" }
-                    th scope="col" { "Step" }
-                    th scope="col" { "Elapsed of expected" }
-                    th.number scope="col" title="Content fetched over the network, in megabytes" { "Fetched, MB" }
-                    th.number scope="col" { "Last seen" }
+        table.devices role="table" aria-label="Devices" data-at=(at) {
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for (class, title, note) in COLUMNS {
+                        th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then_some(note)] {
+                            (title)
+                        }
+                    }
                 }
             }
-            @for row in shown.iter().take(ROWS_MAX) { (device(row, now_ms)) }
+            @for row in shown.iter().take(ROWS_MAX) { (device(row, clock.now_ms)) }
         }
         div.empty #empty hidden[!shown.is_empty()] { (empty(rows.is_empty())) }
     }
 }
+
+/// Class, title and explanation of each column.
+const COLUMNS: [(&str, &str, &str); 9] = [
+    ("name", "Device", ""),
+    ("state", "State", ""),
+    ("model", "Model", "Below: what lies staged on the disk"),
+    ("site", "Site and class", ""),
+    (
+        "aim",
+        "Deployment",
+        "Below: the collections the device is in",
+    ),
+    ("step", "Step", ""),
+    ("time", "Elapsed of expected", ""),
+    (
+        "content number",
+        "Content",
+        "How much came from the machine's own disk, and what was fetched over the network",
+    ),
+    ("seen number", "Last seen", ""),
+];
 
 /// How many rows are shown, in words.
 #[must_use]
@@ -110,30 +141,159 @@ fn empty(no_devices: bool) -> Markup {
 
 /// The counts by state; each is a link that sets or clears the filter.
 #[must_use]
-pub fn tiles(rows: &[DeviceRow], filter: &Filter) -> Markup {
-    let mut counts = BTreeMap::new();
-    for row in rows.iter().filter(|row| filter.matches_but_state(row)) {
+pub fn tiles(rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock) -> Markup {
+    let (mut counts, mut today) = (BTreeMap::new(), 0_usize);
+    let counted = rows
+        .iter()
+        .filter(|row| filter.matches_but_state(row, clock));
+    for row in counted {
         *counts.entry(state_key(row.state)).or_insert(0_usize) += 1;
+        today += usize::from(is_done_since(row, clock.today_ms));
     }
     html! {
         nav.tiles #tiles aria-label="Devices by state" {
             @for state in STATES {
                 @let count = counts.get(state_key(state)).copied().unwrap_or_default();
                 @let current = filter.state == Some(state);
-                a class={ "tile s-" (state_key(state)) @if count == 0 { " none" } }
-                    href={ "/" (filter.with_state((!current).then_some(state)).query()) }
-                    aria-current=[current.then_some("true")]
-                    title=(if current { "Show all states" } else { "Show only these" }) {
-                    span.figure { (count) }
-                    span.word { (layout::icon(layout::state_icon(state))) (layout::capital(state)) }
+                @let target = filter.with_state((!current).then_some(state));
+                (tile(state, &layout::capital(state), count, current, &target))
+                @if state == DeviceState::Completed {
+                    @let target = filter.with_done_today(!filter.done_today);
+                    (tile(state, "Done today", today, filter.done_today, &target))
                 }
             }
         }
     }
 }
 
-fn filters(rows: &[DeviceRow], filter: &Filter) -> Markup {
-    let sites: BTreeSet<_> = rows.iter().map(|row| (&row.site_name, &row.site)).collect();
+fn tile(state: DeviceState, word: &str, count: usize, current: bool, target: &Filter) -> Markup {
+    html! {
+        a class={ "tile s-" (state_key(state)) @if count == 0 { " none" } }
+            href={ "/" (target.query()) } aria-current=[current.then_some("true")]
+            title=(if current { "Show all states" } else { "Show only these" }) {
+            span.figure { (count) }
+            span.word { (layout::icon(layout::state_icon(state))) (word) }
+        }
+    }
+}
+
+/// One choice of the filters: its name in the address, what it is called, and the values that rows have.
+struct Choice<'a> {
+    name: &'static str,
+    title: &'static str,
+    all: &'static str,
+    chosen: Option<&'a str>,
+    values: BTreeMap<&'a str, String>,
+}
+
+impl Choice<'_> {
+    fn select(&self) -> Markup {
+        html! {
+            label {
+                span.hidden { (self.title) }
+                select name=(self.name) {
+                    option value="" { (self.all) }
+                    @for (value, text) in self.values.iter().take(CHOICES_MAX) {
+                        option value=(value) selected[self.chosen == Some(*value)] { (text) }
+                    }
+                    // A bookmark of something that no row has any more.
+                    @if let Some(chosen) = self.chosen.filter(|chosen| !self.values.contains_key(chosen)) {
+                        option value=(chosen) selected { (chosen) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Values offered in one choice; a county has some hundred classes.
+const CHOICES_MAX: usize = 1000;
+
+/// The choices that rows themselves give.
+fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Choice<'a>; 7] {
+    let gather = |value: fn(&'a DeviceRow) -> &'a str| {
+        let values = rows
+            .iter()
+            .map(|row| value(row))
+            .filter(|value| !value.is_empty());
+        values
+            .map(|value| (value, value.to_owned()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let sites = rows.iter().filter(|row| !row.site.is_empty());
+    let sites = sites.map(|row| {
+        let name = format!("{} ({})", layout::or_dash(&row.site_name), row.site);
+        (row.site.as_str(), name)
+    });
+    let collections = rows.iter().flat_map(|row| &row.collections);
+    let collections = collections.map(|name| (name.as_str(), name.to_string()));
+    [
+        Choice {
+            name: "site",
+            title: "Site",
+            all: "All sites",
+            chosen: filter.site.as_deref(),
+            values: sites.collect(),
+        },
+        Choice {
+            name: "class",
+            title: "Class",
+            all: "All classes",
+            chosen: filter.class.as_deref(),
+            values: gather(|row| &row.class),
+        },
+        Choice {
+            name: "model",
+            title: "Model",
+            all: "All models",
+            chosen: filter.model.as_deref(),
+            values: gather(|row| &row.model.product),
+        },
+        Choice {
+            name: "collection",
+            title: "Collection",
+            all: "All collections",
+            chosen: filter.collection.as_deref(),
+            values: collections.collect(),
+        },
+        Choice {
+            name: "deployment",
+            title: "Deployment",
+            all: "All deployments",
+            chosen: filter.deployment.as_deref(),
+            values: gather(|row| row.run.as_ref().map_or("", |run| run.deployment.as_str())),
+        },
+        Choice {
+            name: "bundle",
+            title: "Staged",
+            all: "Whatever is staged",
+            chosen: filter.bundle.as_deref(),
+            values: gather(|row| row.bundle.as_deref().unwrap_or_default()),
+        },
+        Choice {
+            name: "step",
+            title: "Step",
+            all: "All steps",
+            chosen: filter.step.as_deref(),
+            values: gather(|row| {
+                row.run
+                    .as_ref()
+                    .filter(|run| run.ended_at_ms.is_none())
+                    .map_or("", |run| run.step_title.as_str())
+            }),
+        },
+    ]
+}
+
+fn filters(rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
+    let [site, class, rest @ ..] = choices(rows, filter);
+    let more = filter.model.is_some()
+        || filter.collection.is_some()
+        || filter.deployment.is_some()
+        || filter.bundle.is_some()
+        || filter.step.is_some()
+        || filter.seen.is_some()
+        || filter.fetched_megabytes.is_some();
     html! {
         form.filters #filters method="get" action="/" role="search" {
             label.search {
@@ -142,19 +302,8 @@ fn filters(rows: &[DeviceRow], filter: &Filter) -> Markup {
                 input type="search" name="text" value=(filter.text) maxlength="100" autocomplete="off"
                     placeholder="Search name, serial, model, class";
             }
-            label {
-                span.hidden { "Site" }
-                select name="site" {
-                    option value="" { "All sites" }
-                    @for (name, code) in sites {
-                        @if !code.is_empty() {
-                            option value=(code) selected[filter.site.as_ref() == Some(code)] {
-                                (layout::or_dash(name)) " (" (code) ")"
-                            }
-                        }
-                    }
-                }
-            }
+            (site.select())
+            (class.select())
             label {
                 span.hidden { "State" }
                 select name="state" {
@@ -166,8 +315,43 @@ fn filters(rows: &[DeviceRow], filter: &Filter) -> Markup {
                     }
                 }
             }
+            @if filter.done_today { input type="hidden" name="done" value="today"; }
+            details.more-filters open[more] {
+                summary { "More" }
+                div.filters {
+                    @for choice in &rest { (choice.select()) }
+                    (seen_and_fetched(filter))
+                }
+            }
             button type="submit" { "Apply" }
             @if !filter.is_empty() { a.clear href="/" { "Clear" } }
+            a.clear href={ "/api/v1/devices.csv" (filter.query()) } download="devices.csv" { "CSV" }
+        }
+    }
+}
+
+fn seen_and_fetched(filter: &Filter) -> Markup {
+    let words = |seen: Seen| match seen {
+        Seen::Within(minutes) => format!("Seen within {}", format::minutes(minutes)),
+        Seen::Before(minutes) => format!("Not seen for {}", format::minutes(minutes)),
+    };
+    let mut offered = Seen::CHOICES.to_vec();
+    offered.extend(filter.seen.filter(|seen| !Seen::CHOICES.contains(seen)));
+    html! {
+        label {
+            span.hidden { "Last seen" }
+            select name="seen" {
+                option value="" { "Seen at any time" }
+                @for seen in offered {
+                    option value=(seen.key()) selected[filter.seen == Some(seen)] { (words(seen)) }
+                }
+            }
+        }
+        label.fetched-filter {
+            span { "Fetched more than" }
+            input type="number" name="fetched" min="0" max="1000000" inputmode="numeric"
+                value=[filter.fetched_megabytes];
+            span { "MB" }
         }
     }
 }
@@ -181,37 +365,49 @@ pub fn row_id(row: &DeviceRow) -> String {
 /// One device: a `tbody` of one line, or two if something must be said.
 #[must_use]
 pub fn device(row: &DeviceRow, now_ms: i64) -> Markup {
+    let row = &as_of(row, now_ms);
     let name = row.name.as_deref().unwrap_or("—");
     html! {
-        tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } data-version=(version(row)) {
-            tr {
-                th.name scope="row" data-label="Device" {
+        tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row)) {
+            tr role="row" {
+                th.name role="rowheader" scope="row" {
                     @match &row.run {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }
                     }
                     span.sub { (layout::serial_link(&row.serial, row.state)) }
                 }
-                td.state { (layout::state_chip(row.state)) }
-                td.model title=(row.model) {
+                td.state role="cell" { (layout::state_chip(row.state)) }
+                td.model role="cell" title=(row.model) {
                     span { (layout::or_dash(&row.model.product)) }
-                    span.sub { (row.model.vendor) }
+                    span.sub { (row.bundle.as_deref().unwrap_or(&row.model.vendor)) }
                 }
-                td.site title=(row.site) { (layout::or_dash(site_name(row))) }
-                td.class { (layout::or_dash(&row.class)) }
+                td.site role="cell" title=(row.site) {
+                    span { (layout::or_dash(site_name(row))) }
+                    span.sub { (row.class) }
+                }
+                td.aim role="cell" {
+                    span { (row.run.as_ref().map_or("—", |run| run.deployment.as_str())) }
+                    span.sub { (collections(row)) }
+                }
                 @match &row.run {
                     Some(run) => { (run_cells(run)) }
                     None => {
-                        td.step { span.muted { "—" } }
-                        td.time { span.muted { "—" } }
-                        td.number { span.muted { "—" } }
+                        td.step role="cell" { span.muted { "—" } }
+                        td.time role="cell" { span.muted { "—" } }
+                        td.content.number role="cell" { span.muted { "—" } }
                     }
                 }
-                td.number.seen { (last_seen(row.last_seen_at_ms, now_ms)) }
+                td.number.seen role="cell" { (last_seen(row.last_seen_at_ms, now_ms)) }
             }
             @if let Some(trouble) = trouble(row) { (trouble) }
         }
     }
+}
+
+fn collections(row: &DeviceRow) -> String {
+    let names: Vec<_> = row.collections.iter().map(|name| name.as_str()).collect();
+    names.join(", ")
 }
 
 fn site_name(row: &DeviceRow) -> &str {
@@ -222,8 +418,11 @@ fn site_name(row: &DeviceRow) -> &str {
     }
 }
 
+const fn is_working(state: DeviceState) -> bool {
+    matches!(state, DeviceState::Running | DeviceState::Stalled)
+}
+
 fn run_cells(run: &RunRow) -> Markup {
-    let working = matches!(run.state, DeviceState::Running | DeviceState::Stalled);
     let fetched = format!(
         "{} of content, {} in all at the server, {} at the machine's network card",
         format::bytes(run.content.network_packed),
@@ -231,19 +430,77 @@ fn run_cells(run: &RunRow) -> Markup {
         format::bytes(run.interface_bytes)
     );
     html! {
-        td.step {
+        td.step role="cell" {
             span.line {
-                span.of title={ "Step " (run.step_number) " of " (run.step_count) } {
-                    (run.step_number) span.muted { "/" (run.step_count) }
-                }
-                span.title title=(run.step_title) { (layout::or_dash(&run.step_title)) }
-                @if working { @if let Some(percent) = run.step_percent { span.percent { (percent.min(100)) " %" } } }
+                span.of { (step_of(run)) }
+                span.title { (layout::or_dash(&run.step_title)) }
+                @if is_working(run.state) { span.percent { (percent(run)) } }
             }
-            @if working { @if let Some(percent) = run.step_percent { (layout::progress(percent)) } }
+            @if is_working(run.state) { (layout::progress(run.step_percent.unwrap_or(0))) }
         }
-        td.time { (elapsed(run)) }
-        td.number.fetched title=(fetched) { (format::megabytes(run.content.network_packed)) span.unit { " MB" } }
+        td.time role="cell" { (elapsed(run)) }
+        td.content.number role="cell" title=(fetched) {
+            span.local { (local_share(run)) }
+            span.sub.fetched { (fetched_megabytes(run)) }
+        }
     }
+}
+
+fn step_of(run: &RunRow) -> String {
+    format!("{}/{}", run.step_number, run.step_count)
+}
+
+fn percent(run: &RunRow) -> String {
+    let percent = run.step_percent.map(|percent| percent.min(100));
+    percent.map_or_else(String::new, |percent| format!("{percent} %"))
+}
+
+/// How much of the content didn't cross the network.
+fn local_share(run: &RunRow) -> String {
+    let local = run.content.unchanged.saturating_add(run.content.local);
+    let all = local.saturating_add(run.content.network);
+    if all == 0 {
+        return "—".to_owned();
+    }
+    format!("{} % local", format::share(local, all))
+}
+
+fn fetched_megabytes(run: &RunRow) -> String {
+    format!("{} MB", format::megabytes(run.content.network_packed))
+}
+
+/// What changes many times in the course of a run, as the script writes it into a row that it has; `None` if the rows
+/// differ in more than that.
+#[must_use]
+pub fn cells(before: &DeviceRow, after: &DeviceRow, now_ms: i64) -> Option<serde_json::Value> {
+    let run = after.run.as_ref().filter(|run| is_working(run.state))?;
+    if still(before) != still(after) {
+        return None;
+    }
+    let seen = after.last_seen_at_ms?;
+    Some(serde_json::json!([
+        step_of(run),
+        run.step_title,
+        percent(run),
+        run.step_percent.unwrap_or(0),
+        local_share(run),
+        fetched_megabytes(run),
+        format::seconds_between(seen, now_ms),
+    ]))
+}
+
+/// The row without what [`cells`] tells.
+fn still(row: &DeviceRow) -> DeviceRow {
+    let mut row = row.clone();
+    row.last_seen_at_ms = row.last_seen_at_ms.map(|_| 0);
+    if let Some(run) = &mut row.run {
+        (run.step_number, run.step_count, run.step_percent) = (0, 0, None);
+        run.step_title.clear();
+        run.content = wire::event::ContentBytes::default();
+        (run.server_bytes, run.interface_bytes) = (0, 0);
+        (run.last_seen_at_ms, run.elapsed_seconds) = (0, 0);
+    }
+    row
 }
 
 /// Elapsed and expected time with the databar. While the run goes on, the page counts on by itself.
@@ -303,8 +560,8 @@ fn trouble(row: &DeviceRow) -> Option<Markup> {
     };
     let failed = (row.state == DeviceState::Failed).then_some(run).flatten();
     Some(html! {
-        tr.trouble {
-            td colspan="9" {
+        tr.trouble role="row" {
+            td role="cell" aria-colspan="9" {
                 div.note {
                     @if let Some(step) = failed.and_then(|run| run.failed_step.as_ref()) {
                         span { "Step " code { (step) } }
@@ -319,28 +576,16 @@ fn trouble(row: &DeviceRow) -> Option<Markup> {
     })
 }
 
-/// A short digest of everything a row shows but the running clock: rows with the same version look the same.
-#[must_use]
-pub fn version(row: &DeviceRow) -> String {
-    let mut row = row.clone();
-    if let Some(run) = &mut row.run
-        && run.state == DeviceState::Running
-    {
-        run.elapsed_seconds = 0;
-    }
-    let json = serde_json::to_vec(&row).unwrap_or_default();
-    wire::digest::Digest::of(&json).short()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::filter::CLOCK;
     use super::super::sample;
     use super::*;
 
     #[test]
     fn trouble_stands_first() {
-        let rows = sample::devices();
-        let order: Vec<_> = select(&rows, &Filter::default())
+        let rows = sample::kept();
+        let order: Vec<_> = select(&rows, &Filter::default(), CLOCK)
             .into_iter()
             .map(|row| row.state)
             .collect();
@@ -359,12 +604,12 @@ mod tests {
 
     #[test]
     fn tiles_count_and_toggle() {
-        let rows = sample::devices();
+        let rows = sample::kept();
         let site = Filter {
             site: Some("BJO".into()),
             ..Filter::default()
         };
-        let html = tiles(&rows, &site.with_state(Some(DeviceState::Failed))).into_string();
+        let html = tiles(&rows, &site.with_state(Some(DeviceState::Failed)), CLOCK).into_string();
         assert!(
             html.contains(r#"href="/?site=BJO" aria-current="true""#),
             "the current tile clears the state: {html}"
@@ -379,39 +624,46 @@ mod tests {
     fn counts_in_words() {
         assert_eq!(count(1, 1), "1 device");
         assert_eq!(count(3, 30), "3 of 30 devices");
-        assert!(count(ROWS_MAX + 1, ROWS_MAX + 1).starts_with("The first 1000 of 1001"));
+        assert!(count(ROWS_MAX + 1, ROWS_MAX + 1).starts_with("The first 3000 of 3001"));
     }
 
     #[test]
-    fn the_version_ignores_the_clock_and_nothing_else() {
+    fn only_what_moves_is_told_by_cells() {
         let rows = sample::devices();
         let row = rows
             .iter()
             .find(|row| row.state == DeviceState::Running)
             .unwrap();
         let mut later = row.clone();
-        later.run.as_mut().unwrap().elapsed_seconds += 5;
-        assert_eq!(version(row), version(&later));
         later.run.as_mut().unwrap().step_percent = Some(99);
-        assert_ne!(version(row), version(&later));
+        later.last_seen_at_ms = Some(sample::NOW_MS - 1000);
+        let told = cells(row, &later, sample::NOW_MS).unwrap();
+        assert_eq!((&told[2], &told[3]), (&"99 %".into(), &99.into()));
+        later.class = "another".into();
+        assert_eq!(cells(row, &later, sample::NOW_MS), None);
+        let mut failed = row.clone();
+        failed.run.as_mut().unwrap().state = DeviceState::Failed;
+        assert_eq!(cells(row, &failed, sample::NOW_MS), None);
     }
 
     #[test]
     fn no_text_of_a_device_becomes_markup() {
         let html = overview(
-            &[sample::hostile_device()],
+            &[Arc::new(sample::hostile_device())],
             &Filter::default(),
-            sample::NOW_MS,
+            CLOCK,
+            1,
         )
         .into_string();
         sample::assert_harmless(&html);
         let filter = Filter {
             text: sample::HOSTILE.into(),
             site: Some(sample::HOSTILE.into()),
-            state: None,
+            class: Some(sample::HOSTILE.into()),
+            ..Filter::default()
         };
         sample::assert_harmless(
-            &overview(&[sample::hostile_device()], &filter, sample::NOW_MS).into_string(),
+            &overview(&[Arc::new(sample::hostile_device())], &filter, CLOCK, 1).into_string(),
         );
     }
 

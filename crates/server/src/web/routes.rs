@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use wire::names::RunId;
 
-use super::filter::{Filter, FilterQuery};
+use super::filter::{Clock, Filter, FilterQuery};
 use super::live::Seen;
 use super::login::{Stage, login_page, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
@@ -33,8 +33,9 @@ pub(super) async fn show_overview(
     Query(query): Query<FilterQuery>,
 ) -> Page {
     let filter = Filter::from(query);
-    let rows = state.device_rows_for(&visitor.user).await?;
-    let content = overview::overview(&rows, &filter, super::now_ms());
+    let fleet = state.fleet().await?;
+    let rows = overview::within(&fleet, &visitor.user.reach);
+    let content = overview::overview(&rows, &filter, Clock::now(), fleet.at());
     let live = format!("/live/overview{}", filter.query());
     let title = visitor.words.t("Overview");
     Ok(visitor.page(title, Some(&live), &content))
@@ -110,11 +111,18 @@ pub(super) async fn live_overview(
     State(state): State<AppState>,
     Extension(streams): Streams,
     Query(query): Query<FilterQuery>,
+    Query(At { at }): Query<At>,
 ) -> Result<Response, Failure> {
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok(live::overview(Seen::by(visitor.user, state), query.into(), permit).into_response())
+    Ok(live::overview(Seen::by(visitor.user, state), query.into(), at, permit).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct At {
+    #[serde(default)]
+    at: u64,
 }
 
 #[derive(Deserialize)]

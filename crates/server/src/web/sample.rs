@@ -111,6 +111,11 @@ pub(crate) fn devices() -> Vec<DeviceRow> {
     (0..30).map(device).collect()
 }
 
+/// The same, as the server keeps them.
+pub(crate) fn kept() -> Vec<std::sync::Arc<DeviceRow>> {
+    devices().into_iter().map(std::sync::Arc::new).collect()
+}
+
 fn state_of(number: usize) -> DeviceState {
     match number {
         4 => DeviceState::Failed,
@@ -247,7 +252,6 @@ fn run(
         hint: (state == DeviceState::Failed)
             .then(|| "Add the package `libpoppler126` to the content of `libreoffice`, then run it again.".into()),
         last_seen_at_ms: NOW_MS - 254_000,
-        bundle: Some("probook@3".to_owned()),
     })
 }
 

@@ -44,9 +44,22 @@
     bar.setAttribute("class", `databar hue-${Math.round(share * HUE_MAX)}`);
     bar.querySelector(".fill").setAttribute("width", String(Math.min(100, Math.floor(elapsed * 50 / expected))));
   };
+  // Only what is in sight ticks; a row that comes into sight is right before it is seen.
+  const inSight = new Set();
+  const tickIn = (element) => {
+    element.querySelectorAll("[data-elapsed]").forEach(tickBar);
+    element.querySelectorAll("[data-ago]").forEach((ago_) => setText(ago_, ago(secondsOf(ago_, "ago"))));
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) { inSight.add(target); tickIn(target); } else inSight.delete(target);
+    }
+  }, { rootMargin: "200px" });
   const tick = () => {
-    document.querySelectorAll("[data-elapsed]").forEach(tickBar);
-    document.querySelectorAll("[data-ago]").forEach((element) => setText(element, ago(secondsOf(element, "ago"))));
+    for (const element of inSight) {
+      if (element.isConnected) tickIn(element); else { inSight.delete(element); watcher.unobserve(element); }
+    }
+    if (!table) tickIn(document);
   };
 
   // --- Fragments ---------------------------------------------------------------------------------------------
@@ -67,30 +80,80 @@
     return fresh;
   };
 
+  // The rows on the page in their order; the server says by what each is sorted.
+  const table = document.querySelector("table.devices");
+  const rows = table ? [...table.tBodies] : [];
+  rows.forEach((row) => watcher.observe(row));
+  const placeOf = (key) => {
+    let low = 0;
+    let high = rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (rows[middle].dataset.key < key) low = middle + 1; else high = middle;
+    }
+    return low;
+  };
+  const remove = (row) => {
+    const place = placeOf(row.dataset.key);
+    rows.splice(rows[place] === row ? place : rows.indexOf(row), 1);
+    watcher.unobserve(row);
+    inSight.delete(row);
+    row.remove();
+  };
+  const insert = (row) => {
+    const place = placeOf(row.dataset.key);
+    table.insertBefore(row, rows[place] ?? null);
+    rows.splice(place, 0, row);
+    watcher.observe(row);
+  };
+  const showRow = (id, html) => {
+    const old = document.getElementById(id);
+    const fresh = parse(html);
+    if (!old) { insert(fresh); return; }
+    const chosen = old.querySelector("input.pick")?.checked;
+    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const news = old.className.replace(" fresh", "") !== fresh.className;
+    if (old.dataset.key === fresh.dataset.key) {
+      rows[placeOf(old.dataset.key)] = fresh;
+      old.replaceWith(fresh);
+      watcher.unobserve(old);
+      inSight.delete(old);
+      watcher.observe(fresh);
+    } else {
+      remove(old);
+      insert(fresh);
+    }
+    if (chosen) fresh.querySelector("input.pick").checked = true;
+    if (focused) fresh.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (news) flash(fresh);
+  };
+  const showCells = (id, [of, title, percent, width, local, fetched, seen]) => {
+    const row = document.getElementById(id);
+    if (!row) return;
+    setText(row.querySelector(".of"), of);
+    setText(row.querySelector(".step .title"), title || "—");
+    setText(row.querySelector(".percent"), percent);
+    row.querySelector(".progress .fill")?.setAttribute("width", width);
+    setText(row.querySelector(".local"), local);
+    setText(row.querySelector(".fetched"), fetched);
+    const ago_ = row.querySelector("[data-ago]");
+    if (!ago_) return;
+    since.delete(ago_);
+    ago_.dataset.ago = seen;
+    if (inSight.has(row)) setText(ago_, ago(seen));
+  };
   const showOverview = (update) => {
-    const table = document.querySelector("table.devices");
-    for (const [id, html] of Object.entries(update.rows)) {
-      const old = document.getElementById(id);
-      const fresh = parse(html);
-      if (!old) table.append(fresh);
-      else if (old.dataset.version !== fresh.dataset.version) {
-        const news = old.className !== fresh.className;
-        const shown = replace(old, html);
-        if (news) flash(shown);
-      }
+    if (update.kept) {
+      const kept = new Set(update.kept);
+      [...rows].forEach((row) => kept.has(row.id) || remove(row));
     }
-    const wanted = new Set(update.order);
-    table.querySelectorAll("tbody").forEach((row) => wanted.has(row.id) || row.remove());
-    let place = table.tHead;
-    for (const id of update.order) {
-      const row = document.getElementById(id);
-      if (!row) continue;
-      if (place.nextElementSibling !== row) place.after(row);
-      place = row;
-    }
+    update.gone.forEach((id) => { const row = document.getElementById(id); if (row) remove(row); });
+    for (const [id, html] of Object.entries(update.rows)) showRow(id, html);
+    for (const [id, cells] of Object.entries(update.cells)) showCells(id, cells);
     if (update.tiles) replace(document.getElementById("tiles"), update.tiles);
     setText(document.getElementById("count"), update.count);
-    document.getElementById("empty").hidden = update.order.length > 0;
+    document.getElementById("empty").hidden = rows.length > 0;
+    table.dataset.at = update.at;
   };
 
   const showRun = (update) => {
@@ -130,7 +193,8 @@
     source?.close();
     heard = performance.now();
     const log = document.getElementById("log");
-    source = new EventSource(log ? `${address}?after=${log.dataset.after}` : address);
+    const known = log ? `after=${log.dataset.after}` : table ? `at=${table.dataset.at}` : "";
+    source = new EventSource(`${address}${address.includes("?") ? "&" : "?"}${known}`);
     const hear = (draw) => (event) => {
       heard = performance.now();
       wait = 1000;

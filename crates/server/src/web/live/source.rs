@@ -1,13 +1,16 @@
 //! What live updates need from the server, as a port: their tests need no database.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 use wire::admin_api::{DeviceRow, RunDetail};
 use wire::names::{DeviceId, RunId};
 
 use crate::error::Failure;
+use crate::fleet::view::Fleet;
 use crate::people::auth::User;
+use crate::people::roles::Reach;
 use crate::state::{AppState, Change};
 
 /// What has changed.
@@ -36,8 +39,12 @@ pub(in crate::web) trait Source: Clone + Send + Sync + 'static {
 
     /// Begins to listen for changes.
     fn changes(&self) -> Self::Changes;
-    /// All devices.
-    fn device_rows(&self) -> impl Future<Output = Answer<Vec<DeviceRow>>> + Send;
+    /// Begins to listen for updates of the fleet.
+    fn news(&self) -> Self::Changes;
+    /// Whose machines the page shows.
+    fn reach(&self) -> Reach;
+    /// All devices, as they are kept.
+    fn fleet(&self) -> impl Future<Output = Answer<Arc<Fleet>>> + Send;
     /// One device.
     fn device_row(
         &self,
@@ -49,21 +56,34 @@ pub(in crate::web) trait Source: Clone + Send + Sync + 'static {
 
 /// The changes of the server's state, until it stops.
 pub(in crate::web) struct StateChanges {
-    changes: broadcast::Receiver<Change>,
+    heard: Heard,
     stopping: watch::Receiver<bool>,
+}
+
+enum Heard {
+    Changes(broadcast::Receiver<Change>),
+    Fleet(watch::Receiver<u64>),
+}
+
+impl Heard {
+    async fn next(&mut self) -> Option<Touched> {
+        match self {
+            Self::Changes(changes) => match changes.recv().await {
+                Ok(Change::Device(device)) => Some(Touched::Device(device)),
+                Ok(Change::Run(run)) => Some(Touched::Run(run)),
+                Err(broadcast::error::RecvError::Lagged(_)) => Some(Touched::Anything),
+                Err(broadcast::error::RecvError::Closed) => None,
+            },
+            Self::Fleet(news) => news.changed().await.ok().map(|()| Touched::Anything),
+        }
+    }
 }
 
 impl Changes for StateChanges {
     async fn next(&mut self) -> Option<Touched> {
-        let change = tokio::select! {
-            _ = self.stopping.wait_for(|stopping| *stopping) => return None,
-            change = self.changes.recv() => change,
-        };
-        match change {
-            Ok(Change::Device(device)) => Some(Touched::Device(device)),
-            Ok(Change::Run(run)) => Some(Touched::Run(run)),
-            Err(broadcast::error::RecvError::Lagged(_)) => Some(Touched::Anything),
-            Err(broadcast::error::RecvError::Closed) => None,
+        tokio::select! {
+            _ = self.stopping.wait_for(|stopping| *stopping) => None,
+            touched = self.heard.next() => touched,
         }
     }
 }
@@ -86,13 +106,24 @@ impl Source for Seen {
 
     fn changes(&self) -> StateChanges {
         StateChanges {
-            changes: self.state.subscribe(),
+            heard: Heard::Changes(self.state.subscribe()),
             stopping: self.state.stopping(),
         }
     }
 
-    async fn device_rows(&self) -> Result<Vec<DeviceRow>, Failure> {
-        self.state.device_rows_for(&self.user).await
+    fn news(&self) -> StateChanges {
+        StateChanges {
+            heard: Heard::Fleet(self.state.fleet_view().news()),
+            stopping: self.state.stopping(),
+        }
+    }
+
+    fn reach(&self) -> Reach {
+        self.user.reach.clone()
+    }
+
+    async fn fleet(&self) -> Result<Arc<Fleet>, Failure> {
+        self.state.fleet().await
     }
 
     async fn device_row(&self, device: DeviceId) -> Result<Option<DeviceRow>, Failure> {
