@@ -49,6 +49,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<Vec<DeviceRow>>("")
         .fails(400, "bad-cursor", "The row of this cursor is gone.")
         .paged()
+        .of("GET", "/api/v1/devices.csv", "List the machines as a table for a spreadsheet.", "Takes the filter of the overview: `site`, `class`, `model`, `collection`, `deployment`, `bundle`, `state`, `step`, `done`, `seen`, `fetched`, `text`.")
+        .answers_bytes("text/csv")
         .of("GET", "/api/v1/devices/{id}", "Show one machine.", "")
         .answers::<DeviceRow>("")
         .of("POST", "/api/v1/devices/{id}/reset-key", "Forget the key a machine is bound to.", "The next machine that is recognised as this one is bound to it.")
