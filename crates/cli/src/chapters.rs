@@ -54,6 +54,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         nouns: &["user", "token", "audit"],
     },
     Chapter {
+        title: "Training and tests",
+        nouns: &["simulate"],
+    },
+    Chapter {
         title: "This program",
         nouns: &["completion"],
     },

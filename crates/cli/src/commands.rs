@@ -24,6 +24,7 @@ pub(crate) mod run;
 pub(crate) mod sequence;
 pub(crate) mod sequence_plan;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod site;
 pub(crate) mod token;
 pub(crate) mod trust;

@@ -21,7 +21,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, assignment, audit, boot_image, collection, completion, content as content_command,
     deployment, device, import, login, medium, os_image, package, prestage, pupil, quarantine,
-    receipt, run, sequence as sequence_command, serve, site, token, trust, user, variable,
+    receipt, run, sequence as sequence_command, serve, simulate, site, token, trust, user,
+    variable,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -115,6 +116,8 @@ enum Command {
     Audit(audit::Audit),
     #[command(subcommand)]
     Content(content_command::Content),
+    #[command(subcommand)]
+    Simulate(simulate::Simulate),
     /// Print what a shell needs to complete these commands
     #[command(
         after_help = "Example:\n  forestage completion bash > /etc/bash_completion.d/forestage"
@@ -166,6 +169,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Token(command) => token::run(command, output),
         Command::Audit(command) => audit::run(command, output),
         Command::Content(command) => content_command::run(command, output),
+        Command::Simulate(command) => simulate::run(command, output),
         Command::Completion(command) => completion::run(command),
     }
 }

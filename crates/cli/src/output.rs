@@ -105,6 +105,15 @@ impl Output {
         Bar(bar)
     }
 
+    /// A progress bar over things that are counted, on stderr; invisible unless stderr is a terminal.
+    pub(crate) fn count_bar(&self, what: &str) -> Bar {
+        let bar = ProgressBar::new(0);
+        bar.set_style(style(&format!(
+            "{{bar:30}} {{pos}} of {{len}} {what}  {{msg}}  {{elapsed}}"
+        )));
+        Bar(bar)
+    }
+
     /// A progress bar over steps on stderr; invisible unless stderr is a terminal.
     pub(crate) fn steps_bar(&self) -> Bar {
         let bar = ProgressBar::new(0);
