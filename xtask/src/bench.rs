@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::cargo;
+use crate::{cargo, console_load};
 
 /// What a figure should be at most, in seconds: promises of the documents, never of a test.
 const GOALS_SECONDS: [(&str, f64); 3] = [
@@ -23,6 +23,9 @@ struct Options {
 /// Runs the benchmarks and prints a table. Being slow is no failure.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
+    if options.only.as_deref() == Some("console") {
+        return console(&options);
+    }
     let output = cargo()
         .args([
             "bench",
@@ -59,6 +62,18 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     match options.json {
         Some(file) => write(&file, &json!({ "results": results })),
+        None => Ok(()),
+    }
+}
+
+/// The console under load takes a minute and both processors, so it is measured when asked for.
+fn console(options: &Options) -> Result<()> {
+    let figures = console_load::measure()?;
+    for row in console_load::rows(&figures) {
+        eprintln!("{row}");
+    }
+    match &options.json {
+        Some(file) => write(file, &json!({ "results": [figures] })),
         None => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
 mod bench;
+mod console_load;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ Commands:
   nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
-              --only NAME       Only this one
+              --only NAME       Only this one; `console` is the server under load, and only measured if named
   setup     Only install what the other commands need
 ";
 

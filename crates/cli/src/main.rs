@@ -8,6 +8,7 @@ mod bundle;
 mod chapters;
 mod commands;
 mod failure;
+mod open_files;
 mod output;
 #[cfg(test)]
 mod reference;

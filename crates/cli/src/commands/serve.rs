@@ -14,6 +14,9 @@ use crate::settings::write_private;
 /// Where the address of the database is read from, if not from the command line.
 const DATABASE_VARIABLE: &str = "FORESTAGE_DATABASE";
 
+/// Every connection is an open file: as many as the server takes, and room for its own.
+const OPEN_FILES: u64 = 8192 + 256;
+
 /// `serve`
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -63,6 +66,11 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         urls: command.url.clone(),
         database: database(command)?,
     };
+    if let Err(most) = crate::open_files::allow(OPEN_FILES) {
+        output.say(&format!(
+            "this process may open {most} files; as many connections as the server takes need {OPEN_FILES}"
+        ));
+    }
     let runtime = tokio::runtime::Runtime::new()
         .trying(|| "cannot start the threads of the server".into())?;
     let ready_file = command.ready_file.clone();

@@ -32,6 +32,7 @@ use self::script::Trouble;
 use self::state::FleetState;
 use crate::commands::deployment::parse_seconds;
 use crate::failure::{Failure, Outcome, Trying};
+use crate::open_files;
 use crate::output::{Output, count, print};
 use crate::settings::{Settings, read_text};
 
@@ -418,26 +419,14 @@ fn remember(state: &mut FleetState, devices: &[Mutex<Device>], folder: &Utf8Path
 
 /// Each device has a connection of its own, as in life.
 fn allow_open_files(devices: usize) -> Outcome<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let needed = devices as u64 + OWN_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    let raised = Rlimit {
-        current: Some(limit.maximum.map_or(needed, |maximum| needed.min(maximum))),
-        maximum: limit.maximum,
-    };
-    let is_enough = limit.maximum.is_none_or(|maximum| maximum >= needed);
-    if is_enough && setrlimit(Resource::Nofile, raised).is_ok() {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "a process may open {} files here, and {} need {needed}",
-        limit.maximum.unwrap_or_default(),
-        count(devices, "device")
-    ))
-    .hint("raise the limit (`ulimit -Hn`, as root), or simulate fewer: --devices"))
+    open_files::allow(needed).map_err(|most| {
+        Failure::new(format!(
+            "a process may open {most} files here, and {} need {needed}",
+            count(devices, "device")
+        ))
+        .hint("raise the limit (`ulimit -Hn`, as root), or simulate fewer: --devices")
+    })
 }
 
 /// Devices whatever became of the thread that held them.
