@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{console, documents};
 
 /// The admin's password; the one-time password is used up on the way to it.
-const PASSWORD: &str = "Midnattssol-over-Senja-2026";
+pub(crate) const PASSWORD: &str = "Midnattssol-over-Senja-2026";
 /// How long the server may take to start.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long a guide may take: a reader would have given up, too.
@@ -27,9 +27,7 @@ const BETWEEN_WORDS: char = '\u{1f}';
 
 /// Runs the guides with these names, or all that no virtual machine is needed for.
 pub(crate) fn run(names: &[String]) -> Result<()> {
-    let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("e2e lies in the root");
+    let root = root();
     let names = if names.is_empty() {
         all(root)?
     } else {
@@ -55,6 +53,13 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The root of the repository.
+pub(crate) fn root() -> &'static Utf8Path {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("e2e lies in the root")
+}
+
 /// Every page of `docs/guide` that the demo doesn't run.
 fn all(root: &Utf8Path) -> Result<Vec<String>> {
     let folder = root.join("docs/guide");
@@ -76,7 +81,7 @@ fn all(root: &Utf8Path) -> Result<Vec<String>> {
 }
 
 /// The program for people, of the same build as this one.
-fn program() -> Result<Utf8PathBuf> {
+pub(crate) fn program() -> Result<Utf8PathBuf> {
     let own = Utf8PathBuf::from_path_buf(std::env::current_exe()?)
         .map_err(|path| anyhow::anyhow!("the path {} is not UTF-8", path.display()))?;
     let is_release = own.as_str().contains("/release/");
@@ -149,14 +154,15 @@ fn script(blocks: &[Block]) -> String {
 }
 
 /// A server, and a terminal to type in.
-struct World {
+pub(crate) struct World {
     folder: Utf8PathBuf,
     examples: Utf8PathBuf,
     server: Child,
+    url: String,
 }
 
 impl World {
-    fn start(root: &Utf8Path, forestage: &Utf8Path, name: &str) -> Result<Self> {
+    pub(crate) fn start(root: &Utf8Path, forestage: &Utf8Path, name: &str) -> Result<Self> {
         let folder = root.join("target/guides").join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder}"))?;
@@ -180,10 +186,24 @@ impl World {
             folder,
             examples: root.join("examples"),
             server,
+            url: String::new(),
         };
         let ready = world.wait_until_ready(&ready_file)?;
+        world.url = ready["url"].as_str().unwrap_or_default().to_owned();
         world.sign_in(&ready)?;
         Ok(world)
+    }
+
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Does what a page of `docs/guide` shows.
+    pub(crate) fn run_page(&self, root: &Utf8Path, name: &str) -> Result<()> {
+        let page = root.join("docs/guide").join(format!("{name}.md"));
+        let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {page}"))?;
+        self.run(&blocks(&text))
     }
 
     fn wait_until_ready(&mut self, file: &Utf8Path) -> Result<Value> {

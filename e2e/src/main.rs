@@ -2,6 +2,7 @@
 //!
 //! Nothing is simulated but the hardware. Every command of `forestage` that a scenario runs is shown as it is typed.
 
+mod browser;
 mod check;
 mod console;
 mod documents;
@@ -38,6 +39,11 @@ enum Command {
         /// Only these, such as `simulate`
         names: Vec<String>,
     },
+    /// Every page of the console in a real browser
+    Browser {
+        /// Only pages whose address contains one of these, such as `/devices`
+        pages: Vec<String>,
+    },
     /// All of it, as the tests run them
     All,
 }
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         Command::FirstLight(options) => first_light::run(&options),
         Command::Scenarios { name } => scenarios::run(name.as_deref()),
         Command::Guides { names } => guides::run(&names),
+        Command::Browser { pages } => browser::run(&pages),
         Command::All => {
             let options = FirstLight {
                 exit: true,

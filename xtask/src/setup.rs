@@ -27,6 +27,8 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
         "sqlite3",
         "reading the asset system's table as another program does",
     ),
+    ("chromium", "the console's pages in a real browser"),
+    ("npm", "fetching axe-core, which checks them"),
     ("dosfstools", "checking FAT volumes in tests"),
 ];
 

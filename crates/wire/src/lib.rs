@@ -20,6 +20,7 @@ pub mod digest;
 pub mod drift;
 pub mod event;
 pub mod facts;
+pub mod find;
 pub mod imports;
 pub mod layout;
 pub mod mark;

@@ -35,8 +35,8 @@ const VALUE_CHARS_MAX: usize = 60;
 /// Which versions are compared.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Pair {
-    from: String,
-    to: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
 }
 
 /// A version with its packages.
@@ -141,7 +141,7 @@ fn by_name(packages: &[Package]) -> BTreeMap<&PackageName, &Package> {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Wanted {
     #[serde(default)]
-    version: Option<u32>,
+    pub(crate) version: Option<u32>,
 }
 
 /// `GET /api/v1/prestages/{name}/drift?version=N`

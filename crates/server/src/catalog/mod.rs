@@ -26,6 +26,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/sequences", May::View, sequences::list)
         .get("/api/v1/sequences/{name}", May::View, sequences::text)
         .put("/api/v1/sequences/{name}", May::Publish, sequences::put)
+        .get("/api/v1/sequences/{name}/versions", May::View, sequences::version_list)
+        .get("/api/v1/sequences/{name}/versions/{version}", May::View, sequences::version_text)
         .post("/api/v1/sequences/lint", May::View, sequences::lint)
         .get("/api/v1/prestages", May::SeePrestages, prestages::list)
         .get("/api/v1/prestages/{name}", May::View, prestages::get)

@@ -44,6 +44,75 @@ impl AppState {
     }
 }
 
+impl AppState {
+    /// Every version of one sequence, newest first; none if there is no such sequence.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn sequence_versions(
+        &self,
+        name: &SequenceName,
+    ) -> Result<Vec<SequenceRow>, Failure> {
+        let rows: Vec<Stored> = sqlx::query_as(
+            "SELECT name, version, compiled, findings, updated_at_ms FROM sequences WHERE name = $1 \
+             ORDER BY version DESC",
+        )
+        .bind(name.as_str())
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the versions of a sequence")?;
+        rows.into_iter().map(row).collect()
+    }
+
+    /// One version of a sequence as it was sent, and compiled; `None` if there is no such.
+    pub(crate) async fn sequence_version(
+        &self,
+        name: &SequenceName,
+        version: u32,
+    ) -> Result<Option<(String, CompiledSequence)>, Failure> {
+        let found: Option<(String, String)> = sqlx::query_as(
+            "SELECT document, compiled FROM sequences WHERE name = $1 AND version = $2",
+        )
+        .bind(name.as_str())
+        .bind(i64::from(version))
+        .fetch_optional(self.db().read())
+        .await
+        .doing("read a version of a sequence")?;
+        let read = |(text, compiled): (String, String)| Ok((text, stored("sequence", &compiled)?));
+        found.map(read).transpose()
+    }
+}
+
+/// `GET /api/v1/sequences/{name}/versions`: every version, newest first.
+pub(crate) async fn version_list(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<SequenceRow>>, Failure> {
+    let name: SequenceName = parse(&name)?;
+    let rows = state.sequence_versions(&name).await?;
+    if rows.is_empty() {
+        return Err(Failure::not_found(format!("sequence {name}")));
+    }
+    Ok(Json(rows))
+}
+
+/// `GET /api/v1/sequences/{name}/versions/{version}`: the text of one version as it was sent.
+pub(crate) async fn version_text(
+    State(state): State<AppState>,
+    Path((name, version)): Path<(String, u32)>,
+) -> Result<Response, Failure> {
+    let name: SequenceName = parse(&name)?;
+    let found = state.sequence_version(&name, version).await?;
+    let (text, _) =
+        found.ok_or_else(|| Failure::not_found(format!("version {version} of sequence {name}")))?;
+    Ok(yaml(text))
+}
+
+fn yaml(text: String) -> Response {
+    let kind = HeaderValue::from_static("application/yaml");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
 /// `GET /api/v1/sequences`
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<SequenceRow>>, Failure> {
     state.sequences().await.map(Json)
@@ -74,14 +143,7 @@ pub(crate) async fn text(
     .await
     .doing("read a sequence")?;
     let text = text.ok_or_else(|| Failure::not_found(format!("sequence {name}")))?;
-    Ok((
-        [(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/yaml"),
-        )],
-        text,
-    )
-        .into_response())
+    Ok(yaml(text))
 }
 
 /// `POST /api/v1/sequences/lint`: what is wrong with a document, by what is published and which machines are known.

@@ -3,7 +3,9 @@
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
-use wire::admin_api::DeviceRow;
+use serde::Deserialize;
+use wire::admin_api::{DeviceRow, DeviceState};
+use wire::find::{FOUND_MAX, FoundDevice};
 use wire::names::DeviceId;
 
 use crate::db::commit;
@@ -24,6 +26,54 @@ pub(crate) async fn list(
     let key = |row: &DeviceRow| row.device.to_string();
     let (headers, rows) = page.cut("/api/v1/devices", rows, key)?;
     Ok((headers, Json(rows)))
+}
+
+/// What is looked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    text: String,
+}
+
+/// `GET /api/v1/find?text=TEXT`: devices whose serial number, name or asset tag holds the text; whole matches first.
+pub(crate) async fn find(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Vec<FoundDevice>>, Failure> {
+    let rows = state.device_rows_for(&user).await?;
+    Ok(Json(found(&rows, &wanted.text)))
+}
+
+fn found(rows: &[DeviceRow], text: &str) -> Vec<FoundDevice> {
+    let text = text.trim().to_lowercase();
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let rank = |row: &DeviceRow| {
+        let name = row.name.as_deref().unwrap_or_default();
+        [row.serial.as_str(), name, row.asset_tag.as_str()]
+            .iter()
+            .filter_map(|own| match own.to_lowercase() {
+                own if own == text => Some(0),
+                own if own.starts_with(&text) => Some(1),
+                own if own.contains(&text) => Some(2),
+                _ => None,
+            })
+            .min()
+    };
+    let mut ranked: Vec<_> = rows
+        .iter()
+        .filter(|row| row.state != DeviceState::Quarantined)
+        .filter_map(|row| Some((rank(row)?, row)))
+        .collect();
+    ranked.sort_by(|(a, left), (b, right)| (a, &left.serial).cmp(&(b, &right.serial)));
+    let device = |(_, row): (i32, &DeviceRow)| FoundDevice {
+        serial: row.serial.clone(),
+        name: row.name.clone(),
+        asset_tag: row.asset_tag.clone(),
+        site_name: row.site_name.clone(),
+    };
+    ranked.into_iter().take(FOUND_MAX).map(device).collect()
 }
 
 /// `GET /api/v1/devices/{id}`
@@ -64,4 +114,21 @@ pub(crate) async fn reset_key(
     let row = state.device_row(id).await?;
     row.map(Json)
         .ok_or_else(|| Failure::not_found(format!("device {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::found;
+    use crate::web::sample;
+
+    #[test]
+    fn whole_matches_stand_first_and_letter_case_does_not_matter() {
+        let rows = sample::devices();
+        let serial = &rows[3].serial;
+        let first = |text: &str| found(&rows, text).first().map(|row| row.serial.clone());
+        assert_eq!(first(&serial.to_lowercase()).as_ref(), Some(serial));
+        assert!(found(&rows, &serial[..2]).len() > 1);
+        assert_eq!(first("no such device"), None);
+        assert_eq!(first("  "), None);
+    }
 }

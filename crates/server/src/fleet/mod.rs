@@ -47,6 +47,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/variables", May::View, variables::list)
         .post("/api/v1/variables", May::Deploy, variables::change)
         .get("/api/v1/devices.csv", May::View, device_table::csv)
+        .get("/api/v1/find", May::View, devices::find)
         .get("/api/v1/devices", May::View, devices::list)
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)

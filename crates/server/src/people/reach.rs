@@ -18,6 +18,12 @@ impl User {
     pub fn sees(&self, site: &str) -> bool {
         self.reach.covers(site)
     }
+
+    /// Whether the machines of all sites exist for them.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.reach == Reach::Everywhere
+    }
 }
 
 impl AppState {

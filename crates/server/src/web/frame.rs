@@ -167,6 +167,7 @@ fn spoken(visitor: &Visitor) -> Markup {
         ("not-a-number", words.t("This must be a whole number.")),
         ("not-json", words.t("This must be JSON.")),
         ("selected", words.t("{n} selected")),
+        ("narrow", words.t("Narrow the list")),
         ("none-found", words.t("Nothing found")),
         ("pages", words.t("Pages")),
         ("devices", words.t("Devices")),
@@ -229,7 +230,7 @@ fn document(look: Look, title: &str, live: Option<&str>, body: &Markup) -> Marku
                 title { (title) " · Forestage" }
                 link rel="icon" type="image/svg+xml" href=(assets::address("icon.svg"));
                 link rel="stylesheet" href=(assets::address("style.css"));
-                @for script in ["frame.js", "forms.js"] { script src=(assets::address(script)) defer {} }
+                @for script in ["frame.js", "forms.js", "tables.js"] { script src=(assets::address(script)) defer {} }
                 @if live.is_some() { script src=(assets::address("live.js")) defer {} }
             }
             body data-live=[live] { (body) }
@@ -264,8 +265,8 @@ mod tests {
         let html = html(Role::Admin, sample::HOSTILE);
         sample::assert_harmless(&html);
         assert!(!html.contains("style=") && !html.contains("<style"));
-        assert_eq!(html.matches("<script").count(), 3);
-        assert_eq!(html.matches("<script src=\"/assets/").count(), 3);
+        assert_eq!(html.matches("<script").count(), 4);
+        assert_eq!(html.matches("<script src=\"/assets/").count(), 4);
     }
 
     #[test]

@@ -144,14 +144,14 @@ pub fn plan_address(serial: &str) -> String {
     format!("{}/plan", device_address(serial))
 }
 
-/// A serial number that leads to the plan for its device; machines in quarantine are no known devices and have none.
+/// A serial number that leads to its device's page; machines in quarantine are no known devices and have none.
 #[must_use]
 pub fn serial_link(serial: &str, state: DeviceState) -> Markup {
     html! {
         @if state == DeviceState::Quarantined || serial.trim().is_empty() {
             span.mono title="Serial number" { (or_dash(serial)) }
         } @else {
-            a.mono href=(plan_address(serial)) title="Serial number; leads to the plan of a run" { (serial) }
+            a.mono href=(device_address(serial)) title="Serial number" { (serial) }
         }
     }
 }

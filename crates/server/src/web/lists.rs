@@ -24,7 +24,7 @@ fn table(
             div.empty { (empty) }
         } @else {
             div.scroll tabindex="0" role="region" aria-label=(title) {
-                table.list aria-label=(title) {
+                table.list aria-label=(title) data-sort {
                     thead { tr { @for column in columns { th scope="col" { (words.t(column)) } } } }
                     tbody { @for row in rows { tr { (row) } } }
                 }
@@ -147,7 +147,7 @@ pub fn deployments(words: Words, rows: &[Deployment]) -> Markup {
 #[must_use]
 pub fn sequences(words: Words, rows: &[SequenceRow]) -> Markup {
     let rows: Vec<_> = rows.iter().map(|row| html! {
-        th scope="row" { (row.name) }
+        th scope="row" { a href={ "/sequences/" (row.name) } { (row.name) } }
         td.number { (row.version) }
         td.number { (row.steps) }
         td {
@@ -176,7 +176,7 @@ pub fn sequences(words: Words, rows: &[SequenceRow]) -> Markup {
 #[must_use]
 pub fn packages(words: Words, rows: &[PackageRow]) -> Markup {
     let rows: Vec<_> = rows.iter().map(|row| html! {
-        th scope="row" { (row.package.name) @if !row.package.title.is_empty() { span.sub { (row.package.title) } } }
+        th scope="row" { a href={ "/packages/" (row.package.name) } { (row.package.name) } @if !row.package.title.is_empty() { span.sub { (row.package.title) } } }
         td { span.mono { (row.package.version) } @if row.current { span.tag { (words.t("current")) } } }
         td { (row.package.kind) }
         td.number { (words.bytes(row.package.content_bytes)) }
@@ -205,7 +205,7 @@ pub fn prestages(words: Words, rows: &[PrestageVersion]) -> Markup {
         .iter()
         .map(|row| {
             html! {
-                th scope="row" { (row.prestage) "@" (row.version) }
+                th scope="row" { a href={ "/prestages/" (row.prestage) } { (row.prestage) } "@" (row.version) }
                 td { (row.model) }
                 td { (words.fill("{kept} kept, {omitted} left out", &[("kept", &row.plan.kept.len()), ("omitted", &row.plan.omitted.len())])) }
                 td.number { (words.bytes(row.content_bytes)) }

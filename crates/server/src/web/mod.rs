@@ -6,6 +6,8 @@
 
 pub mod assets;
 pub mod databar;
+pub mod device;
+pub mod draw;
 mod dress;
 pub mod filter;
 pub mod format;
@@ -16,13 +18,17 @@ pub mod lists;
 mod live;
 pub mod login;
 pub mod overview;
+pub mod package;
 pub mod pages;
 pub mod plan;
+pub mod prestage;
 mod routes;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod section;
+pub mod sequence;
+pub mod text_diff;
 pub mod visitor;
 pub mod words;
 
@@ -53,12 +59,16 @@ fn pages_all() -> Pages {
         .get("/", May::View, Section::Overview, routes::show_overview)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
         .get("/devices", May::View, Section::Devices, routes::show_devices)
+        .get("/devices/{serial}", May::View, Section::Devices, device::show)
         .get("/devices/{serial}/plan", May::View, Section::Devices, routes::show_plan)
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
+        .get("/sequences/{name}", May::View, Section::Sequences, sequence::show)
         .get("/packages", May::View, Section::Packages, routes::show_packages)
+        .get("/packages/{name}", May::View, Section::Packages, package::show)
         .get("/prestages", May::SeePrestages, Section::Prestages, routes::show_prestages)
+        .get("/prestages/{name}", May::SeePrestages, Section::Prestages, prestage::show)
         .get("/live/overview", May::View, Section::Overview, routes::live_overview)
         .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
         .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)

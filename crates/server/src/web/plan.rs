@@ -20,7 +20,7 @@ pub fn plan_page(words: Words, plan: &DevicePlan) -> Markup {
     html! {
         p.crumbs {
             a href="/devices" { (words.t("Devices")) } " / "
-            span.mono { (layout::or_dash(&plan.serial)) } " / "
+            a.mono href=(layout::device_address(&plan.serial)) { (layout::or_dash(&plan.serial)) } " / "
             span { (words.t("Plan")) }
         }
         (head(words, plan))

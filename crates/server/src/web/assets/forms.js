@@ -225,5 +225,42 @@
     run(button, button, () => ({ method, path, body: button.dataset.body ?? "{}" }));
   });
 
+  // --- A document that is checked as its writer pauses ---------------------------------------------------------
+  document.querySelectorAll("form[data-lint]").forEach((form) => {
+    const text = form.querySelector("textarea[data-body]");
+    const list = form.querySelector("#lint");
+    let timer = 0;
+    let asked = 0;
+    const check = async () => {
+      const number = ++asked;
+      let findings;
+      try {
+        findings = await send({ method: "POST", path: form.dataset.lint, body: text.value, raw: true, type: "application/yaml" });
+      } catch { return; }
+      if (number !== asked) return;
+      const lines = findings.map((finding) => {
+        const item = document.createElement("li");
+        item.className = `finding ${finding.severity}`;
+        const place = finding.line > 0 ? `${finding.line}:${finding.column} ` : "";
+        item.textContent = `${place}${finding.code} ${finding.message}`;
+        if (finding.hint) {
+          const hint = document.createElement("span");
+          hint.className = "sub";
+          hint.textContent = finding.hint;
+          item.append(hint);
+        }
+        return item;
+      });
+      if (lines.length === 0) {
+        const good = document.createElement("li");
+        good.className = "muted";
+        good.textContent = list.dataset.good;
+        lines.push(good);
+      }
+      list.replaceChildren(...lines);
+    };
+    text.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 600); });
+  });
+
   Object.assign(window.forestage, { send, requestOf, showProblem, clearProblem, confirm });
 })();
