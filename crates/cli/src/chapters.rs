@@ -58,6 +58,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         nouns: &["simulate"],
     },
     Chapter {
+        title: "Other systems",
+        nouns: &["webhook"],
+    },
+    Chapter {
         title: "This program",
         nouns: &["completion"],
     },

@@ -30,3 +30,4 @@ pub(crate) mod token;
 pub(crate) mod trust;
 pub(crate) mod user;
 pub(crate) mod variable;
+pub(crate) mod webhook;

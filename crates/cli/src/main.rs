@@ -23,7 +23,7 @@ use crate::commands::{
     asset, assignment, audit, boot_image, collection, completion, content as content_command,
     deployment, device, import, login, medium, os_image, package, prestage, pupil, quarantine,
     receipt, run, sequence as sequence_command, serve, simulate, site, token, trust, user,
-    variable,
+    variable, webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -51,7 +51,8 @@ enum Command {
     ///
     /// Everything it knows is in its data folder, which is made at the first start, together with a certificate
     /// authority of its own and an administrator with a one-time password, printed once. It runs until it gets SIGTERM
-    /// or SIGINT. FORESTAGE_LOG says how much it logs to stderr, such as `warn` or `server=debug`.
+    /// or SIGINT. FORESTAGE_LOG says how much it logs to stderr, such as `warn` or `server=debug`;
+    /// with FORESTAGE_LOG_FORMAT=json each line is a JSON object.
     #[command(after_help = "Example:\n\
             \x20 forestage serve --data /var/lib/forestage --listen 0.0.0.0:8443 \\\n\
             \x20     --url https://forestage.example:8443")]
@@ -99,6 +100,8 @@ enum Command {
     Collection(collection::Collection),
     #[command(subcommand)]
     Variable(variable::Variable),
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
     #[command(subcommand)]
     Deployment(deployment::Deployment),
     #[command(subcommand)]
@@ -161,6 +164,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Site(command) => site::run(command, output),
         Command::Collection(command) => collection::run(command, output),
         Command::Variable(command) => variable::run(command, output),
+        Command::Webhook(command) => webhook::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Run(command) => run::run(command, output),

@@ -16,6 +16,7 @@ mod people;
 mod quarantine;
 mod run_events;
 mod sites;
+mod webhooks;
 
 pub use assignments::{AssignmentFilter, ListOptions, PupilFilter};
 pub use connection::Client;

@@ -7,14 +7,17 @@ mod address;
 mod dialect;
 pub(crate) mod views;
 
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 pub use self::address::{DatabaseUrl, DatabaseUrlError};
 use crate::error::{Doing as _, Failure};
+use crate::metrics::Histogram;
 
 /// Readers at once.
 const READERS_MAX: u32 = 8;
@@ -31,9 +34,6 @@ const BEGIN_POSTGRES: &str = "BEGIN; SELECT pg_advisory_xact_lock(73812440943378
 /// A row as the database answers it.
 pub(crate) type DbRow = sqlx::any::AnyRow;
 
-/// A transaction that may write.
-pub(crate) type Write = Transaction<'static, Any>;
-
 /// Which of the two it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -47,6 +47,44 @@ pub(crate) struct Db {
     engine: Engine,
     readers: AnyPool,
     writer: AnyPool,
+    numbers: Arc<Numbers>,
+}
+
+/// How long the database took.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// How long writers waited for their turn.
+    pub(crate) waits: Histogram,
+    /// From the beginning of a transaction to its end.
+    pub(crate) turns: Histogram,
+}
+
+/// A transaction that may write.
+pub(crate) struct Write {
+    transaction: Transaction<'static, Any>,
+    began: Instant,
+    numbers: Arc<Numbers>,
+}
+
+impl Write {
+    /// Takes everything back.
+    pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+}
+
+impl Deref for Write {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
 }
 
 impl Db {
@@ -74,6 +112,7 @@ impl Db {
             engine,
             readers,
             writer,
+            numbers: Arc::default(),
         };
         db.make_views().await?;
         Ok(db)
@@ -90,10 +129,19 @@ impl Db {
             Engine::Sqlite => BEGIN_SQLITE,
             Engine::Postgres => BEGIN_POSTGRES,
         };
-        self.writer
-            .begin_with(begin)
-            .await
-            .doing("begin a transaction")
+        let asked = Instant::now();
+        let transaction = self.writer.begin_with(begin).await;
+        self.numbers.waits.observe(asked.elapsed());
+        Ok(Write {
+            transaction: transaction.doing("begin a transaction")?,
+            began: Instant::now(),
+            numbers: Arc::clone(&self.numbers),
+        })
+    }
+
+    /// How long it took so far.
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// Closes all connections; SQLite's write-ahead log is folded in.
@@ -117,6 +165,8 @@ fn pool(engine: Engine, connections: u32) -> AnyPoolOptions {
 }
 
 /// Commits.
-pub(crate) async fn commit(transaction: Write) -> Result<(), Failure> {
-    transaction.commit().await.doing("commit a transaction")
+pub(crate) async fn commit(write: Write) -> Result<(), Failure> {
+    let result = write.transaction.commit().await;
+    write.numbers.turns.observe(write.began.elapsed());
+    result.doing("commit a transaction")
 }

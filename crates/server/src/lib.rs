@@ -9,6 +9,7 @@ mod db;
 mod fleet;
 mod health;
 mod limits;
+mod metrics;
 mod problem;
 mod pupils;
 mod runs;
@@ -17,6 +18,7 @@ mod serve;
 mod table;
 mod text;
 mod tls;
+mod webhooks;
 
 pub mod error;
 pub mod people;
@@ -25,4 +27,4 @@ pub mod state;
 pub mod web;
 
 pub use db::{DatabaseUrl, DatabaseUrlError};
-pub use serve::{Ready, ServerConfig, ServerError, serve, serve_until};
+pub use serve::{Patience, Ready, ServerConfig, ServerError, serve, serve_until};

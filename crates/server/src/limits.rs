@@ -78,6 +78,8 @@ pub(crate) const VIEWS_MAX: usize = 5000;
 pub(crate) const CHANGES_MAX: usize = 4096;
 /// How long changes are gathered before they are sent.
 pub(crate) const CHANGES_GATHERED_FOR: Duration = Duration::from_millis(200);
+/// Free disk space below which the server calls itself not ready: a day of a large fleet's events.
+pub(crate) const READY_BYTES_MIN: u64 = 1 << 30;
 /// How often a run that only reports progress is noted as seen on disk.
 pub(crate) const SEEN_NOTED_EVERY_MS: i64 = 15_000;
 /// Serial numbers in one request for plans: four times the largest fleet.

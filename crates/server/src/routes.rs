@@ -21,7 +21,7 @@ use crate::people::{auth, idempotency};
 use crate::problem;
 use crate::routes::docs::{Route, Texts};
 use crate::state::AppState;
-use crate::{catalog, fleet, health, people, pupils, runs, web};
+use crate::{catalog, fleet, health, metrics, people, pupils, runs, web, webhooks};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
@@ -87,11 +87,12 @@ pub(crate) fn app(state: AppState) -> App {
             idempotency::once,
         ))
         .layer(axum::middleware::from_fn_with_state(
-            state,
+            state.clone(),
             auth::require_user,
         ))
         .layer(axum::middleware::from_fn(problem::with_id))
-        .layer(axum::middleware::map_response(harden));
+        .layer(axum::middleware::map_response(harden))
+        .layer(axum::middleware::from_fn_with_state(state, metrics::count));
     App(router)
 }
 
@@ -106,11 +107,14 @@ fn all() -> Routes {
         pupils::routes,
         catalog::routes,
         runs::routes,
+        webhooks::routes,
     ]
     .into_iter()
     .fold(none, |routes, more| more(routes))
     .get("/healthz", May::Anyone, health::healthz)
     .get("/api/v1/openapi.json", May::BeSomebody, openapi::get)
+    .get("/readyz", May::Anyone, health::readyz)
+    .get("/metrics", May::ReadMetrics, metrics::metrics)
 }
 
 impl Routes {

@@ -100,6 +100,29 @@ pub(crate) fn write_durably(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<
     sync_parent(path)
 }
 
+/// 256 secret bits that stay the same: read from `path`, made at the first time.
+pub(crate) fn seed(path: &Utf8Path) -> Result<[u8; 32], Failure> {
+    let failed = |source| Failure::File {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => unhex::<32>(text.trim()).ok_or_else(|| {
+            failed(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "not 64 hexadecimal digits",
+            ))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let seed = random()?;
+            write_durably(path, hex(&seed).as_bytes(), 0o600)?;
+            Ok(seed)
+        }
+        Err(source) => Err(failed(source)),
+    }
+}
+
 /// Makes a rename in the folder of `path` durable.
 pub(crate) fn sync_parent(path: &Utf8Path) -> Result<(), Failure> {
     let Some(folder) = path.parent() else {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -20,7 +21,9 @@ use wire::boot_config::Trust;
 use crate::connection::{Connection, Counted, PEER};
 use crate::db::DatabaseUrl;
 use crate::error::{Failure, chain};
-use crate::limits::{CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STALLED_AFTER, STOP_TIME_MAX,
+};
 use crate::routes;
 use crate::runs::events::charge;
 use crate::state::{AppState, stopped};
@@ -38,6 +41,26 @@ pub struct ServerConfig {
     pub urls: Vec<String>,
     /// Which PostgreSQL database to use; without one, an SQLite file in the data folder.
     pub database: Option<DatabaseUrl>,
+    /// How long the server waits for others.
+    pub patience: Patience,
+}
+
+/// How long the server waits for others. The default is for machines and networks as they are; tests wait less.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patience {
+    /// A run that is silent for so long has stalled, and who wants to know is told.
+    pub stalled_after: Duration,
+    /// The waits between attempts to deliver a message of a webhook; after the last one it is given up.
+    pub webhook_waits: Vec<Duration>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            stalled_after: STALLED_AFTER,
+            webhook_waits: crate::webhooks::sender::WAITS.to_vec(),
+        }
+    }
 }
 
 /// The server listens.
@@ -141,6 +164,7 @@ pub async fn serve_until(
         config.database.as_ref(),
         trust,
         stopping.clone(),
+        config.patience.clone(),
     )
     .await
     .map_err(in_data)?;
@@ -161,6 +185,8 @@ pub async fn serve_until(
     });
     let mut connections = JoinSet::new();
     connections.spawn(crate::pupils::personal::erase_in_time(state.clone()));
+    connections.spawn(crate::webhooks::sender::run(state.clone()));
+    connections.spawn(crate::runs::stalled::watch(state.clone()));
     tokio::select! {
         () = stop => {}
         () = accept(&listener, &server, &mut connections) => {}

@@ -1,6 +1,7 @@
 //! What every handler and page shares: the database, the content library, live runs, and who listens for changes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use content::Library;
@@ -12,12 +13,16 @@ use wire::names::{DeviceId, RunId};
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
 use crate::fleet::view::FleetView;
+use crate::health::Readiness;
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
+use crate::metrics::Metrics;
 use crate::people::audit::chain_old_rows;
 use crate::people::idempotency::InProgress;
 use crate::people::throttle::Throttle;
 use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
+use crate::serve::Patience;
+use crate::webhooks::sign::WebhookKey;
 
 /// Something that a list or a page shows has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +54,10 @@ struct Inner {
     builds: tokio::sync::Mutex<()>,
     planning: tokio::sync::Mutex<()>,
     stopping: watch::Receiver<bool>,
+    webhook_key: WebhookKey,
+    patience: Patience,
+    metrics: Metrics,
+    readiness: Readiness,
 }
 
 impl AppState {
@@ -58,6 +67,7 @@ impl AppState {
         database: Option<&DatabaseUrl>,
         trust: Trust,
         stopping: watch::Receiver<bool>,
+        patience: Patience,
     ) -> Result<Self, Failure> {
         let db = Db::open(&data.join("forestage.db"), database).await?;
         name_old_runs(&db).await?;
@@ -72,6 +82,7 @@ impl AppState {
         .await?;
         secret::private_folder(&data.join("bundles"))?;
         let bundle_key = bundle_key(&data.join("keys"))?;
+        let webhook_key = WebhookKey::open(&data.join("keys"))?;
         let trust = Trust {
             bundle_keys: vec![secret::hex(bundle_key.verifying_key().as_bytes())],
             ..trust
@@ -92,6 +103,10 @@ impl AppState {
             builds: tokio::sync::Mutex::new(()),
             planning: tokio::sync::Mutex::new(()),
             stopping,
+            webhook_key,
+            patience,
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -154,6 +169,36 @@ impl AppState {
         &self.inner.bundle_key
     }
 
+    /// What is counted as it happens.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Whether the server could do its work a moment ago.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.inner.readiness
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> &Utf8Path {
+        &self.inner.data
+    }
+
+    /// Makes the secrets of webhooks.
+    pub(crate) fn webhook_key(&self) -> &WebhookKey {
+        &self.inner.webhook_key
+    }
+
+    /// The waits between attempts to deliver a message.
+    pub(crate) fn webhook_waits(&self) -> &[Duration] {
+        &self.inner.patience.webhook_waits
+    }
+
+    /// How long a run may be silent until somebody is told.
+    pub(crate) fn stalled_after(&self) -> Duration {
+        self.inner.patience.stalled_after
+    }
+
     /// Only one bundle is built at a time: each uses all the disk there is.
     pub(crate) fn builds(&self) -> &tokio::sync::Mutex<()> {
         &self.inner.builds
@@ -200,31 +245,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// The key that signs bundles, made at the first start.
 fn bundle_key(folder: &Utf8Path) -> Result<SigningKey, Failure> {
     secret::private_folder(folder)?;
-    let path = folder.join("bundle.key");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => match secret::unhex::<32>(text.trim()) {
-            Some(seed) => Ok(SigningKey::from_bytes(&seed)),
-            None => {
-                let source = std::io::Error::new(
-                    std::io::ErrorKind::InvalidData,
-                    "not 64 hexadecimal digits",
-                );
-                Err(Failure::File {
-                    what: "read",
-                    path,
-                    source,
-                })
-            }
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let seed = secret::random()?;
-            secret::write_durably(&path, secret::hex(&seed).as_bytes(), 0o600)?;
-            Ok(SigningKey::from_bytes(&seed))
-        }
-        Err(source) => Err(Failure::File {
-            what: "read",
-            path,
-            source,
-        }),
-    }
+    let seed = secret::seed(&folder.join("bundle.key"))?;
+    Ok(SigningKey::from_bytes(&seed))
 }

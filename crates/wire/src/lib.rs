@@ -37,3 +37,4 @@ pub mod run_plan;
 pub mod sequence;
 pub mod sites;
 pub mod variables;
+pub mod webhooks;

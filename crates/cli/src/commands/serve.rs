@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
-use server::{DatabaseUrl, Ready, ServerConfig};
+use server::{DatabaseUrl, Patience, Ready, ServerConfig};
 
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::Output;
 use crate::settings::write_private;
+
+/// How the log is written: text or json.
+const LOG_FORMAT_VARIABLE: &str = "FORESTAGE_LOG_FORMAT";
 
 /// Where the address of the database is read from, if not from the command line.
 const DATABASE_VARIABLE: &str = "FORESTAGE_DATABASE";
@@ -56,15 +59,13 @@ struct ReadyFile {
 pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FORESTAGE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    start_log(filter)?;
     let config = ServerConfig {
         data: command.data.clone(),
         listen: command.listen,
         urls: command.url.clone(),
         database: database(command)?,
+        patience: Patience::default(),
     };
     if let Err(most) = crate::open_files::allow(OPEN_FILES) {
         output.say(&format!(
@@ -84,6 +85,22 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
     runtime
         .block_on(server::serve(config, tell))
         .trying(|| format!("cannot serve {}", command.data))
+}
+
+/// Logs to stderr: for people, or one JSON object a line for programs that gather logs.
+fn start_log(filter: tracing_subscriber::EnvFilter) -> Outcome<()> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match std::env::var(LOG_FORMAT_VARIABLE).as_deref() {
+        Ok("json") => log.json().flatten_event(true).init(),
+        Ok("text" | "") | Err(_) => log.init(),
+        Ok(other) => {
+            return Err(Failure::usage(format!("there is no log format `{other}`"))
+                .hint(format!("set {LOG_FORMAT_VARIABLE} to text or json")));
+        }
+    }
+    Ok(())
 }
 
 /// Which database to use. A password on the command line could be read by everyone on the machine, so it is refused.

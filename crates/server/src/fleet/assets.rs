@@ -5,9 +5,11 @@ use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::json;
 use wire::admin_api::{AssetImportReport, AssetImportRow};
-use wire::imports::{ImportSettings, RowResult};
+use wire::imports::{ImportCounts, ImportSettings, RowResult};
 use wire::names::CollectionName;
+use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure};
@@ -20,6 +22,7 @@ use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body};
 use crate::state::{AppState, Change, blocking};
+use crate::webhooks::outbox::emit;
 
 /// How an import is asked for.
 #[derive(Debug, Deserialize)]
@@ -62,6 +65,7 @@ pub(crate) async fn import(
             .map(ToString::to_string)
             .unwrap_or_default();
         audit(&mut db, &user.name, "assets-imported", &subject, &detail).await?;
+        tell(&mut db, &counts, collection.as_ref()).await?;
         commit(db).await?;
         for device in changed.iter().filter_map(|device| device.parse().ok()) {
             state.changed(Change::Device(device));
@@ -108,6 +112,18 @@ fn report_row(row: &Planned) -> AssetImportRow {
         result: result.word().to_owned(),
         problems: row.problems.clone(),
     }
+}
+
+/// Tells others that assets were imported.
+pub(crate) async fn tell(
+    db: &mut Write,
+    counts: &ImportCounts,
+    collection: Option<&CollectionName>,
+) -> Result<(), Failure> {
+    let data = json!({
+        "new": counts.new, "changed": counts.changed, "unchanged": counts.unchanged, "collection": collection,
+    });
+    emit(db, WebhookEvent::ImportAccepted, data).await
 }
 
 /// A collection that is imported into is there before.

@@ -3,8 +3,10 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use serde_json::json;
 use wire::admin_api::Deployment;
 use wire::names::DeploymentName;
+use wire::webhooks::WebhookEvent;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, to_json};
@@ -13,6 +15,7 @@ use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, now_ms};
+use crate::webhooks::outbox::emit;
 
 /// `GET /api/v1/deployments`
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Deployment>>, Failure> {
@@ -68,7 +71,7 @@ pub(crate) async fn put(
     sqlx::query(
         "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (name) DO UPDATE SET collection = excluded.collection, document = excluded.document, \
-         stopped = excluded.stopped",
+         stopped = excluded.stopped, cap_told = 0",
     )
     .bind(name.as_str())
     .bind(deployment.collection.as_str())
@@ -102,11 +105,15 @@ pub(crate) async fn stop(
 ) -> Result<Json<Deployment>, Failure> {
     let name: DeploymentName = parse(&name)?;
     let mut db = state.db().write().await?;
-    sqlx::query("UPDATE deployments SET stopped = 1 WHERE name = $1")
+    let stopped = sqlx::query("UPDATE deployments SET stopped = 1 WHERE name = $1 AND stopped = 0")
         .bind(name.as_str())
         .execute(&mut *db)
         .await
         .doing("stop a deployment")?;
+    if stopped.rows_affected() == 1 {
+        let data = json!({ "deployment": name });
+        emit(&mut db, WebhookEvent::DeploymentStopped, data).await?;
+    }
     audit(&mut db, &user.name, "deployment-stopped", name.as_str(), "").await?;
     commit(db).await?;
     let deployments = state.deployments().await?;

@@ -4,10 +4,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
+use serde_json::json;
 use wire::admin_api::ReceiptRow;
 use wire::digest::Digest;
 use wire::names::DeviceId;
-use wire::receipt::Receipt;
+use wire::receipt::{Receipt, ReceiptResult};
+use wire::webhooks::WebhookEvent;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, to_json};
@@ -22,6 +24,7 @@ use crate::routes::page::PageQuery;
 use crate::routes::read_json;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
+use crate::webhooks::outbox::emit_device;
 
 /// `GET /api/v1/receipts`: those of the machines in reach; a factory operator sees the ones they sent.
 pub(crate) async fn list(
@@ -79,7 +82,7 @@ pub(crate) async fn post(
     let digest = Digest::of(document.as_bytes()).to_string();
     let serial_key = name_key(&receipt.serial).unwrap_or_default();
     let mut db = state.db().write().await?;
-    sqlx::query(
+    let stored = sqlx::query(
         "INSERT INTO receipts (digest, serial_key, document, received_at_ms, sent_by) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (digest) DO NOTHING",
     )
@@ -103,6 +106,14 @@ pub(crate) async fn post(
             .fetch_optional(&mut *db)
             .await
             .doing("look for the device of a receipt")?;
+    if let Some(id) = device.as_deref().and_then(|id| id.parse().ok())
+        && stored.rows_affected() == 1
+        && receipt.result == ReceiptResult::Staged
+    {
+        let prestage = json!({ "name": receipt.prestage, "version": receipt.prestage_version });
+        let more = json!({ "prestage": prestage });
+        emit_device(&mut db, WebhookEvent::DeviceStaged, id, more).await?;
+    }
     audit(&mut db, &user.name, "receipt-stored", &receipt.serial, "").await?;
     commit(db).await?;
     let device: Option<DeviceId> = device.and_then(|id| id.parse().ok());

@@ -399,7 +399,15 @@ mod tests {
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
         };
-        let state = AppState::open(folder, None, trust, stopping).await.unwrap();
+        let state = AppState::open(
+            folder,
+            None,
+            trust,
+            stopping,
+            crate::serve::Patience::default(),
+        )
+        .await
+        .unwrap();
         for sql in [
             "INSERT INTO sites (code, name) VALUES ('BJO', 'Bjørnsletta'), ('KON', 'Kongsbakken')",
             "INSERT INTO collections (name, title) VALUES ('autumn', '')",

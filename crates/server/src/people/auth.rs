@@ -41,6 +41,7 @@ pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
     ("GET", "/login"),
     ("POST", "/login"),
     ("GET", "/healthz"),
+    ("GET", "/readyz"),
     // Style sheets, scripts and pictures, which the login page needs.
     ("GET", "/assets/"),
     ("GET", "/static/"),

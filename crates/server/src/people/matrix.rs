@@ -45,7 +45,15 @@ impl World {
             bundle_keys: Vec::new(),
         };
         let (_stop, stopping) = tokio::sync::watch::channel(false);
-        let state = AppState::open(data, None, trust, stopping).await.unwrap();
+        let state = AppState::open(
+            data,
+            None,
+            trust,
+            stopping,
+            crate::serve::Patience::default(),
+        )
+        .await
+        .unwrap();
         let app = crate::routes::app(state.clone()).into_router();
         let mut db = state.db().write().await.unwrap();
         for role in Role::ALL {

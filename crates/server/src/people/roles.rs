@@ -41,6 +41,8 @@ pub enum May {
     Deploy,
     /// To publish content, sequences and prestages.
     Publish,
+    /// To read what the server counts of itself.
+    ReadMetrics,
     /// To change users, tokens, webhooks and settings, and to read the audit.
     Administer,
 }
@@ -59,6 +61,7 @@ impl May {
         Self::FetchBundles,
         Self::Deploy,
         Self::Publish,
+        Self::ReadMetrics,
         Self::Administer,
     ];
 
@@ -80,6 +83,7 @@ impl May {
             Self::FetchBundles => "fetch-bundles",
             Self::Deploy => "deploy",
             Self::Publish => "publish",
+            Self::ReadMetrics => "read-metrics",
             Self::Administer => "administer",
         }
     }
@@ -184,7 +188,7 @@ mod tests {
             (
                 Role::Admin,
                 "view view-pupils assign operate change-assets see-receipts send-receipts see-prestages \
-                 fetch-bundles deploy publish administer",
+                 fetch-bundles deploy publish read-metrics administer",
             ),
             (
                 Role::SchoolAdmin,

@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use serde_json::json;
 use wire::assignments::{
     AssignmentRow, CLASS_PAIRS_MAX, ClassPairs, ClassPairsReply, HandOut, HandOutReply,
     NOTE_CHARS_MAX, TakeBack, Warning,
 };
 use wire::names::{AssignmentId, DeviceId};
+use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
@@ -18,6 +20,7 @@ use crate::pupils::store::{StoredAssignment, StoredPupil, assignments_sql, pupil
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
+use crate::webhooks::outbox::emit_device;
 
 /// `POST /api/v1/assignments`
 pub(crate) async fn post(
@@ -190,6 +193,7 @@ pub(super) async fn hand_out(
         &format!("to pupil {}", pupil.id),
     )
     .await?;
+    tell(db, WebhookEvent::AssignmentMade, &device.id, &pupil.id).await?;
     Ok(HandOutReply {
         made: row(db, user, id).await?,
         ended,
@@ -366,7 +370,30 @@ async fn end(
         &assignment.serial,
         &of(assignment),
     )
+    .await?;
+    tell(
+        db,
+        WebhookEvent::AssignmentEnded,
+        &assignment.device,
+        &assignment.pupil,
+    )
     .await
+}
+
+/// Tells others who has a device now, or has it no more: the number of the school's own system, never a name.
+async fn tell(
+    db: &mut Write,
+    event: WebhookEvent,
+    device: &str,
+    pupil: &str,
+) -> Result<(), Failure> {
+    let number: Option<String> = sqlx::query_scalar("SELECT external_id FROM pupils WHERE id = $1")
+        .bind(pupil)
+        .fetch_optional(&mut **db)
+        .await
+        .doing("read the number of a pupil")?;
+    let device = stored_text("device id", device)?;
+    emit_device(db, event, device, json!({ "pupil": { "id": number } })).await
 }
 
 async fn undo_hand_out(
@@ -400,6 +427,13 @@ async fn undo_hand_out(
         &assignment.serial,
         &of(assignment),
     )
+    .await?;
+    tell(
+        db,
+        WebhookEvent::AssignmentEnded,
+        &assignment.device,
+        &assignment.pupil,
+    )
     .await
 }
 
@@ -425,7 +459,13 @@ async fn reopen_assignment(db: &mut Write, assignment: &StoredAssignment) -> Res
     .execute(&mut **db)
     .await
     .doing("reopen an assignment")?;
-    Ok(())
+    tell(
+        db,
+        WebhookEvent::AssignmentMade,
+        &assignment.device,
+        &assignment.pupil,
+    )
+    .await
 }
 
 fn of(assignment: &StoredAssignment) -> String {

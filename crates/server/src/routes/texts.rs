@@ -15,6 +15,7 @@ mod imports;
 mod people;
 mod pupils;
 mod runs;
+mod webhooks;
 
 use crate::routes::docs::Texts;
 
@@ -26,4 +27,5 @@ pub(super) const ALL: &[fn(Texts) -> Texts] = &[
     runs::texts,
     pupils::texts,
     imports::texts,
+    webhooks::texts,
 ];

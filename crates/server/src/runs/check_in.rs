@@ -5,10 +5,12 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use ed25519_dalek::{Signature, VerifyingKey};
+use serde_json::json;
 use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckInReply};
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
+use wire::webhooks::WebhookEvent;
 
 use crate::connection::{Connection, peer};
 use crate::db::{Write, commit};
@@ -28,6 +30,7 @@ use crate::runs::orders::{Errand, order_for};
 use crate::secret;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
+use crate::webhooks::outbox::{emit, emit_device};
 
 /// `POST /device/v1/challenge`
 pub(crate) async fn challenge(State(state): State<AppState>) -> Result<Json<Challenge>, Failure> {
@@ -90,6 +93,7 @@ pub(crate) async fn check_in(
         Decided::Nothing => identify(&state, &mut db, &claimant, &machine).await?,
     };
     commit(db).await?;
+    state.metrics().checked_in(&reply);
     state.changed(Change::Device(changed));
     if let CheckInReply::Run { order, .. } = &reply {
         if let Some(Extension(connection)) = connection {
@@ -467,6 +471,12 @@ async fn remember(
     device: DeviceId,
     evidence: &[String],
 ) -> Result<(), Failure> {
+    let before: Option<i64> =
+        sqlx::query_scalar("SELECT checked_in_at_ms FROM devices WHERE id = $1")
+            .bind(device.to_string())
+            .fetch_optional(&mut **db)
+            .await
+            .doing("look whether a device was seen before")?;
     let staged = match &claimant.body.staged {
         Some(staged) => to_json("write what is staged", staged)?,
         None => String::new(),
@@ -489,6 +499,9 @@ async fn remember(
         .execute(&mut **db)
         .await
         .doing("release a machine from quarantine")?;
+    if before == Some(0) {
+        emit_device(db, WebhookEvent::DeviceCheckedIn, device, json!({})).await?;
+    }
     Ok(())
 }
 
@@ -549,5 +562,11 @@ async fn quarantine(
     .await
     .doing("put a machine into quarantine")?;
     audit(db, "device", "quarantined", &id.to_string(), message).await?;
+    let facts = &claimant.body.facts;
+    let machine = json!({
+        "id": id, "serial": facts.serial, "vendor": facts.vendor, "product": facts.product,
+    });
+    let data = json!({ "device": machine, "message": message });
+    emit(db, WebhookEvent::DeviceQuarantined, data).await?;
     Ok(id)
 }

@@ -1,13 +1,17 @@
 //! Events of devices: stored as received, each once, in order; then the run is shown as they tell it.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use serde_json::{Value, json};
 use sqlx::FromRow;
 use wire::admin_api::Deployment;
 use wire::device_api::{EVENTS_MAX, EventAck, EventBatch};
 use wire::event::{Event, EventBody};
 use wire::names::RunId;
+use wire::webhooks::WebhookEvent;
 
 use crate::connection::Connection;
 use crate::db::{Write, commit};
@@ -19,6 +23,12 @@ use crate::people::auth::DeviceSession;
 use crate::routes::{parse, read_json};
 use crate::runs::live::{Entry, EventHead, Live, read_event, told_name};
 use crate::state::{AppState, Change, now_ms};
+use crate::text::clean;
+use crate::webhooks::outbox::emit_run;
+
+/// Errors of a failed run that others are told, outermost first, and how much of each.
+const TOLD_ERRORS_MAX: usize = 10;
+const TOLD_ERROR_CHARS_MAX: usize = 500;
 
 /// An event as received and as read.
 struct Received {
@@ -200,6 +210,8 @@ async fn take_in(
             return Err(failure);
         }
         entry.live().noted_at_ms = now;
+        let stored = u64::try_from(plan.store.len()).unwrap_or(0);
+        state.metrics().events.fetch_add(stored, Ordering::Relaxed);
     }
     let mut live = entry.live();
     if plan.anew {
@@ -277,7 +289,7 @@ async fn store(
         .next();
     sqlx::query(
         "UPDATE runs SET take = $1, acknowledged = $2, state = $3, last_seen_at_ms = $4, \
-         host_name = CASE WHEN $7 <> '' OR $8 = 1 THEN $7 ELSE host_name END, \
+         stall_told = 0, host_name = CASE WHEN $7 <> '' OR $8 = 1 THEN $7 ELSE host_name END, \
          ended_at_ms = CASE WHEN $5 = 0 THEN 0 WHEN ended_at_ms > 0 THEN ended_at_ms ELSE $4 END WHERE id = $6",
     )
     .bind(take)
@@ -304,6 +316,10 @@ async fn store(
     if let Some((payer, bytes)) = charged {
         add_server_bytes(&mut db, payer, bytes).await?;
     }
+    let stored = plan.store.iter().map(|index| &received[*index].event.body);
+    for (event, more) in tidings(before, plan, after, stored) {
+        emit_run(&mut db, event, run, more).await?;
+    }
     if after == "completed" && before.state != "completed" {
         leave_collection(&mut db, run, before).await?;
     }
@@ -312,6 +328,42 @@ async fn store(
         tracing::info!(run.id = %run, state = after, "run {run} is {after}");
     }
     Ok(())
+}
+
+/// What others are told of a batch that was stored.
+fn tidings<'a>(
+    before: &Before,
+    plan: &Plan,
+    after: &str,
+    stored: impl DoubleEndedIterator<Item = &'a EventBody>,
+) -> Vec<(WebhookEvent, Value)> {
+    let mut tidings = Vec::new();
+    // A run that begins anew after a power cut is the same run.
+    if before.acknowledged == 0 && before.take == 1 && !plan.store.is_empty() && !plan.anew {
+        tidings.push((WebhookEvent::RunStarted, json!({})));
+    }
+    if after == before.state {
+        return tidings;
+    }
+    match after {
+        "completed" => tidings.push((WebhookEvent::RunCompleted, json!({}))),
+        "aborted" => tidings.push((WebhookEvent::RunStopped, json!({}))),
+        "failed" => {
+            let failure = stored.rev().find_map(|body| match body {
+                EventBody::RunFailed { path, errors, .. } => {
+                    let errors = errors.iter().take(TOLD_ERRORS_MAX);
+                    let errors: Vec<String> = errors
+                        .map(|error| clean(error, TOLD_ERROR_CHARS_MAX))
+                        .collect();
+                    Some(json!({ "step": path, "errors": errors }))
+                }
+                _ => None,
+            });
+            tidings.push((WebhookEvent::RunFailed, json!({ "failure": failure })));
+        }
+        _ => {}
+    }
+    tidings
 }
 
 /// The state of a run after an event.

@@ -10,6 +10,7 @@ pub(crate) mod orders;
 pub(crate) mod plans;
 pub(crate) mod retry;
 pub(crate) mod rows;
+pub(crate) mod stalled;
 pub(crate) mod stream;
 
 use crate::people::roles::May;

@@ -9,6 +9,7 @@ use wire::names::{DeviceId, RunId, SequenceName};
 use wire::order::Order;
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
+use wire::webhooks::WebhookEvent;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
@@ -18,6 +19,7 @@ use crate::fleet::variables::{ScopeNames, layered, scoped_for};
 use crate::people::audit::audit;
 use crate::runs::rows::StoredDevice;
 use crate::state::now_ms;
+use crate::webhooks::outbox::emit;
 
 /// The variable that says what was staged on the device.
 pub(crate) const STAGED_NAME: &str = "staged";
@@ -152,6 +154,7 @@ async fn from_deployment(
             &format!("device {}", device.serial),
         )
         .await?;
+        tell_of_cap(db, deployment).await?;
         return Ok(Errand::nothing(message));
     }
     let site = device.place();
@@ -215,6 +218,20 @@ fn is_same_work(failed: &Order, order: &Order) -> bool {
     failed.sequence == order.sequence
         && failed.packages == order.packages
         && settings(failed) == settings(order)
+}
+
+/// Tells others that a cap is reached: once, until the deployment is changed.
+async fn tell_of_cap(db: &mut Write, deployment: &Deployment) -> Result<(), Failure> {
+    let told = sqlx::query("UPDATE deployments SET cap_told = 1 WHERE name = $1 AND cap_told = 0")
+        .bind(deployment.name.as_str())
+        .execute(&mut **db)
+        .await
+        .doing("note that a cap is reached")?;
+    if told.rows_affected() == 0 {
+        return Ok(());
+    }
+    let data = json!({ "deployment": deployment.name, "cap": deployment.cap });
+    emit(db, WebhookEvent::DeploymentCapReached, data).await
 }
 
 async fn is_at_cap(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {

@@ -22,7 +22,11 @@ fn code(status: u16, code: &str) -> (u16, String) {
 #[test]
 fn the_one_time_password_must_be_replaced_and_is_then_worthless() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(camino::Utf8Path::from_path(folder.path()).unwrap(), None);
+    let server = Server::start(
+        camino::Utf8Path::from_path(folder.path()).unwrap(),
+        None,
+        server::Patience::default(),
+    );
     let one_time = server.ready.one_time_login.clone().unwrap();
     let anyone = server.anyone();
     let try_login = |login: &Login| anyone.send::<_, Token>("POST", "/api/v1/login", login);

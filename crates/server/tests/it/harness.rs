@@ -9,7 +9,7 @@ use client::Client;
 use content::{Library, Manifest, NoMeter};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
-use server::{DatabaseUrl, Ready, ServerConfig, serve_until};
+use server::{DatabaseUrl, Patience, Ready, ServerConfig, serve_until};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
 };
@@ -34,12 +34,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(data: &Utf8Path, database: Option<&DatabaseUrl>) -> Self {
+    pub(crate) fn start(
+        data: &Utf8Path,
+        database: Option<&DatabaseUrl>,
+        patience: Patience,
+    ) -> Self {
         let config = ServerConfig {
             data: data.to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
             urls: vec!["https://127.0.0.1:0".into()],
             database: database.cloned(),
+            patience,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (send, receive) = mpsc::channel();
@@ -94,18 +99,29 @@ pub(crate) struct Site {
     pub(crate) data: Utf8PathBuf,
     /// The PostgreSQL database; without one, SQLite in the data folder.
     pub(crate) database: Option<DatabaseUrl>,
+    patience: Patience,
     _folder: tempfile::TempDir,
 }
 
 impl Site {
     /// On SQLite, or on what `FORESTAGE_TEST_DATABASE` says: `postgres` runs every test on PostgreSQL.
     pub(crate) fn new() -> Self {
-        let database = match std::env::var("FORESTAGE_TEST_DATABASE").as_deref() {
+        Self::on(Self::usual_database())
+    }
+
+    fn usual_database() -> Option<DatabaseUrl> {
+        match std::env::var("FORESTAGE_TEST_DATABASE").as_deref() {
             Ok("postgres") => Some(new_postgres()),
             Ok("sqlite") | Err(_) => None,
             Ok(other) => panic!("FORESTAGE_TEST_DATABASE is sqlite or postgres, not {other}"),
-        };
-        Self::on(database)
+        }
+    }
+
+    /// A server that waits otherwise than usual.
+    pub(crate) fn with_patience(change: impl FnOnce(&mut Patience)) -> Self {
+        let mut patience = Patience::default();
+        change(&mut patience);
+        Self::on_with(Self::usual_database(), patience)
     }
 
     /// On a PostgreSQL database of its own.
@@ -114,9 +130,13 @@ impl Site {
     }
 
     pub(crate) fn on(database: Option<DatabaseUrl>) -> Self {
+        Self::on_with(database, Patience::default())
+    }
+
+    fn on_with(database: Option<DatabaseUrl>, patience: Patience) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
-        let server = Server::start(&data, database.as_ref());
+        let server = Server::start(&data, database.as_ref(), patience.clone());
         let one_time = server
             .ready
             .one_time_login
@@ -138,6 +158,7 @@ impl Site {
             admin,
             data,
             database,
+            patience,
             _folder: folder,
         }
     }
@@ -154,11 +175,12 @@ impl Site {
             server,
             data,
             database,
+            patience,
             _folder,
             ..
         } = self;
         drop(server);
-        let server = Server::start(&data, database.as_ref());
+        let server = Server::start(&data, database.as_ref(), patience.clone());
         assert_eq!(server.ready.one_time_login, None);
         let login = login(PASSWORD);
         let token: Token = server
@@ -171,6 +193,7 @@ impl Site {
             admin,
             data,
             database,
+            patience,
             _folder,
         }
     }

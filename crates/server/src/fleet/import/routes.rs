@@ -17,7 +17,7 @@ use super::profiles::mapping;
 use super::{undo, write};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, to_json};
-use crate::fleet::assets::{bad_file, require_collection};
+use crate::fleet::assets::{bad_file, require_collection, tell};
 use crate::limits::{ASSET_FILE_BYTES_MAX, ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -287,6 +287,7 @@ pub(crate) async fn accept(
         &detail,
     )
     .await?;
+    tell(&mut db, &counts, collection.as_ref()).await?;
     commit(db).await?;
     announce(&state, changed.iter());
     drafts::get(&state, &user, id).await.map(Json)

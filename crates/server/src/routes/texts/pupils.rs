@@ -1,4 +1,4 @@
-//! Pupils, hand-out and return, and the table for asset systems.
+//! Pupils, hand-out and return.
 
 use wire::assignments::{AssignmentRow, ClassHandOut, ClassRow, HandOutReply, ScanReply};
 use wire::pupils::{
@@ -10,7 +10,6 @@ use crate::routes::docs::Texts;
 #[rustfmt::skip]
 pub(super) fn texts(texts: Texts) -> Texts {
     texts
-        .of("GET", "/api/v1/asset-computers", "Read the table for asset systems.", "A stable contract: see `docs/formats/asset-computers.md`.")
         .of("GET", "/api/v1/pupils", "List pupils.", "Those in reach.")
         .answers::<Vec<PupilRow>>("")
         .of("POST", "/api/v1/pupils", "Enter a pupil.", "")
