@@ -3,7 +3,7 @@
 use client::{Client, ClientError};
 use serde::de::IgnoredAny;
 use wire::admin_api::{ReceiptRow, RunRow};
-use wire::names::{DeploymentName, DeviceId, RunId, SequenceName};
+use wire::names::{DeviceId, RunId, SequenceName};
 
 /// A sequence's YAML is at most this long; `sequence` refuses longer ones, too.
 pub(crate) const SEQUENCE_BYTES_MAX: u64 = 1 << 20;
@@ -27,14 +27,6 @@ pub(crate) fn receipts(client: &Client) -> Result<Vec<ReceiptRow>, ClientError> 
 /// Forgets the key a device is bound to.
 pub(crate) fn reset_key(client: &Client, device: DeviceId) -> Result<(), ClientError> {
     post(client, &format!("/api/v1/devices/{device}/reset-key"))
-}
-
-/// Stops a deployment.
-pub(crate) fn stop_deployment(client: &Client, name: &DeploymentName) -> Result<(), ClientError> {
-    post(
-        client,
-        &format!("/api/v1/deployments/{}/stop", encode(name.as_str())),
-    )
 }
 
 /// Stops a run; the device hears of it within seconds.

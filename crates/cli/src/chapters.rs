@@ -38,6 +38,8 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "import",
             "quarantine",
             "site",
+            "class",
+            "model",
             "collection",
             "variable",
             "deployment",

@@ -20,10 +20,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    asset, assignment, audit, boot_image, collection, completion, content as content_command,
-    deployment, device, import, login, medium, os_image, package, prestage, pupil, quarantine,
-    receipt, run, sequence as sequence_command, serve, simulate, site, token, trust, user,
-    variable, webhook,
+    asset, assignment, audit, boot_image, class, collection, completion,
+    content as content_command, deployment, device, import, login, medium, model, os_image,
+    package, prestage, pupil, quarantine, receipt, run, sequence as sequence_command, serve,
+    simulate, site, token, trust, user, variable, webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -97,6 +97,10 @@ enum Command {
     #[command(subcommand)]
     Site(site::Site),
     #[command(subcommand)]
+    Class(class::Class),
+    #[command(subcommand)]
+    Model(model::Model),
+    #[command(subcommand)]
     Collection(collection::Collection),
     #[command(subcommand)]
     Variable(variable::Variable),
@@ -162,6 +166,8 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Import(command) => import::run(command, output),
         Command::Quarantine(command) => quarantine::run(command, output),
         Command::Site(command) => site::run(command, output),
+        Command::Class(command) => class::run(command, output),
+        Command::Model(command) => model::run(command, output),
         Command::Collection(command) => collection::run(command, output),
         Command::Variable(command) => variable::run(command, output),
         Command::Webhook(command) => webhook::run(command, output),

@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 mod asset_system;
 mod assignments;
+mod classes;
 mod connection;
 mod device;
 mod error;
@@ -16,6 +17,7 @@ mod people;
 mod quarantine;
 mod run_events;
 mod sites;
+mod targeting;
 mod webhooks;
 
 pub use assignments::{AssignmentFilter, ListOptions, PupilFilter};

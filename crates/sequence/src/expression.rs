@@ -9,11 +9,11 @@ use std::sync::LazyLock;
 
 use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{
-    Environment, Error, ErrorKind, Output, State, UndefinedBehavior, escape_formatter, filters,
-    tests,
+    Environment, Error, ErrorKind, Expression, Output, State, UndefinedBehavior, escape_formatter,
+    filters, tests,
 };
 
-use crate::scope::{ascii, host_name};
+use crate::scope::{Scope, ascii, host_name};
 
 /// What may stand behind `|`.
 pub const FILTERS: [&str; 24] = [
@@ -87,6 +87,131 @@ pub(crate) fn is_true(condition: &str, values: &Values) -> Result<bool, Explaine
         return Err(Explained("it asks for a value that isn't there".to_owned()));
     }
     Ok(value.is_true())
+}
+
+/// A condition, parsed once for many evaluations.
+pub struct Condition {
+    text: String,
+    names: Vec<String>,
+    expression: Expression<'static, 'static>,
+}
+
+/// What is wrong with a condition, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column {column}: {message}")]
+pub struct Misplaced {
+    /// The character, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Condition {
+    /// Reads a condition. `known` are the names that have a value.
+    ///
+    /// # Errors
+    /// It can't be parsed, or uses a name, filter or test that doesn't exist.
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, Misplaced> {
+        let expression = ENGINE
+            .compile_expression_owned(text.to_owned())
+            .map_err(|error| Misplaced {
+                column: good_letters(text) + 1,
+                message: Explained::of(&error).0,
+            })?;
+        let names = sorted(expression.undeclared_variables(false));
+        if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            return Err(Misplaced {
+                column: column_of(text, name),
+                message: format!("nothing is called `{name}`; known are {}", known.join(", ")),
+            });
+        }
+        if let Some(unknown) = unknown_words(text).first() {
+            return Err(Misplaced {
+                column: column_of(text, &unknown.word),
+                message: format!(
+                    "there is no {} `{}`; known are {}",
+                    unknown.role,
+                    unknown.word,
+                    unknown.known.join(", ")
+                ),
+            });
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            names,
+            expression,
+        })
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it uses this name.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        self.names.iter().any(|used| used == name)
+    }
+
+    /// Decides it.
+    ///
+    /// # Errors
+    /// It needs a value that isn't there, or compares what can't be compared.
+    pub fn is_true(&self, scope: &Scope) -> Result<bool, Explained> {
+        let value = self
+            .expression
+            .eval(Value::from(scope.values().clone()))
+            .map_err(|error| Explained::of(&error))?;
+        if value.kind() == ValueKind::Undefined {
+            return Err(Explained("it asks for a value that isn't there".to_owned()));
+        }
+        Ok(value.is_true())
+    }
+}
+
+impl std::fmt::Debug for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Condition").field(&self.text).finish()
+    }
+}
+
+/// How many letters of a condition are fine: the longest beginning that could still become one.
+fn good_letters(text: &str) -> usize {
+    let could_go_on = |beginning: &str| match ENGINE.compile_expression(beginning) {
+        Ok(_) => true,
+        Err(error) => error
+            .detail()
+            .is_some_and(|detail| detail.contains("unexpected end of input")),
+    };
+    let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    let ends: Vec<usize> = ends.collect();
+    let good = (0..ends.len())
+        .rev()
+        .find(|count| could_go_on(&text[..ends[*count]]));
+    good.unwrap_or(0)
+}
+
+/// Where a word stands outside quotes, from 1.
+fn column_of(text: &str, word: &str) -> usize {
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let outside: Vec<usize> = crate::tri::outside_quotes(text).map(|(at, _)| at).collect();
+    let at = text
+        .match_indices(word)
+        .map(|(at, _)| at)
+        .find(|at| {
+            outside.contains(at)
+                && !text[..*at].ends_with(is_word)
+                && !text[at + word.len()..].starts_with(is_word)
+        })
+        .unwrap_or(0);
+    text[..at].chars().count() + 1
+}
+
+/// The value behind `number(WIDTH)` in templates for names.
+pub(crate) fn number_function(number: u64) -> Value {
+    Value::from_function(move |width: Option<usize>| pad(number.into(), width.unwrap_or(1)))
 }
 
 /// Checks that a condition can be parsed and returns the names it uses, sorted.
@@ -367,9 +492,11 @@ mod tests_of_engine {
 
     use serde_json::json;
 
+    use crate::scope::Scope;
+
     use super::{
-        FILTERS, TESTS, condition_names, expressions, render, template_names, unknown_words, value,
-        version_compare,
+        Condition, FILTERS, TESTS, condition_names, expressions, render, template_names,
+        unknown_words, value, version_compare,
     };
 
     fn check(template: &str) -> String {
@@ -466,6 +593,36 @@ mod tests_of_engine {
         );
         let parts: Vec<&str> = expressions("{{ a }}-{{ b | c }} {{ open").collect();
         assert_eq!(parts, [" a ", " b | c "]);
+    }
+
+    #[test]
+    fn a_condition_says_where_it_is_wrong() {
+        let known = ["site", "class", "fields"];
+        let check = |text: &str| {
+            Condition::parse(text, &known)
+                .map(|_| ())
+                .map_err(|error| error.column)
+        };
+        assert_eq!(
+            check("site.code == 'BJØ' and class is startingwith('1')"),
+            Ok(())
+        );
+        for (text, column) in [
+            ("site.code = 'BJØ'", 11),
+            ("site.code == 'BJØ' adn class", 20),
+            ("site.code ==", 13),
+            ("(site.code", 11),
+            ("class == 'x' and clas == 'y'", 18),
+            ("'clas' == class | lowr", 19),
+            ("", 1),
+        ] {
+            assert_eq!(check(text), Err(column), "{text}");
+        }
+        let rule = Condition::parse("fields.order == 'x'", &known).unwrap();
+        let scope = |fields| Scope::of(&BTreeMap::from([("fields".to_owned(), fields)]));
+        assert_eq!(rule.is_true(&scope(json!({"order": "x"}))), Ok(true));
+        assert_eq!(rule.is_true(&scope(json!({"order": "y"}))), Ok(false));
+        assert!(rule.is_true(&scope(json!({}))).is_err());
     }
 
     #[test]

@@ -128,6 +128,17 @@ impl Scope {
             .insert(name.to_owned(), expression::value(value));
     }
 
+    /// Makes `number(WIDTH)` in templates give this number, with zeros in front.
+    pub fn set_number(&mut self, number: u64) {
+        self.values
+            .insert("number".to_owned(), expression::number_function(number));
+    }
+
+    /// The values, as the engine holds them.
+    pub(crate) const fn values(&self) -> &Values {
+        &self.values
+    }
+
     /// Takes a name's value away.
     pub fn forget(&mut self, name: &str) {
         self.values.remove(name);
@@ -215,7 +226,7 @@ pub fn is_host_name(text: &str) -> bool {
 }
 
 /// All facts with their names.
-pub(crate) fn fact_values(facts: &Facts) -> impl Iterator<Item = (String, Value)> {
+pub fn fact_values(facts: &Facts) -> impl Iterator<Item = (String, Value)> {
     FACTS
         .iter()
         .map(move |(name, value)| ((*name).to_owned(), value(facts)))

@@ -99,6 +99,8 @@ pub trait Step: Serialize + DeserializeOwned + JsonSchema + 'static {
     const WRITES_INTO_OS: bool = false;
     /// Whether it means something at the factory: no network, no installed OS, nobody to ask.
     const FITS_FACTORY: bool = false;
+    /// Whether it writes over what a disk or a volume held.
+    const WIPES: bool = false;
     /// Whether its plan looks at facts beyond the model, so at the machine itself.
     const OBSERVES: bool = false;
 
@@ -499,6 +501,8 @@ pub struct StepType {
     pub writes_into_os: bool,
     /// See [`Step::FITS_FACTORY`].
     pub fits_factory: bool,
+    /// See [`Step::WIPES`].
+    pub wipes: bool,
     /// See [`Step::OBSERVES`].
     pub observes: bool,
     parse: fn(&Value) -> Result<Box<dyn AnyStep>, ArgumentError>,
@@ -517,6 +521,7 @@ impl StepType {
             sets_variables: S::SETS_VARIABLES,
             writes_into_os: S::WRITES_INTO_OS,
             fits_factory: S::FITS_FACTORY,
+            wipes: S::WIPES,
             observes: S::OBSERVES,
             parse: parse_arguments::<S>,
             schema: S::json_schema,

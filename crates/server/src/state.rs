@@ -12,6 +12,7 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
+use crate::fleet::targeting::membership::Cache as MemberCache;
 use crate::fleet::view::FleetView;
 use crate::health::Readiness;
 use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
@@ -48,6 +49,7 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     views: Views,
     fleet_view: FleetView,
+    members: MemberCache,
     throttle: Throttle,
     in_progress: InProgress,
     passwords: Semaphore,
@@ -97,6 +99,7 @@ impl AppState {
             changes,
             views: Views::default(),
             fleet_view: FleetView::default(),
+            members: MemberCache::default(),
             throttle: Throttle::default(),
             in_progress: InProgress::default(),
             passwords: Semaphore::new(LOGINS_AT_ONCE),
@@ -151,6 +154,10 @@ impl AppState {
 
     pub(crate) fn fleet_view(&self) -> &FleetView {
         &self.inner.fleet_view
+    }
+
+    pub(crate) fn members(&self) -> &MemberCache {
+        &self.inner.members
     }
 
     pub(crate) fn throttle(&self) -> &Throttle {

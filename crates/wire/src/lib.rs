@@ -13,6 +13,8 @@ pub mod assignments;
 pub mod audit;
 pub mod boot_config;
 pub mod bundle;
+pub mod classes;
+pub mod collections;
 pub mod deployments;
 pub mod device_api;
 pub mod device_plan;

@@ -1,13 +1,18 @@
 //! `forestage collection`: sets of devices.
 
 use clap::{Args, Subcommand};
-use wire::admin_api::{CollectionRow, DeviceRow};
+use client::Client;
+use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
+use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
 use wire::names::CollectionName;
 
 use crate::commands::device;
 use crate::failure::{Failure, Outcome, Trying};
-use crate::output::{Look, Output, Table, count};
+use crate::output::{Look, Output, Table, clean, count};
 use crate::settings::connect;
+
+/// Devices that a preview names.
+const SHOWN_MAX: usize = 1000;
 
 /// Sets of devices that deployments are aimed at.
 #[derive(Debug, Subcommand)]
@@ -26,6 +31,76 @@ pub(crate) enum Collection {
         /// The collection
         name: CollectionName,
     },
+    /// Let a rule decide who is in, besides those put in by hand
+    ///
+    /// A rule is an expression over a device, in the language of conditions in sequences. It sees serial, asset_tag, name,
+    /// site.code, site.name, seen_site, class, model.vendor, model.product, model.sku, model.baseboard, state, prestage,
+    /// prestage_version, tags, fields (what asset files have besides) and facts. It is evaluated when it is asked: for
+    /// lists, for previews, and for each machine that checks in. With `--dry-run` nothing is stored.
+    #[command(
+        after_help = "Example:\n  forestage collection set-rule first-years \"class is startingwith('1')\" --limit-to pupils-2026"
+    )]
+    SetRule(SetRule),
+    /// Show who is in and why, and who is kept out and why
+    #[command(after_help = "Example:\n  forestage collection preview first-years")]
+    Preview {
+        /// The collection
+        name: CollectionName,
+    },
+    /// Put devices in by hand
+    #[command(after_help = "Example:\n  forestage collection add pupils-2026 PF3ABC12 PF3ABC13")]
+    Add(Devices),
+    /// Take devices out; those that a rule brings in are kept out
+    #[command(after_help = "Example:\n  forestage collection remove pupils-2026 PF3ABC12")]
+    Remove(Devices),
+    /// Keep devices out, whatever rule or list says
+    #[command(
+        after_help = "Example:\n  forestage collection exclude pupils-2026 PF3ABC12 --reason \"used in an exam\""
+    )]
+    Exclude(Exclude),
+    /// Let devices in again that were kept out
+    #[command(after_help = "Example:\n  forestage collection include pupils-2026 PF3ABC12")]
+    Include(Devices),
+}
+
+/// `collection set-rule`
+#[derive(Debug, Args)]
+pub(crate) struct SetRule {
+    /// The collection
+    name: CollectionName,
+    /// The rule; an empty one takes the rule away
+    rule: String,
+    /// No device that isn't in this collection is in
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    limit_to: String,
+    /// Only show who would be in
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Some devices of a collection.
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    /// The collection
+    name: CollectionName,
+    /// Serial numbers
+    #[arg(required = true, value_name = "SERIAL")]
+    serials: Vec<String>,
+}
+
+/// `collection exclude`
+#[derive(Debug, Args)]
+pub(crate) struct Exclude {
+    #[command(flatten)]
+    devices: Devices,
+    /// Why, for everyone who wonders
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
 }
 
 /// `collection create`
@@ -59,6 +134,58 @@ pub(crate) fn run(command: &Collection, output: &Output) -> Outcome<()> {
                 .trying(|| "cannot list collections".into())?;
             output.answer(&rows, |look| render_list(&rows, look))
         }
+        Collection::SetRule(set) => {
+            let rule = CollectionRule {
+                rule: set.rule.clone(),
+                limit_to: set.limit_to.clone(),
+            };
+            let preview = match set.dry_run {
+                true => client.collection_preview(&set.name, Some(&rule), SHOWN_MAX),
+                false => client.put_collection_rule(&set.name, &rule),
+            }
+            .trying(|| format!("cannot set the rule of {}", set.name))?;
+            output.answer(&preview, |look| render_preview(&preview, look))
+        }
+        Collection::Preview { name } => {
+            let preview = client
+                .collection_preview(name, None, SHOWN_MAX)
+                .trying(|| format!("cannot show who is in {name}"))?;
+            output.answer(&preview, |look| render_preview(&preview, look))
+        }
+        Collection::Add(devices) | Collection::Remove(devices) => {
+            let ids = device::find_all(&client, &devices.serials)?;
+            let change = match command {
+                Collection::Add(_) => MemberChange {
+                    add: ids,
+                    ..MemberChange::default()
+                },
+                _ => MemberChange {
+                    remove: ids,
+                    ..MemberChange::default()
+                },
+            };
+            let row = client
+                .change_members(&devices.name, &change)
+                .trying(|| format!("cannot change the members of {}", devices.name))?;
+            output.answer(&row, |_| {
+                format!("{}: {}\n", row.name, count(row.members as usize, "device"))
+            })
+        }
+        Collection::Exclude(exclude) => {
+            let change = ExclusionChange {
+                exclude: device::find_all(&client, &exclude.devices.serials)?,
+                reason: exclude.reason.clone(),
+                ..ExclusionChange::default()
+            };
+            change_exclusions(&client, &exclude.devices.name, &change, output)
+        }
+        Collection::Include(devices) => {
+            let change = ExclusionChange {
+                include: device::find_all(&client, &devices.serials)?,
+                ..ExclusionChange::default()
+            };
+            change_exclusions(&client, &devices.name, &change, output)
+        }
         Collection::Show { name } => {
             let rows = client
                 .collections()
@@ -86,6 +213,52 @@ pub(crate) fn run(command: &Collection, output: &Output) -> Outcome<()> {
             })
         }
     }
+}
+
+fn change_exclusions(
+    client: &Client,
+    name: &CollectionName,
+    change: &ExclusionChange,
+    output: &Output,
+) -> Outcome<()> {
+    let preview = client
+        .change_exclusions(name, change)
+        .trying(|| format!("cannot change who is kept out of {name}"))?;
+    output.answer(&preview, |look| render_preview(&preview, look))
+}
+
+fn render_preview(preview: &CollectionPreview, look: &Look) -> String {
+    let mut text = format!(
+        "{}: {} ({} by rule), {} excluded, {} limited, {} undecided\n",
+        preview.name,
+        count(preview.members as usize, "device"),
+        preview.by_rule,
+        preview.excluded,
+        preview.limited,
+        preview.undecided
+    );
+    for (what, value) in [
+        ("rule", &preview.rule.rule),
+        ("limited to", &preview.rule.limit_to),
+    ] {
+        if !value.is_empty() {
+            text.push_str(&format!("  {what}: {}\n", clean(value)));
+        }
+    }
+    let mut table = Table::new(&["serial", "site", "class", "in", "why"]);
+    for device in &preview.devices {
+        table.row([
+            device.serial.clone(),
+            device.site.clone(),
+            device.class.clone(),
+            if device.is_in { "yes" } else { "no" }.into(),
+            device.reason.clone(),
+        ]);
+    }
+    if !table.is_empty() {
+        text.push_str(&format!("\n{}", table.render(look, "")));
+    }
+    text
 }
 
 #[derive(serde::Serialize)]

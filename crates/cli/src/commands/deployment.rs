@@ -1,12 +1,17 @@
 //! `forestage deployment`: which collection runs which sequence.
 
+mod life;
+
+use std::io::{IsTerminal as _, Write as _};
+
 use clap::{Args, Subcommand};
 use wire::admin_api::{Deployment as Row, Purpose};
+use wire::deployments::{CapRequest, DailyHours, DeviceList, StopRequest, Window};
 use wire::names::{CollectionName, DeploymentName, SequenceName};
 
-use crate::api;
+use crate::commands::device;
 use crate::failure::{Failure, Outcome, Trying};
-use crate::output::{Look, Output, Table, seconds};
+use crate::output::{Look, Output, Table, clean, seconds};
 use crate::settings::connect;
 
 /// A run that is expected to take longer than a week is a typing error.
@@ -26,12 +31,79 @@ pub(crate) enum Deployment {
     /// List all deployments
     #[command(after_help = "Example:\n  forestage deployment list")]
     List,
-    /// Stop a deployment: devices get no more orders from it
-    #[command(after_help = "Example:\n  forestage deployment stop autumn-2026")]
+    /// Show what a deployment would do, before it is made
+    ///
+    /// How many machines, which of them are held back and why, which models lack a prestage or drivers, and the words
+    /// that confirm it.
+    #[command(after_help = "Example:\n\
+            \x20 forestage deployment preview autumn-2026 --collection pupils-2026 --sequence pupil-laptop \\\n\
+            \x20     --expected 16m --cap 40")]
+    Preview(Create),
+    /// Show how a deployment stands; with `--watch` again and again until nothing is left to do
+    #[command(
+        name = "status",
+        alias = "show",
+        after_help = "Example:\n  forestage deployment status autumn-2026 --watch"
+    )]
+    Status {
+        /// The deployment
+        name: DeploymentName,
+        /// Again every two seconds, until nothing is due and nothing runs
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Stop a deployment: no device begins it any more, and running ones stop at once
+    #[command(
+        after_help = "Example:\n  forestage deployment stop autumn-2026 --let-running-finish"
+    )]
     Stop {
         /// The deployment
         name: DeploymentName,
+        /// Runs that have begun go on to their end
+        #[arg(long)]
+        let_running_finish: bool,
     },
+    /// Let a stopped deployment go on; runs that were stopped with it go on where they were
+    #[command(after_help = "Example:\n  forestage deployment resume autumn-2026")]
+    Resume {
+        /// The deployment
+        name: DeploymentName,
+    },
+    /// Change how many devices a deployment may touch; raising it wants a confirmation
+    #[command(
+        after_help = "Example:\n  forestage deployment raise-cap autumn-2026 2600 --confirm \"autumn-2026 2600\""
+    )]
+    RaiseCap {
+        /// The deployment
+        name: DeploymentName,
+        /// How many devices it may touch
+        cap: u32,
+        /// The words `NAME CAP`; asked for at a terminal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
+    },
+    /// Have an available deployment begin on devices
+    #[command(after_help = "Example:\n  forestage deployment start reset-2026 PF3ABC12")]
+    Start(OnDevices),
+    /// Have a deployment leave devices alone; one that runs it stops at once
+    #[command(after_help = "Example:\n  forestage deployment cancel autumn-2026 PF3ABC12")]
+    Cancel(OnDevices),
+    /// Have every failed run of a deployment go on where it failed
+    #[command(after_help = "Example:\n  forestage deployment retry-failed autumn-2026")]
+    RetryFailed {
+        /// The deployment
+        name: DeploymentName,
+    },
+}
+
+/// A deployment and some devices.
+#[derive(Debug, Args)]
+pub(crate) struct OnDevices {
+    /// The deployment
+    name: DeploymentName,
+    /// Serial numbers
+    #[arg(required = true, value_name = "SERIAL")]
+    serials: Vec<String>,
 }
 
 /// `deployment create`
@@ -54,9 +126,24 @@ pub(crate) struct Create {
     /// Someone at the machine chooses it, instead of it being required
     #[arg(long)]
     available: bool,
-    /// Devices stay in the collection when their run is done
+    /// Devices stay in the collection when their run is done: what is deployed to it next reaches them, too
     #[arg(long)]
     stay_in_collection: bool,
+    /// How many machines run it at a time, over all sites; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    slots: u32,
+    /// No device begins before, such as 2026-08-17T07:00+02:00
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    starts: Option<i64>,
+    /// No device begins from then on
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    ends: Option<i64>,
+    /// Devices begin in these hours only, in the time zone of their site
+    #[arg(long, value_name = "HH:MM-HH:MM")]
+    daily: Option<DailyHours>,
+    /// For one that writes over disks: the words `NAME NUMBER` that `preview` shows; asked for at a terminal
+    #[arg(long, default_value = "", hide_default_value = true)]
+    confirm: String,
 }
 
 /// Does what was asked.
@@ -65,42 +152,129 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
     match command {
         Deployment::Create(create) => {
             let row = create.row();
+            let doing = || format!("cannot create the deployment {}", row.name);
+            let preview = client.preview_deployment(&row).trying(doing)?;
+            let typed = typed(&create.confirm, preview.confirm.as_deref())?;
             client
-                .put_deployment(&row)
-                .trying(|| format!("cannot create the deployment {}", row.name))?;
+                .put_confirmed_deployment(&row, &typed)
+                .trying(doing)?;
             output.answer(&row, |_| {
+                let warnings: String = preview
+                    .warnings
+                    .iter()
+                    .map(|warning| format!("  note: {}\n", clean(warning)))
+                    .collect();
                 format!(
-                    "deployment {}: {} runs {}, at most {} devices\n",
+                    "deployment {}: {} runs {}, at most {} devices\n{warnings}",
                     row.name, row.collection, row.sequence, row.cap
                 )
             })
         }
+        Deployment::Preview(create) => {
+            let preview = client
+                .preview_deployment(&create.row())
+                .trying(|| format!("cannot preview the deployment {}", create.name))?;
+            output.answer(&preview, |look| life::render_preview(&preview, look))
+        }
+        Deployment::Status { name, watch } => life::status(&client, name, *watch, output),
         Deployment::List => {
             let rows = client
                 .deployments()
                 .trying(|| "cannot list deployments".into())?;
             output.answer(&rows, |look| render_list(&rows, look))
         }
-        Deployment::Stop { name } => {
-            let rows = client
-                .deployments()
-                .trying(|| "cannot list deployments".into())?;
-            let mut row = rows
-                .into_iter()
-                .find(|row| row.name == *name)
-                .ok_or_else(|| {
-                    Failure::new(format!("there is no deployment {name}"))
-                        .hint("`forestage deployment list` shows all")
-                })?;
-            row.stopped = true;
-            api::stop_deployment(&client, name)
+        Deployment::Stop {
+            name,
+            let_running_finish,
+        } => {
+            let request = StopRequest {
+                let_running_finish: *let_running_finish,
+            };
+            let row = client
+                .stop_deployment(name, &request)
                 .trying(|| format!("cannot stop the deployment {name}"))?;
-            row.stopped = true;
             output.answer(&row, |_| {
-                format!("deployment {name} stopped: no device gets an order from it any more\n")
+                let running = match let_running_finish {
+                    true => "running ones finish",
+                    false => "running ones stop at once",
+                };
+                format!("deployment {name} stopped: no device gets an order from it any more, {running}\n")
             })
         }
+        Deployment::Resume { name } => {
+            let row = client
+                .resume_deployment(name)
+                .trying(|| format!("cannot resume the deployment {name}"))?;
+            output.answer(&row, |_| format!("deployment {name} goes on\n"))
+        }
+        Deployment::RaiseCap { name, cap, confirm } => {
+            let request = CapRequest {
+                cap: *cap,
+                confirm: typed(confirm, Some(&format!("{name} {cap}")))?,
+            };
+            let status = client
+                .change_cap(name, &request)
+                .trying(|| format!("cannot change the cap of {name}"))?;
+            output.answer(&status, |look| life::render_status(&status, look))
+        }
+        Deployment::Start(on) => {
+            let devices = DeviceList {
+                devices: device::find_all(&client, &on.serials)?,
+            };
+            let acted = client
+                .start_deployment(&on.name, &devices)
+                .trying(|| format!("cannot start {}", on.name))?;
+            output.answer(&acted, |_| life::render_acted(&acted, "begins"))
+        }
+        Deployment::Cancel(on) => {
+            let devices = DeviceList {
+                devices: device::find_all(&client, &on.serials)?,
+            };
+            let acted = client
+                .cancel_deployment(&on.name, &devices)
+                .trying(|| format!("cannot cancel {}", on.name))?;
+            output.answer(&acted, |_| life::render_acted(&acted, "cancelled"))
+        }
+        Deployment::RetryFailed { name } => {
+            let acted = client
+                .retry_failed(name)
+                .trying(|| format!("cannot retry the failed runs of {name}"))?;
+            output.answer(&acted, |_| life::render_acted(&acted, "goes on"))
+        }
     }
+}
+
+/// The words that confirm something: given, or typed at a terminal. What nobody is there to type is refused.
+fn typed(given: &str, wanted: Option<&str>) -> Outcome<String> {
+    let Some(wanted) = wanted else {
+        return Ok(given.to_owned());
+    };
+    if !given.is_empty() || !std::io::stdin().is_terminal() {
+        if given.trim() == wanted {
+            return Ok(given.to_owned());
+        }
+        return Err(Failure::refused("this must be confirmed")
+            .because("it writes over disks, or touches more machines than before")
+            .hint(format!(
+                "look at the preview, then add --confirm \"{wanted}\""
+            )));
+    }
+    // Nobody reads what is written here if stderr is gone; the answer is checked all the same.
+    let _ = write!(
+        std::io::stderr(),
+        "This writes over disks. Type \"{wanted}\" to go on: "
+    );
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(|error| Failure::new("cannot read your answer").because(error))?;
+    Ok(line.trim().to_owned())
+}
+
+fn parse_time(text: &str) -> Result<i64, String> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(jiff::Timestamp::as_millisecond)
+        .map_err(|_| format!("{text:?} is not a time such as 2026-08-17T07:00+02:00"))
 }
 
 impl Create {
@@ -118,8 +292,13 @@ impl Create {
             leave_collection_on_success: !self.stay_in_collection,
             cap: self.cap,
             stopped: false,
-            slots: 0,
-            window: None,
+            slots: self.slots,
+            window: (self.starts.is_some() || self.ends.is_some() || self.daily.is_some())
+                .then_some(Window {
+                    starts_at_ms: self.starts,
+                    ends_at_ms: self.ends,
+                    daily: self.daily,
+                }),
         }
     }
 }

@@ -62,6 +62,7 @@ impl Step for ApplyImage {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WIPES: bool = true;
     const FITS_FACTORY: bool = true;
     const NEEDS: Option<Environment> = Some(Environment::BootImage);
 

@@ -266,6 +266,7 @@ impl Step for FormatDisk {
 ";
     type Plan = Plan;
     const ON_RESTART: OnRestart = OnRestart::Redo;
+    const WIPES: bool = true;
     const FITS_FACTORY: bool = true;
     const MAKES_STAGING: bool = true;
     const OBSERVES: bool = true;

@@ -67,6 +67,7 @@ pub(crate) async fn import(
         audit(&mut db, &user.name, "assets-imported", &subject, &detail).await?;
         tell(&mut db, &counts, collection.as_ref()).await?;
         commit(db).await?;
+        state.members().forget();
         for device in changed.iter().filter_map(|device| device.parse().ok()) {
             state.changed(Change::Device(device));
         }

@@ -11,6 +11,7 @@ use wire::names::CollectionName;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure};
+use crate::fleet::targeting::membership;
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -85,24 +86,12 @@ pub(crate) async fn change_members(
     let mut db = state.db().write().await?;
     for device in &change.add {
         state.device_for_in(&user, &mut db, *device).await?;
-        sqlx::query(
-            "INSERT INTO collection_members (collection, device) VALUES ($1, $2) \
-             ON CONFLICT (collection, device) DO NOTHING",
-        )
-        .bind(name.as_str())
-        .bind(device.to_string())
-        .execute(&mut *db)
-        .await
-        .doing("put a device into a collection")?;
+        membership::put_in(&mut db, &name, &device.to_string()).await?;
     }
     for device in &change.remove {
         state.device_for_in(&user, &mut db, *device).await?;
-        sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
-            .bind(name.as_str())
-            .bind(device.to_string())
-            .execute(&mut *db)
-            .await
-            .doing("take a device out of a collection")?;
+        let reason = format!("taken out by {}", user.name);
+        membership::take_out(&mut db, &name, &device.to_string(), &reason).await?;
     }
     let detail = format!("{} in, {} out", change.add.len(), change.remove.len());
     audit(
@@ -114,6 +103,7 @@ pub(crate) async fn change_members(
     )
     .await?;
     commit(db).await?;
+    state.members().forget();
     for device in change
         .add
         .into_iter()
@@ -125,7 +115,10 @@ pub(crate) async fn change_members(
     find(&state, &name).await.map(Json)
 }
 
-async fn find(state: &AppState, name: &CollectionName) -> Result<CollectionRow, Failure> {
+pub(crate) async fn find(
+    state: &AppState,
+    name: &CollectionName,
+) -> Result<CollectionRow, Failure> {
     let rows = state.collections().await?;
     rows.into_iter()
         .find(|row| &row.name == name)

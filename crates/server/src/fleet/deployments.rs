@@ -3,19 +3,20 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use serde_json::json;
+use serde::Deserialize;
 use wire::admin_api::Deployment;
+use wire::deployments::DAY_MINUTES;
 use wire::names::DeploymentName;
-use wire::webhooks::WebhookEvent;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, to_json};
+use crate::fleet::targeting::lifecycle::confirmed;
+use crate::fleet::targeting::preview::preview_of;
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::{parse, read_json};
+use crate::routes::{parse, read_body};
 use crate::state::{AppState, now_ms};
-use crate::webhooks::outbox::emit;
 
 /// `GET /api/v1/deployments`
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Deployment>>, Failure> {
@@ -30,7 +31,11 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Json<Deployment>, Failure> {
     let name: DeploymentName = parse(&name)?;
-    let deployment: Deployment = read_json(body, JSON_BYTES_MAX).await?;
+    let body = read_body(body, JSON_BYTES_MAX).await?;
+    let unread =
+        |error| Failure::bad_request("bad-json", format!("the request can't be read: {error}"));
+    let deployment: Deployment = serde_json::from_slice(&body).map_err(unread)?;
+    let typed: Typed = serde_json::from_slice(&body).map_err(unread)?;
     if deployment.name != name {
         return Err(Failure::bad_request(
             "other-name",
@@ -44,6 +49,7 @@ pub(crate) async fn put(
         )
         .hint("set `cap` to the number of devices you mean to reach"));
     }
+    check_window(&deployment)?;
     let mut db = state.db().write().await?;
     let collection: Option<String> =
         sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
@@ -67,6 +73,12 @@ pub(crate) async fn put(
         return Err(
             Failure::not_found(format!("sequence {}", deployment.sequence)).hint("store it first"),
         );
+    }
+    if !deployment.stopped {
+        let preview = preview_of(&state, &mut db, &deployment).await?;
+        if let Some(words) = preview.confirm {
+            confirmed(&typed.confirm, &words)?;
+        }
     }
     sqlx::query(
         "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ($1, $2, $3, $4, $5) \
@@ -97,30 +109,29 @@ pub(crate) async fn put(
     Ok(Json(deployment))
 }
 
-/// `POST /api/v1/deployments/{name}/stop`: no device begins it any more; runs go on to their end.
-pub(crate) async fn stop(
-    State(state): State<AppState>,
-    Extension(user): Extension<User>,
-    Path(name): Path<String>,
-) -> Result<Json<Deployment>, Failure> {
-    let name: DeploymentName = parse(&name)?;
-    let mut db = state.db().write().await?;
-    let stopped = sqlx::query("UPDATE deployments SET stopped = 1 WHERE name = $1 AND stopped = 0")
-        .bind(name.as_str())
-        .execute(&mut *db)
-        .await
-        .doing("stop a deployment")?;
-    if stopped.rows_affected() == 1 {
-        let data = json!({ "deployment": name });
-        emit(&mut db, WebhookEvent::DeploymentStopped, data).await?;
+/// What a person typed beside a deployment that writes over disks.
+#[derive(Debug, Default, Deserialize)]
+struct Typed {
+    #[serde(default)]
+    confirm: String,
+}
+
+/// A window that never opens, and hours that are none, are mistakes.
+fn check_window(deployment: &Deployment) -> Result<(), Failure> {
+    let Some(window) = &deployment.window else {
+        return Ok(());
+    };
+    let never = window
+        .ends_at_ms
+        .is_some_and(|end| window.starts_at_ms.is_some_and(|start| end <= start));
+    let is_daily_wrong = window.daily.is_some_and(|daily| {
+        daily.from_minute == daily.to_minute || daily.from_minute.max(daily.to_minute) > DAY_MINUTES
+    });
+    if never || is_daily_wrong {
+        return Err(
+            Failure::bad_request("bad-window", "this window never opens")
+                .hint("it starts before it ends; daily hours are such as 16:00-06:00"),
+        );
     }
-    audit(&mut db, &user.name, "deployment-stopped", name.as_str(), "").await?;
-    commit(db).await?;
-    let deployments = state.deployments().await?;
-    let found = deployments
-        .into_iter()
-        .find(|deployment| deployment.name == name);
-    found
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("deployment {name}")))
+    Ok(())
 }

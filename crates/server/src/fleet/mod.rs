@@ -14,7 +14,9 @@ pub(crate) mod targeting;
 pub(crate) mod variables;
 pub(crate) mod view;
 
-use crate::fleet::targeting::sites;
+use crate::fleet::targeting::{
+    classes, collections as rule, lifecycle, models, names, preview, sites,
+};
 use crate::people::roles::May;
 use crate::routes::Routes;
 
@@ -43,7 +45,18 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/collections/{name}/members", May::Deploy, collections::change_members)
         .get("/api/v1/deployments", May::View, deployments::list)
         .put("/api/v1/deployments/{name}", May::Deploy, deployments::put)
-        .post("/api/v1/deployments/{name}/stop", May::Deploy, deployments::stop)
+        .post("/api/v1/deployments/preview", May::Deploy, preview::preview)
+        .get("/api/v1/deployments/{name}/status", May::View, lifecycle::status)
+        .post("/api/v1/deployments/{name}/stop", May::Deploy, lifecycle::stop)
+        .post("/api/v1/deployments/{name}/resume", May::Deploy, lifecycle::resume)
+        .post("/api/v1/deployments/{name}/cap", May::Deploy, lifecycle::cap)
+        .post("/api/v1/deployments/{name}/start", May::Operate, lifecycle::start)
+        .post("/api/v1/deployments/{name}/cancel", May::Operate, lifecycle::cancel)
+        .post("/api/v1/deployments/{name}/retry-failed", May::Operate, lifecycle::retry_failed)
+        .get("/api/v1/collections/{name}/rule", May::View, rule::get)
+        .put("/api/v1/collections/{name}/rule", May::Deploy, rule::put)
+        .get("/api/v1/collections/{name}/preview", May::View, rule::preview)
+        .post("/api/v1/collections/{name}/excluded", May::Deploy, rule::exclude)
         .get("/api/v1/variables", May::View, variables::list)
         .post("/api/v1/variables", May::Deploy, variables::change)
         .get("/api/v1/devices.csv", May::View, device_table::csv)
@@ -52,6 +65,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
         .get("/api/v1/devices/{id}/variables", May::View, variables::of_device)
+        .get("/api/v1/classes", May::View, classes::list)
+        .put("/api/v1/classes/{site}/{name}", May::Deploy, classes::put)
+        .delete("/api/v1/classes/{site}/{name}", May::Deploy, classes::remove)
+        .get("/api/v1/models", May::View, models::list)
+        .post("/api/v1/device-names", May::Deploy, names::name)
         .get("/api/v1/sites", May::View, sites::list)
         .get("/api/v1/sites/{code}", May::View, sites::get)
         .put("/api/v1/sites/{code}", May::Deploy, sites::put)

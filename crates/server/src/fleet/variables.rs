@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use sequence::document::is_variable_name;
 use sequence::scope::{FACT_NAMES, ORDER_NAMES, OUTPUTS_NAME};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::names::{CollectionName, DeviceId};
 use wire::sequence::CompiledSequence;
 use wire::variables::{
@@ -19,21 +19,30 @@ use wire::variables::{
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::fleet::identity::name_key;
+use crate::fleet::targeting::classes::{Software, software};
+use crate::fleet::targeting::membership;
 use crate::limits::{ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_json};
-use crate::runs::orders::{STAGED_NAME, device_values, due_deployments, latest_sequence};
+use crate::runs::due::due_deployments;
+use crate::runs::orders::{STAGED_NAME, device_values, latest_sequence};
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, now_ms};
 use crate::text::clean;
+
+/// The variable that lists the packages of a device's class.
+const SOFTWARE_NAME: &str = "class_software";
 
 /// One variable with the value that wins, and where that comes from.
 pub(crate) type Layered = (String, Value, VariableOrigin);
 
 /// Variables by scope and name, as far as they were read.
 #[derive(Debug, Default)]
-pub(crate) struct Scoped(BTreeMap<(VariableScope, String), BTreeMap<String, Value>>);
+pub(crate) struct Scoped {
+    variables: BTreeMap<(VariableScope, String), BTreeMap<String, Value>>,
+    software: Software,
+}
 
 /// The names under which one device finds variables, one for each scope it has one of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +73,17 @@ impl ScopeNames {
         )
     }
 
+    /// Site and class, if it has both.
+    fn class(&self) -> Option<(String, String)> {
+        let name = |scope| {
+            self.0
+                .iter()
+                .find(|(s, _)| *s == scope)
+                .map(|(_, name)| name.clone())
+        };
+        Some((name(VariableScope::Site)?, name(VariableScope::Class)?))
+    }
+
     fn has(&self, scope: VariableScope, name: &str) -> bool {
         self.0.iter().any(|(s, n)| *s == scope && n == name)
     }
@@ -91,11 +111,18 @@ pub(crate) fn layered(
             scope: *scope,
             name: name.clone(),
         };
-        for (key, value) in scoped.0.get(&(*scope, name.clone())).into_iter().flatten() {
+        for (key, value) in scoped
+            .variables
+            .get(&(*scope, name.clone()))
+            .into_iter()
+            .flatten()
+        {
             winners.insert(key.clone(), (value.clone(), origin.clone()));
         }
     }
-    for (key, value) in known {
+    let software = names.class().and_then(|class| scoped.software.get(&class));
+    let software = json!(software.map(Vec::as_slice).unwrap_or_default());
+    for (key, value) in known.into_iter().chain([(SOFTWARE_NAME, software)]) {
         winners.insert(key.to_owned(), (value, VariableOrigin::Asset));
     }
     winners
@@ -106,7 +133,10 @@ pub(crate) fn layered(
 
 /// Reads the variables that a device finds under these names.
 pub(crate) async fn scoped_for(db: &mut Write, names: &ScopeNames) -> Result<Scoped, Failure> {
-    let mut scoped = Scoped::default();
+    let mut scoped = Scoped {
+        software: software(db).await?,
+        ..Scoped::default()
+    };
     for (scope, name) in &names.0 {
         for row in rows_of(db, *scope, name).await? {
             scoped.add(row);
@@ -117,7 +147,10 @@ pub(crate) async fn scoped_for(db: &mut Write, names: &ScopeNames) -> Result<Sco
 
 /// Reads all variables.
 pub(crate) async fn all_scoped(db: &mut Write) -> Result<Scoped, Failure> {
-    let mut scoped = Scoped::default();
+    let mut scoped = Scoped {
+        software: software(db).await?,
+        ..Scoped::default()
+    };
     for row in all_rows(db).await? {
         scoped.add(row);
     }
@@ -126,7 +159,7 @@ pub(crate) async fn all_scoped(db: &mut Write) -> Result<Scoped, Failure> {
 
 impl Scoped {
     fn add(&mut self, row: VariableRow) {
-        self.0
+        self.variables
             .entry((row.scope, row.name))
             .or_default()
             .insert(row.key, row.value);
@@ -388,21 +421,7 @@ async fn count_fitting(
     devices: &[StoredDevice],
 ) -> Result<u32, Failure> {
     if scope == VariableScope::Collection {
-        let known: Option<String> =
-            sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
-                .bind(name)
-                .fetch_optional(&mut **db)
-                .await
-                .doing("look up a collection")?;
-        if known.is_none() {
-            return Err(Failure::not_found(format!("collection {name}")).hint("create it first"));
-        }
-        let members: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM collection_members WHERE collection = $1")
-                .bind(name)
-                .fetch_one(&mut **db)
-                .await
-                .doing("count the members of a collection")?;
+        let members = membership::require_members(db, &parse(name)?).await?.len();
         return Ok(u32::try_from(members).unwrap_or(u32::MAX));
     }
     let fits = devices
@@ -484,6 +503,7 @@ mod tests {
         let all = layered(Some(&sequence), &names, &scoped, known.to_vec());
         let lines = all
             .iter()
+            .filter(|(key, _, _)| key != super::SOFTWARE_NAME)
             .map(|(key, value, origin)| format!("{key}={value} from {origin}"));
         lines.collect::<Vec<_>>().join("; ")
     }

@@ -7,6 +7,7 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure};
+use crate::fleet::targeting::membership::collection_rows;
 use crate::people::auth::User;
 use crate::people::roles::Reach;
 use crate::runs::rows::{StoredDevice, StoredRun};
@@ -133,22 +134,12 @@ impl AppState {
 
     /// Every collection, with the number of members that they see.
     pub(crate) async fn collections_for(&self, user: &User) -> Result<Vec<CollectionRow>, Failure> {
-        let mut rows = self.collections().await?;
-        if user.reach != Reach::Everywhere {
-            let members: Vec<(String, String)> = sqlx::query_as(
-                "SELECT collection_members.collection, devices.site FROM collection_members \
-                 JOIN devices ON devices.id = collection_members.device",
-            )
-            .fetch_all(self.db().read())
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
             .await
-            .doing("read the members of collections")?;
-            for row in &mut rows {
-                let seen = members
-                    .iter()
-                    .filter(|(name, site)| name == row.name.as_str() && user.sees(site));
-                row.members = u32::try_from(seen.count()).unwrap_or(u32::MAX);
-            }
-        }
-        Ok(rows)
+            .doing("read the collections")?;
+        collection_rows(&mut db, &|site| user.sees(site)).await
     }
 }

@@ -15,6 +15,7 @@ mod imports;
 mod people;
 mod pupils;
 mod runs;
+mod targeting;
 mod webhooks;
 
 use crate::routes::docs::Texts;
@@ -28,4 +29,5 @@ pub(super) const ALL: &[fn(Texts) -> Texts] = &[
     pupils::texts,
     imports::texts,
     webhooks::texts,
+    targeting::texts,
 ];

@@ -361,7 +361,8 @@ async fn greet(
     let Some(stored) = state.stored_device_in(db, device).await? else {
         return Err(Failure::not_found(format!("device {device}")));
     };
-    let reply = match order_for(db, &stored, claimant.body.staged.as_ref(), evidence).await? {
+    let reply = match order_for(state, db, &stored, claimant.body.staged.as_ref(), evidence).await?
+    {
         Errand::Run(task) => {
             let session = state
                 .device_session(db, device, Some(task.order.run))

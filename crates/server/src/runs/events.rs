@@ -16,6 +16,7 @@ use wire::webhooks::WebhookEvent;
 use crate::connection::Connection;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, chain, stored};
+use crate::fleet::targeting::membership::take_out;
 use crate::limits::{
     EVENT_BATCH_BYTES_MAX, EVENT_BYTES_MAX, RUN_EVENTS_MAX, RUN_TAKES_MAX, SEEN_NOTED_EVERY_MS,
 };
@@ -389,14 +390,13 @@ async fn leave_collection(db: &mut Write, run: RunId, before: &Before) -> Result
     if !deployment.leave_collection_on_success {
         return Ok(());
     }
-    sqlx::query(
-        "DELETE FROM collection_members WHERE collection = $1 AND device = (SELECT device FROM runs WHERE id = $2)",
-    )
-    .bind(deployment.collection.as_str())
-    .bind(run.to_string())
-    .execute(&mut **db)
-    .await
-    .doing("take a device out of its collection")?;
+    let device: String = sqlx::query_scalar("SELECT device FROM runs WHERE id = $1")
+        .bind(run.to_string())
+        .fetch_one(&mut **db)
+        .await
+        .doing("read the device of a run")?;
+    let reason = format!("done by deployment {}", deployment.name);
+    take_out(db, &deployment.collection, &device, &reason).await?;
     crate::people::audit::audit(
         db,
         "device",

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod check_in;
 pub(crate) mod decided;
+pub(crate) mod due;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod live;

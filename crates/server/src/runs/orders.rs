@@ -1,9 +1,10 @@
 //! Orders: what a recognised device is to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use wire::admin_api::{Deployment, Purpose};
+use wire::admin_api::Deployment;
 use wire::device_api::Staged;
 use wire::names::{DeviceId, RunId, SequenceName};
 use wire::order::Order;
@@ -13,12 +14,14 @@ use wire::webhooks::WebhookEvent;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::targeting::membership;
 use crate::fleet::targeting::queue::{self, Limit};
 use crate::fleet::targeting::sites::slots_of;
 use crate::fleet::variables::{ScopeNames, layered, scoped_for};
 use crate::people::audit::audit;
+use crate::runs::due::{self, Standing};
 use crate::runs::rows::StoredDevice;
-use crate::state::now_ms;
+use crate::state::{AppState, now_ms};
 use crate::webhooks::outbox::emit;
 
 /// The variable that says what was staged on the device.
@@ -66,6 +69,7 @@ impl Task {
 
 /// Finds the run to go on with, or makes one from the oldest deployment that is due.
 pub(crate) async fn order_for(
+    state: &AppState,
     db: &mut Write,
     device: &StoredDevice,
     staged: Option<&Staged>,
@@ -86,33 +90,55 @@ pub(crate) async fn order_for(
             ..Task::new(stored("order", &document)?)
         }));
     }
-    let deployments: Vec<(String,)> = sqlx::query_as(
-        "SELECT deployments.document FROM deployments \
-         JOIN collection_members ON collection_members.collection = deployments.collection \
-         WHERE collection_members.device = $1 AND deployments.stopped = 0 \
-         ORDER BY deployments.created_at_ms, deployments.name",
-    )
-    .bind(&device.id)
-    .fetch_all(&mut **db)
-    .await
-    .doing("look for deployments")?;
+    let collections = membership::of_device(db, &device.id).await?;
     let mut nothing = Errand::nothing(
         "nothing to do: it is in no collection with a required deployment".to_owned(),
     );
-    for (document,) in &deployments {
-        let deployment: Deployment = stored("deployment", document)?;
-        if deployment.purpose != Purpose::Required {
+    let latest = due::latest_states(db, Some(&device.id)).await?;
+    let cancelled = due::cancelled(db, Some(&device.id)).await?;
+    let zones = due::zones(db).await?;
+    let utc = TimeZone::UTC;
+    let zone = zones.get(device.place()).unwrap_or(&utc);
+    for deployment in due::active(db).await? {
+        if !collections.contains(&deployment.collection) {
             continue;
         }
-        match from_deployment(db, device, staged, evidence, &deployment).await? {
+        let key = (device.id.clone(), deployment.name.to_string());
+        let standing = Standing {
+            latest: latest.get(&key).map(String::as_str),
+            is_cancelled: cancelled.contains(&key),
+            zone,
+            now: now_ms(),
+        };
+        if let Err(not) = due::is_due(&deployment, &standing) {
+            nothing = Errand::Nothing {
+                message: not.message,
+                retry_seconds: not.retry_seconds,
+            };
+            continue;
+        }
+        match from_deployment(state, db, device, staged, evidence, &deployment).await? {
             why @ Errand::Nothing { .. } => nothing = why,
             run @ Errand::Run(_) => return Ok(run),
         }
     }
+    queue_left(db, &device.id, &nothing).await?;
     Ok(nothing)
 }
 
+/// A machine that waits for no place stands in no queue.
+async fn queue_left(db: &mut Write, device: &str, errand: &Errand) -> Result<(), Failure> {
+    match errand {
+        Errand::Nothing {
+            retry_seconds: Some(_),
+            ..
+        } => Ok(()),
+        _ => queue::leave(db, device).await,
+    }
+}
+
 async fn from_deployment(
+    state: &AppState,
     db: &mut Write,
     device: &StoredDevice,
     staged: Option<&Staged>,
@@ -127,34 +153,9 @@ async fn from_deployment(
     .fetch_all(&mut **db)
     .await
     .doing("look for earlier runs")?;
-    // The latest counts: an admin may have had it run once more.
-    let latest = before.first().map(|(state, _)| state.as_str());
-    if latest == Some("completed") {
-        return Ok(Errand::nothing(format!(
-            "nothing to do: deployment {} is done on this device",
-            deployment.name
-        )));
-    }
-    if latest == Some("aborted") {
-        return Ok(Errand::nothing(format!(
-            "deployment {} was stopped on this device",
-            deployment.name
-        )));
-    }
-    if before.is_empty() && is_at_cap(db, deployment).await? {
-        let message = format!(
-            "deployment {} has reached its cap of {} devices",
-            deployment.name, deployment.cap
-        );
-        audit(
-            db,
-            "server",
-            "cap-reached",
-            deployment.name.as_str(),
-            &format!("device {}", device.serial),
-        )
-        .await?;
-        tell_of_cap(db, deployment).await?;
+    if before.is_empty()
+        && let Some(message) = over_cap(state, db, device, deployment).await?
+    {
         return Ok(Errand::nothing(message));
     }
     let site = device.place();
@@ -234,14 +235,81 @@ async fn tell_of_cap(db: &mut Write, deployment: &Deployment) -> Result<(), Fail
     emit(db, WebhookEvent::DeploymentCapReached, data).await
 }
 
-async fn is_at_cap(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {
-    let touched: i64 =
-        sqlx::query_scalar("SELECT COUNT(DISTINCT device) FROM runs WHERE deployment = $1")
+/// Why no further device begins, if the deployment would touch more than it may. That it has touched as many is known
+/// exactly; how many it would touch is counted from members of some seconds ago.
+async fn over_cap(
+    state: &AppState,
+    db: &mut Write,
+    device: &StoredDevice,
+    deployment: &Deployment,
+) -> Result<Option<String>, Failure> {
+    let reach = reach_of(state, db, deployment).await?;
+    let cap = usize::try_from(deployment.cap).unwrap_or(usize::MAX);
+    let message = if reach.touched >= cap {
+        format!(
+            "deployment {} has reached its cap of {} devices",
+            deployment.name, deployment.cap
+        )
+    } else if reach.all > cap {
+        format!(
+            "deployment {} would touch {} devices and its cap is {}: an administrator must raise it first",
+            deployment.name, reach.all, deployment.cap
+        )
+    } else {
+        return Ok(None);
+    };
+    let detail = format!(
+        "device {}: {} of {} touched",
+        device.serial, reach.touched, deployment.cap
+    );
+    audit(
+        db,
+        "server",
+        "cap-reached",
+        deployment.name.as_str(),
+        &detail,
+    )
+    .await?;
+    tell_of_cap(db, deployment).await?;
+    Ok(Some(message))
+}
+
+/// How many devices a deployment has touched, and would touch with all that are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeploymentReach {
+    pub(crate) touched: usize,
+    pub(crate) all: usize,
+}
+
+/// Counts them.
+pub(crate) async fn reach_of(
+    state: &AppState,
+    db: &mut sqlx::AnyConnection,
+    deployment: &Deployment,
+) -> Result<DeploymentReach, Failure> {
+    let touched: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT device FROM runs WHERE deployment = $1")
             .bind(deployment.name.as_str())
-            .fetch_one(&mut **db)
+            .fetch_all(&mut *db)
             .await
             .doing("count the devices of a deployment")?;
-    Ok(touched >= i64::from(deployment.cap))
+    let cancelled: Vec<String> =
+        sqlx::query_scalar("SELECT device FROM deployment_cancelled WHERE deployment = $1")
+            .bind(deployment.name.as_str())
+            .fetch_all(&mut *db)
+            .await
+            .doing("read which devices are left alone")?;
+    let members = state.members().members(db, &deployment.collection).await?;
+    let touched: BTreeSet<&str> = touched.iter().map(String::as_str).collect();
+    let cancelled: BTreeSet<&str> = cancelled.iter().map(String::as_str).collect();
+    let further = members
+        .iter()
+        .filter(|id| !touched.contains(id.as_str()) && !cancelled.contains(id.as_str()))
+        .count();
+    Ok(DeploymentReach {
+        touched: touched.len(),
+        all: touched.len() + further,
+    })
 }
 
 async fn make(
@@ -298,46 +366,6 @@ pub(crate) async fn latest_sequence(
         Some((version, compiled)) => Ok(Some((version, stored("sequence", &compiled)?))),
         None => Ok(None),
     }
-}
-
-/// The deployment that each device runs, or would begin at its next check-in; by device id. Caps are left out: that one
-/// is reached doesn't change what is due.
-pub(crate) async fn due_deployments(
-    db: &mut Write,
-    device: Option<&str>,
-) -> Result<BTreeMap<String, Deployment>, Failure> {
-    let waiting: Vec<(String, String)> = sqlx::query_as(
-        "SELECT collection_members.device, deployments.document FROM deployments \
-         JOIN collection_members ON collection_members.collection = deployments.collection \
-         WHERE deployments.stopped = 0 AND ($1 = '' OR collection_members.device = $1) AND COALESCE( \
-         (SELECT runs.state FROM runs WHERE runs.device = collection_members.device \
-         AND runs.deployment = deployments.name ORDER BY runs.started_at_ms DESC, runs.id LIMIT 1), '') \
-         NOT IN ('completed', 'aborted') \
-         ORDER BY deployments.created_at_ms, deployments.name",
-    )
-    .bind(device.unwrap_or_default())
-    .fetch_all(&mut **db)
-    .await
-    .doing("look for deployments that are due")?;
-    let running: Vec<(String, String)> = sqlx::query_as(
-        "SELECT runs.device, deployments.document FROM runs JOIN deployments ON deployments.name = runs.deployment \
-         WHERE runs.state = 'running' AND ($1 = '' OR runs.device = $1) ORDER BY runs.started_at_ms",
-    )
-    .bind(device.unwrap_or_default())
-    .fetch_all(&mut **db)
-    .await
-    .doing("look for runs that go on")?;
-    let mut due = BTreeMap::new();
-    for (device, document) in waiting {
-        let deployment: Deployment = stored("deployment", &document)?;
-        if deployment.purpose == Purpose::Required {
-            due.entry(device).or_insert(deployment);
-        }
-    }
-    for (device, document) in running {
-        due.insert(device, stored("deployment", &document)?);
-    }
-    Ok(due)
 }
 
 /// What the server knows of site, class and device, for templates and conditions.

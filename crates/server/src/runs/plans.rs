@@ -31,13 +31,15 @@ use wire::variables::EffectiveVariable;
 use crate::catalog::sequences::{checked, refused};
 use crate::catalog::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of};
 use crate::db::Write;
-use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::error::{Failure, stored, stored_text};
 use crate::fleet::identity::name_key;
+use crate::fleet::targeting::membership;
 use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered};
 use crate::limits::{PLANNED_ALONE_MAX, PLANNED_SERIALS_MAX, SEQUENCE_BYTES_MAX};
 use crate::people::auth::User;
 use crate::routes::read_json;
-use crate::runs::orders::{current_packages, device_values, due_deployments, latest_sequence};
+use crate::runs::due::due_deployments;
+use crate::runs::orders::{current_packages, device_values, latest_sequence};
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, blocking};
 
@@ -119,22 +121,7 @@ async fn choose(
     match wanted {
         PlanDevices::All => {}
         PlanDevices::Collection { name } => {
-            let known: Option<String> =
-                sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
-                    .bind(name.as_str())
-                    .fetch_optional(&mut **db)
-                    .await
-                    .doing("look up a collection")?;
-            if known.is_none() {
-                return Err(Failure::not_found(format!("collection {name}")));
-            }
-            let members: Vec<String> =
-                sqlx::query_scalar("SELECT device FROM collection_members WHERE collection = $1")
-                    .bind(name.as_str())
-                    .fetch_all(&mut **db)
-                    .await
-                    .doing("read the members of a collection")?;
-            let members: std::collections::BTreeSet<String> = members.into_iter().collect();
+            let members = membership::require_members(db, name).await?;
             devices.retain(|device| members.contains(&device.id));
         }
         PlanDevices::Serials { serials } => {

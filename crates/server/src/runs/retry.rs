@@ -10,6 +10,7 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::targeting::membership;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::parse;
@@ -91,14 +92,7 @@ pub(crate) async fn rerun(
         return Err(Failure::conflict("deployment-stopped", message)
             .hint("no device begins it any more; create it again, or deploy with another one"));
     }
-    sqlx::query(
-        "INSERT INTO collection_members (collection, device) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(deployment.collection.as_str())
-    .bind(&earlier.device)
-    .execute(&mut *db)
-    .await
-    .doing("put a device back into its collection")?;
+    put_back(&mut db, &deployment, &earlier.device).await?;
     let device_id: DeviceId = stored_text("device id", &earlier.device)?;
     let Some(device) = state.stored_device_in(&mut db, device_id).await? else {
         return Err(Failure::not_found(format!("device {device_id}")));
@@ -114,6 +108,16 @@ pub(crate) async fn rerun(
     audit(&mut db, &user.name, "run-rerun", &anew.to_string(), &detail).await?;
     commit(db).await?;
     answer(&state, anew, &earlier).await
+}
+
+/// What a deployment took out is in again: by its rule, or by hand where there is none.
+async fn put_back(db: &mut Write, deployment: &Deployment, device: &str) -> Result<(), Failure> {
+    membership::lift(db, &deployment.collection, device).await?;
+    let collections = membership::of_device(db, device).await?;
+    if collections.contains(&deployment.collection) {
+        return Ok(());
+    }
+    membership::put_in(db, &deployment.collection, device).await
 }
 
 async fn earlier(db: &mut Write, run: RunId) -> Result<Earlier, Failure> {

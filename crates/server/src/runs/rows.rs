@@ -16,6 +16,7 @@ use wire::receipt::ReceiptResult;
 
 use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::targeting::membership;
 use crate::fleet::view::{Fleet, as_of};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
@@ -204,26 +205,18 @@ impl AppState {
             )
             .await
             .doing("read the latest runs")?;
-        let members: Vec<(String, String)> = self
-            .read_some(
-                "SELECT device, collection FROM collection_members",
-                "device",
-                " ORDER BY collection",
-                ids,
-            )
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
             .await
-            .doing("read the members of collections")?;
+            .doing("read the collections")?;
+        let mut collections = membership::of_some(&mut db, ids).await?;
+        drop(db);
         let mut latest: BTreeMap<String, StoredRun> = runs
             .into_iter()
             .map(|run| (run.device.clone(), run))
             .collect();
-        let mut collections: BTreeMap<String, Vec<CollectionName>> = BTreeMap::new();
-        for (device, collection) in members {
-            collections
-                .entry(device)
-                .or_default()
-                .push(stored_text("collection name", &collection)?);
-        }
         let receipts = self
             .latest_receipts(ids.map(|_| devices.as_slice()))
             .await?;
@@ -235,6 +228,7 @@ impl AppState {
                 None => None,
             };
             let collections = collections.remove(&device.id).unwrap_or_default();
+            let collections = collections.into_iter().collect();
             let receipt = receipts.get(&device.serial_key);
             rows.push(device_row(device, run, collections, receipt)?);
         }
@@ -416,24 +410,13 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn collections(&self) -> Result<Vec<CollectionRow>, Failure> {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT collections.name, collections.title, COUNT(collection_members.device) FROM collections \
-             LEFT JOIN collection_members ON collection_members.collection = collections.name \
-             GROUP BY collections.name, collections.title ORDER BY collections.name",
-        )
-        .fetch_all(self.db().read())
-        .await
-        .doing("read the collections")?;
-        rows.into_iter()
-            .map(|(name, title, members)| {
-                let name = stored_text("collection name", &name)?;
-                Ok(CollectionRow {
-                    name,
-                    title,
-                    members: u32::try_from(members).unwrap_or(u32::MAX),
-                })
-            })
-            .collect()
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read the collections")?;
+        membership::collection_rows(&mut db, &|_| true).await
     }
 
     /// Every deployment, oldest first.
@@ -591,7 +574,7 @@ fn last_lines(said: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
+pub(crate) fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
     match stored {
         "completed" => DeviceState::Completed,
         "failed" | "aborted" => DeviceState::Failed,

@@ -88,7 +88,7 @@ pub fn collections(words: Words, rows: &[CollectionRow]) -> Markup {
         .iter()
         .map(|row| {
             html! {
-                th scope="row" { (row.name) }
+                th scope="row" { a href={ "/collections/" (row.name) } { (row.name) } }
                 td { (layout::or_dash(&row.title)) }
                 td.number { (row.members) }
             }
@@ -120,9 +120,9 @@ pub fn deployments(words: Words, rows: &[Deployment]) -> Markup {
         en("State"),
     ];
     let rows: Vec<_> = rows.iter().map(|row| html! {
-        th scope="row" { (row.name) }
+        th scope="row" { a href={ "/deployments/" (row.name) } { (row.name) } }
         td { (row.sequence) }
-        td { (row.collection) }
+        td { a href={ "/collections/" (row.collection) } { (row.collection) } }
         td { (match row.purpose { Purpose::Required => words.t("required"), Purpose::Available => words.t("available") }) }
         td.number {
             @if row.expected_seconds == 0 { "—" } @else { (super::format::clock(row.expected_seconds)) }

@@ -28,6 +28,7 @@ pub mod run;
 pub(crate) mod sample;
 pub mod section;
 pub mod sequence;
+mod targeting;
 pub mod text_diff;
 pub mod visitor;
 pub mod words;
@@ -61,6 +62,13 @@ fn pages_all() -> Pages {
         .get("/devices", May::View, Section::Devices, routes::show_devices)
         .get("/devices/{serial}", May::View, Section::Devices, device::show)
         .get("/devices/{serial}/plan", May::View, Section::Devices, routes::show_plan)
+        .get("/sites", May::View, Section::Sites, targeting::show_sites)
+        .get("/sites/{code}", May::View, Section::Sites, targeting::show_site)
+        .get("/classes", May::View, Section::Classes, targeting::show_classes)
+        .get("/models", May::View, Section::Models, targeting::show_models)
+        .get("/collections/{name}", May::View, Section::Collections, targeting::show_collection)
+        .get("/deployments/new", May::Deploy, Section::Deployments, targeting::new_deployment)
+        .get("/deployments/{name}", May::View, Section::Deployments, targeting::show_deployment)
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, Form, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use maud::Markup;
+use maud::{Markup, html};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use wire::names::RunId;
@@ -19,6 +19,7 @@ use super::{lists, live, overview, plan, run};
 use crate::catalog::{packages, sequences};
 use crate::error::Failure;
 use crate::people::auth::{LoginError, SessionToken};
+use crate::people::roles::May;
 use crate::routes::parse;
 use crate::state::AppState;
 
@@ -83,7 +84,13 @@ pub(super) async fn show_collections(visitor: Visitor, State(state): State<AppSt
 
 pub(super) async fn show_deployments(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.deployments().await?;
-    let content = lists::deployments(visitor.words, &rows);
+    let list = lists::deployments(visitor.words, &rows);
+    let content = html! {
+        (list)
+        @if visitor.user.may(May::Deploy) {
+            p { a href="/deployments/new" { (visitor.words.t("New deployment")) } }
+        }
+    };
     Ok(visitor.page(visitor.words.t("Deployments"), None, &content))
 }
 

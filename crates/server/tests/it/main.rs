@@ -5,6 +5,7 @@
 mod admin;
 mod asset_table;
 mod databases;
+mod deployments;
 mod device;
 mod drift;
 mod hand_out;

@@ -289,6 +289,7 @@ pub(crate) async fn accept(
     .await?;
     tell(&mut db, &counts, collection.as_ref()).await?;
     commit(db).await?;
+    state.members().forget();
     announce(&state, changed.iter());
     drafts::get(&state, &user, id).await.map(Json)
 }
@@ -389,6 +390,7 @@ pub(crate) async fn take_back(
     )
     .await?;
     commit(db).await?;
+    state.members().forget();
     announce(&state, undo.devices());
     Ok(Json(undo.report))
 }

@@ -12,9 +12,11 @@ use super::paper::{PAPERS, Paper};
 use super::{pdf, picture};
 use crate::error::{Doing as _, Failure};
 use crate::fleet::identity::name_key;
+use crate::fleet::targeting::membership::require_members;
 use crate::people::auth::User;
 use crate::pupils::hand_out::{StoredHandOutDevice, hand_out_devices_sql};
 use crate::pupils::store::reading_order;
+use crate::routes::parse;
 use crate::state::{AppState, blocking};
 
 /// Labels in one document: the largest fleet, as a sheet of its own.
@@ -108,13 +110,13 @@ async fn labels(state: &AppState, user: &User, wanted: &Wanted) -> Result<Vec<La
     let members: Option<BTreeSet<String>> = if wanted.collection.is_empty() {
         None
     } else {
-        let members: Vec<String> =
-            sqlx::query_scalar("SELECT device FROM collection_members WHERE collection = $1")
-                .bind(&wanted.collection)
-                .fetch_all(state.db().read())
-                .await
-                .doing("read the members of a collection")?;
-        Some(members.into_iter().collect())
+        let mut db = state
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read a collection")?;
+        Some(require_members(&mut db, &parse(&wanted.collection)?).await?)
     };
     let keys: BTreeSet<String> = wanted.devices.split(',').filter_map(name_key).collect();
     let is_all =

@@ -3,6 +3,7 @@
 use wire::admin_api::{
     AssetImportReport, CollectionRow, Deployment, DeviceRow, MemberChange, ReceiptRow,
 };
+use wire::deployments::StopRequest;
 use wire::receipt::Receipt;
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteMoved, SiteRow};
 use wire::variables::{DeviceVariables, ScopeVariables, VariableChange, VariableRow};
@@ -35,7 +36,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<Deployment>(r#"{"name":"autumn","collection":"pupils-2026","sequence":"deploy","purpose":"required","expected-seconds":1500,"cap":2500}"#)
         .answers::<Deployment>("")
         .fails(400, "no-cap", "A deployment that may touch no machine does nothing.")
-        .of("POST", "/api/v1/deployments/{name}/stop", "Stop a deployment.", "No machine begins it any more; runs go on to their end.")
+        .of("POST", "/api/v1/deployments/{name}/stop", "Stop a deployment.", "No machine begins it any more, and running ones stop within seconds, unless they may finish.")
+        .takes::<StopRequest>(r#"{"let-running-finish":true}"#)
         .answers::<Deployment>("")
         .of("GET", "/api/v1/variables", "List variables.", "")
         .query("scope", "`collection`, `model`, `site`, `class` or `device`.")
@@ -66,8 +68,11 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<SiteDetail>("")
         .of("PUT", "/api/v1/sites/{code}", "Make a site or change what is given.", "")
         .takes::<SiteChange>(r#"{"name":"Bjørnøya skole","subnets":["10.17.0.0/16"],"slots":40}"#)
-        .answers::<SiteRow>("")
+        .answers::<SiteDetail>("")
+        .fails(409, "subnet-taken", "Another site has this subnet.")
         .of("DELETE", "/api/v1/sites/{code}", "Remove a site without machines.", "")
+        .answers::<SiteRow>("")
+        .fails(409, "in-use", "Devices or classes belong to it.")
         .of("POST", "/api/v1/devices/move-to-seen-site", "Move machines to the site where they were seen last.", "")
         .takes::<SiteMove>(r#"{"devices":["7f1f77a0-6f6e-4d4c-9e5a-0b8a4c1c2d3e"]}"#)
         .answers::<SiteMoved>("")

@@ -1,0 +1,153 @@
+//! How a deployment would go and how it stands, as text.
+
+use std::time::Duration;
+
+use client::Client;
+use wire::deployments::{Acted, Affected, DeploymentPreview, DeploymentStatus};
+use wire::names::DeploymentName;
+
+use crate::failure::{Outcome, Trying};
+use crate::output::{Look, Output, Table, clean, count, seconds};
+
+/// How often `status --watch` looks.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+/// Serial numbers shown for each reason.
+const SERIALS_SHOWN: usize = 5;
+
+/// Shows how a deployment stands, once or until nothing is left to do.
+pub(super) fn status(
+    client: &Client,
+    name: &DeploymentName,
+    watch: bool,
+    output: &Output,
+) -> Outcome<()> {
+    loop {
+        let status = client
+            .deployment_status(name)
+            .trying(|| format!("cannot show the deployment {name}"))?;
+        output.answer(&status, |look| render_status(&status, look))?;
+        let running = ["running", "stalled"]
+            .iter()
+            .filter_map(|state| status.states.get(*state))
+            .sum::<u32>();
+        if !watch || (status.due == 0 || status.stopped) && running == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_PAUSE);
+    }
+}
+
+/// A deployment before it is made.
+pub(super) fn render_preview(preview: &DeploymentPreview, look: &Look) -> String {
+    let mut text = format!(
+        "deployment {} would begin on {} ({} in the collection)\n",
+        preview.name,
+        count(preview.due as usize, "device"),
+        preview.members
+    );
+    if preview.wipes {
+        let steps = preview.wiping_steps.join(", ");
+        text.push_str(&format!("  it writes over disks: {}\n", clean(&steps)));
+    }
+    if let Some(median) = preview.median_seconds {
+        text.push_str(&format!(
+            "  earlier runs took {} (median)\n",
+            seconds(median)
+        ));
+    }
+    for warning in &preview.warnings {
+        text.push_str(&format!("  note: {}\n", clean(warning)));
+    }
+    if !preview.held.is_empty() {
+        text.push_str(&format!("\nheld back\n{}", render_affected(&preview.held)));
+    }
+    let mut models = Table::new(&["model", ">devices", "prestage", "missing"]);
+    for model in &preview.models {
+        models.row([
+            model.model.clone(),
+            model.devices.to_string(),
+            if model.has_prestage { "yes" } else { "none" }.into(),
+            model.missing.join("; "),
+        ]);
+    }
+    if !models.is_empty() {
+        text.push_str(&format!("\n{}", models.render(look, "")));
+    }
+    if let Some(words) = &preview.confirm {
+        text.push_str(&format!("\nto make it: --confirm \"{}\"\n", clean(words)));
+    }
+    text
+}
+
+/// A deployment as it stands.
+pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
+    let states: Vec<String> = status
+        .states
+        .iter()
+        .map(|(state, number)| format!("{number} {}", state.replace('-', " ")))
+        .collect();
+    let stopped = if status.stopped { ", stopped" } else { "" };
+    let mut text = format!(
+        "deployment {}: {} runs {}{stopped}\n",
+        status.name, status.collection, status.sequence
+    );
+    text.push_str(&format!(
+        "  touched {} of {}, cap {}; due {}, of those {} wait for a place\n",
+        status.touched, status.reach, status.cap, status.due, status.waiting
+    ));
+    if !states.is_empty() {
+        text.push_str(&format!("  runs: {}\n", states.join(", ")));
+    }
+    if let Some(words) = &status.confirm_cap {
+        text.push_str(&format!(
+            "  it would touch more than its cap, so no further device begins; if that is right:\n  \
+             forestage deployment raise-cap {} {} --confirm \"{}\"\n",
+            status.name,
+            status.reach,
+            clean(words)
+        ));
+    }
+    let mut failed = Table::new(&["serial", "step", "error"]);
+    for run in &status.failed {
+        failed.row([
+            run.serial.clone(),
+            run.step.clone().unwrap_or_else(|| "-".into()),
+            run.error.clone(),
+        ]);
+    }
+    if !failed.is_empty() {
+        text.push_str(&format!(
+            "\nfailed or stopped\n{}",
+            failed.render(look, "  ")
+        ));
+    }
+    text
+}
+
+/// What came of something that was asked of devices.
+pub(super) fn render_acted(acted: &Acted, verb: &str) -> String {
+    let mut text = format!("{verb} on {}\n", count(acted.done as usize, "device"));
+    if !acted.left.is_empty() {
+        text.push_str(&format!("left alone\n{}", render_affected(&acted.left)));
+    }
+    text
+}
+
+fn render_affected(all: &[Affected]) -> String {
+    all.iter()
+        .map(|one| {
+            let shown = &one.serials[..one.serials.len().min(SERIALS_SHOWN)];
+            let more = if one.devices as usize > shown.len() {
+                ", …"
+            } else {
+                ""
+            };
+            format!(
+                "  {} {}: {}{more}\n",
+                one.devices,
+                clean(&one.reason),
+                clean(&shown.join(", "))
+            )
+        })
+        .collect()
+}

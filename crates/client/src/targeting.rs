@@ -1,0 +1,186 @@
+//! The calls about rules of collections and the life of deployments. See [`wire::collections`], [`wire::deployments`].
+
+use serde_json::{Value, json};
+use wire::admin_api::{CollectionRow, Deployment, MemberChange};
+use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
+use wire::deployments::{
+    Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, StopRequest,
+};
+use wire::names::{CollectionName, DeploymentName};
+
+use crate::admin::query_value;
+use crate::connection::Client;
+use crate::error::ClientError;
+
+fn of_collection(name: &CollectionName, what: &str) -> String {
+    format!("/api/v1/collections/{}/{what}", query_value(name.as_str()))
+}
+
+fn of_deployment(name: &DeploymentName, what: &str) -> String {
+    format!("/api/v1/deployments/{}/{what}", query_value(name.as_str()))
+}
+
+impl Client {
+    /// Stores the rule of a collection.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; this goes for all calls below.
+    pub fn put_collection_rule(
+        &self,
+        name: &CollectionName,
+        rule: &CollectionRule,
+    ) -> Result<CollectionPreview, ClientError> {
+        self.send("PUT", &of_collection(name, "rule"), rule)
+    }
+
+    /// Who is in and why, with another rule if one is given.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn collection_preview(
+        &self,
+        name: &CollectionName,
+        rule: Option<&CollectionRule>,
+        limit: usize,
+    ) -> Result<CollectionPreview, ClientError> {
+        let supposed = rule.map(|rule| {
+            let (text, limit_to) = (query_value(&rule.rule), query_value(&rule.limit_to));
+            format!("&rule={text}&limit-to={limit_to}")
+        });
+        let supposed = supposed.unwrap_or_default();
+        self.get(&of_collection(
+            name,
+            &format!("preview?limit={limit}{supposed}"),
+        ))
+    }
+
+    /// Puts devices in by hand, or takes them out.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_members(
+        &self,
+        name: &CollectionName,
+        change: &MemberChange,
+    ) -> Result<CollectionRow, ClientError> {
+        self.send("POST", &of_collection(name, "members"), change)
+    }
+
+    /// Keeps devices out, or lets them in again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_exclusions(
+        &self,
+        name: &CollectionName,
+        change: &ExclusionChange,
+    ) -> Result<CollectionPreview, ClientError> {
+        self.send("POST", &of_collection(name, "excluded"), change)
+    }
+
+    /// What a deployment would do.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn preview_deployment(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<DeploymentPreview, ClientError> {
+        self.send("POST", "/api/v1/deployments/preview", deployment)
+    }
+
+    /// Makes a deployment that a person confirmed with these words.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_confirmed_deployment(
+        &self,
+        deployment: &Deployment,
+        confirm: &str,
+    ) -> Result<Deployment, ClientError> {
+        let mut body = json!(deployment);
+        if let Value::Object(fields) = &mut body {
+            fields.insert("confirm".into(), json!(confirm));
+        }
+        let path = format!(
+            "/api/v1/deployments/{}",
+            query_value(deployment.name.as_str())
+        );
+        self.send("PUT", &path, &body)
+    }
+
+    /// How a deployment stands.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn deployment_status(
+        &self,
+        name: &DeploymentName,
+    ) -> Result<DeploymentStatus, ClientError> {
+        self.get(&of_deployment(name, "status"))
+    }
+
+    /// Stops a deployment.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn stop_deployment(
+        &self,
+        name: &DeploymentName,
+        request: &StopRequest,
+    ) -> Result<Deployment, ClientError> {
+        self.send("POST", &of_deployment(name, "stop"), request)
+    }
+
+    /// Resumes a deployment.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn resume_deployment(&self, name: &DeploymentName) -> Result<Deployment, ClientError> {
+        self.send("POST", &of_deployment(name, "resume"), &())
+    }
+
+    /// Changes how many devices a deployment may touch.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_cap(
+        &self,
+        name: &DeploymentName,
+        request: &CapRequest,
+    ) -> Result<DeploymentStatus, ClientError> {
+        self.send("POST", &of_deployment(name, "cap"), request)
+    }
+
+    /// Has an available deployment begin on devices.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn start_deployment(
+        &self,
+        name: &DeploymentName,
+        devices: &DeviceList,
+    ) -> Result<Acted, ClientError> {
+        self.send("POST", &of_deployment(name, "start"), devices)
+    }
+
+    /// Has a deployment leave devices alone.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn cancel_deployment(
+        &self,
+        name: &DeploymentName,
+        devices: &DeviceList,
+    ) -> Result<Acted, ClientError> {
+        self.send("POST", &of_deployment(name, "cancel"), devices)
+    }
+
+    /// Has every failed run of a deployment gone on with.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn retry_failed(&self, name: &DeploymentName) -> Result<Acted, ClientError> {
+        self.send("POST", &of_deployment(name, "retry-failed"), &())
+    }
+}

@@ -1,0 +1,303 @@
+//! Names for machines: from a template, valid, unique across the fleet, shown before they are stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use sequence::expression::template_names;
+use sequence::scope::{Scope, Template, ascii, is_host_name};
+use serde_json::json;
+use wire::classes::{
+    NAMED_MAX, NETBIOS_CHARS_MAX, NamePlan, NameRequest, NameRow, TEMPLATE_CHARS_MAX,
+};
+
+use crate::db::{Write, commit};
+use crate::error::{Doing as _, Failure, stored_text};
+use crate::fleet::targeting::membership::require_members;
+use crate::fleet::targeting::preview::number;
+use crate::fleet::targeting::rules::{NAMES, Subject, subjects};
+use crate::limits::JSON_BYTES_MAX;
+use crate::people::audit::audit;
+use crate::people::auth::User;
+use crate::routes::read_json;
+use crate::state::{AppState, Change};
+
+/// The function that counts at each site.
+const NUMBER: &str = "number";
+/// Numbers tried for one device: more than any site has machines.
+const NUMBERS_MAX: u64 = 100_000;
+
+/// `POST /api/v1/device-names`
+pub(crate) async fn name(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Json<NamePlan>, Failure> {
+    let request: NameRequest = read_json(body, JSON_BYTES_MAX).await?;
+    let template = checked(&request.template)?;
+    let mut db = state.db().write().await?;
+    let mut wanted: BTreeSet<String> = request.devices.iter().map(ToString::to_string).collect();
+    if let Some(collection) = &request.collection {
+        wanted.extend(require_members(&mut db, collection).await?);
+    }
+    if wanted.is_empty() || wanted.len() > NAMED_MAX {
+        let message = format!("name a collection or devices: 1 to {NAMED_MAX} are named at once");
+        return Err(Failure::bad_request("bad-devices", message));
+    }
+    let all = subjects(&mut db, None).await?;
+    let classes = class_titles(&mut db).await?;
+    let (chosen, others): (Vec<Subject>, Vec<Subject>) = all
+        .into_iter()
+        .partition(|subject| wanted.contains(&subject.device.id));
+    if chosen.len() < wanted.len()
+        || chosen
+            .iter()
+            .any(|one| !user.reach.covers(&one.device.site))
+    {
+        return Err(Failure::not_found("such device among them"));
+    }
+    let taken = others
+        .iter()
+        .map(|other| other.device.assigned_name.clone());
+    let mut plan = plan(&template, &request, chosen, taken, &classes)?;
+    if request.apply && plan.problems == 0 {
+        store(&mut db, &plan).await?;
+        let detail = format!("{} by {}", plan.named, template.0);
+        let subject = request
+            .collection
+            .map(|name| name.to_string())
+            .unwrap_or_default();
+        audit(&mut db, &user.name, "devices-named", &subject, &detail).await?;
+        commit(db).await?;
+        plan.applied = true;
+        for row in &plan.rows {
+            state.changed(Change::Device(row.device));
+        }
+    }
+    Ok(Json(plan))
+}
+
+fn checked(text: &str) -> Result<Template, Failure> {
+    let bad = |why: String| Failure::bad_request("bad-template", why);
+    if text.trim().is_empty() || text.chars().count() > TEMPLATE_CHARS_MAX {
+        return Err(bad(format!(
+            "a template has 1 to {TEMPLATE_CHARS_MAX} characters"
+        )));
+    }
+    let names =
+        template_names(text).map_err(|error| bad(format!("the template is wrong: {error}")))?;
+    match names
+        .iter()
+        .find(|name| !NAMES.contains(&name.as_str()) && *name != NUMBER)
+    {
+        Some(name) => Err(bad(format!(
+            "nothing is called `{name}`; known are {}, {NUMBER}(WIDTH)",
+            NAMES.join(", ")
+        ))),
+        None => Ok(Template(text.trim().to_owned())),
+    }
+}
+
+type Titles = HashMap<(String, String), (String, String)>;
+
+async fn class_titles(db: &mut Write) -> Result<Titles, Failure> {
+    let rows: Vec<(String, String, String, String)> =
+        sqlx::query_as("SELECT site, name, title, school_year FROM classes")
+            .fetch_all(&mut **db)
+            .await
+            .doing("read the classes")?;
+    Ok(rows
+        .into_iter()
+        .map(|(site, name, title, year)| ((site, name), (title, year)))
+        .collect())
+}
+
+/// Gives each chosen device a name that nobody else has.
+fn plan(
+    template: &Template,
+    request: &NameRequest,
+    chosen: Vec<Subject>,
+    taken: impl Iterator<Item = String>,
+    classes: &Titles,
+) -> Result<NamePlan, Failure> {
+    let keeps = |one: &Subject| !request.rename && !one.device.assigned_name.is_empty();
+    let kept = chosen
+        .iter()
+        .filter(|one| keeps(one))
+        .map(|one| one.device.assigned_name.clone());
+    let mut taken: HashMap<String, String> = taken
+        .chain(kept)
+        .filter(|name| !name.is_empty())
+        .map(|name| (name.to_lowercase(), String::new()))
+        .collect();
+    let counts = template_names(&template.0)
+        .unwrap_or_default()
+        .iter()
+        .any(|name| name == NUMBER);
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
+    let mut plan = NamePlan::default();
+    for mut subject in chosen {
+        let mut row = NameRow {
+            device: stored_text("device id", &subject.device.id)?,
+            serial: subject.device.serial.clone(),
+            site: subject.device.site.clone(),
+            current: subject.device.assigned_name.clone(),
+            name: subject.device.assigned_name.clone(),
+            problem: None,
+        };
+        if keeps(&subject) {
+            plan.kept += 1;
+        } else {
+            let class = &subject.device.class;
+            let (title, year) = classes
+                .get(&(row.site.clone(), class.clone()))
+                .cloned()
+                .unwrap_or_default();
+            let class = json!({ "name": class, "title": title, "school_year": year });
+            subject.scope.set("class", &class);
+            let at_site = next.entry(row.site.clone()).or_insert(1);
+            let counter = counts.then_some(at_site);
+            match free_name(
+                template,
+                &mut subject.scope,
+                counter,
+                &taken,
+                request.long_names,
+            ) {
+                Ok(name) => {
+                    taken.insert(name.to_lowercase(), row.serial.clone());
+                    row.name = name;
+                }
+                Err((name, problem)) => (row.name, row.problem) = (name, Some(problem)),
+            }
+        }
+        plan.rows.push(row);
+    }
+    plan.problems = number(plan.rows.iter().filter(|row| row.problem.is_some()).count());
+    plan.named = number(plan.rows.len()) - plan.kept - plan.problems;
+    Ok(plan)
+}
+
+/// The name for one device, or the name that it would have and what is wrong with it.
+fn free_name(
+    template: &Template,
+    scope: &mut Scope,
+    counter: Option<&mut u64>,
+    taken: &HashMap<String, String>,
+    is_long: bool,
+) -> Result<String, (String, String)> {
+    let Some(next) = counter else {
+        let name = valid_name(template, scope, is_long)?;
+        return match taken.get(&name.to_lowercase()) {
+            None => Ok(name),
+            Some(by) if by.is_empty() => Err((name, "another device has this name".into())),
+            Some(by) => Err((name, format!("{by} gets the same name"))),
+        };
+    };
+    while *next <= NUMBERS_MAX {
+        scope.set_number(*next);
+        let name = valid_name(template, scope, is_long)?;
+        *next += 1;
+        if !taken.contains_key(&name.to_lowercase()) {
+            return Ok(name);
+        }
+    }
+    Err((
+        String::new(),
+        format!("all numbers up to {NUMBERS_MAX} are taken"),
+    ))
+}
+
+fn valid_name(
+    template: &Template,
+    scope: &Scope,
+    is_long: bool,
+) -> Result<String, (String, String)> {
+    let text = scope.render(template).map_err(|error| {
+        let why = error.chain().into_iter().next_back().unwrap_or_default();
+        (
+            String::new(),
+            format!("the template can't be filled in: {why}"),
+        )
+    })?;
+    let name = as_host_name(&text);
+    let letters = name.chars().count();
+    if !is_long && letters > NETBIOS_CHARS_MAX {
+        let problem =
+            format!("it has {letters} characters, and Windows allows {NETBIOS_CHARS_MAX}");
+        return Err((name, problem));
+    }
+    if !is_host_name(&name) {
+        let problem =
+            "it is no host name: letters, digits and hyphens, not digits alone".to_owned();
+        return Err((name, problem));
+    }
+    Ok(name)
+}
+
+/// Letter case stays; æøå and their like become ASCII, what separates words a hyphen; everything else goes.
+fn as_host_name(text: &str) -> String {
+    let mut name = String::new();
+    for letter in ascii(text.trim()).chars() {
+        match letter {
+            letter if letter.is_ascii_alphanumeric() => name.push(letter),
+            '-' | '_' | ' ' | '.' | '/' if !name.ends_with('-') => name.push('-'),
+            _ => {}
+        }
+    }
+    name.trim_matches('-').to_owned()
+}
+
+async fn store(db: &mut Write, plan: &NamePlan) -> Result<(), Failure> {
+    for row in plan.rows.iter().filter(|row| row.name != row.current) {
+        sqlx::query("UPDATE devices SET assigned_name = $1 WHERE id = $2")
+            .bind(&row.name)
+            .bind(row.device.to_string())
+            .execute(&mut **db)
+            .await
+            .doing("name a device")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{as_host_name, checked};
+    use proptest::prelude::*;
+    use sequence::scope::is_host_name;
+
+    #[test]
+    fn names_are_written_in_ascii() {
+        for (text, name) in [
+            ("BJØ-1STA-ABC123", "BJO-1STA-ABC123"),
+            (" Bjørnøya skole/8 B ", "Bjornoya-skole-8-B"),
+            ("æøå_ÆØÅ", "aeoa-AeOA"),
+            ("--x;rm -rf--", "xrm-rf"),
+        ] {
+            assert_eq!(as_host_name(text), name, "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_say_what_they_use() {
+        assert!(checked("{{ site.code }}-{{ number(3) }}").is_ok());
+        for text in [
+            "",
+            "{{ sight.code }}",
+            "{{ serial",
+            "{% for x in y %}{% endfor %}",
+        ] {
+            assert!(checked(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_becomes_a_host_name_or_is_told_to_be_none(text in ".{0,80}") {
+            let name = as_host_name(&text);
+            prop_assert!(is_host_name(&name) || name.is_empty() || name.len() > 63
+                || name.bytes().all(|byte| byte.is_ascii_digit()));
+        }
+    }
+}

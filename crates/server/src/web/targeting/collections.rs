@@ -1,0 +1,101 @@
+//! One collection: its rule, who is in and why.
+
+use maud::{Markup, html};
+use wire::admin_api::CollectionRow;
+use wire::collections::{CollectionPreview, CollectionRule};
+use wire::device_api::ApiError;
+use wire::names::CollectionName;
+
+use super::{part, table};
+use crate::web::layout;
+use crate::web::words::{Words, en};
+
+/// What the page of a collection shows.
+pub(super) struct Shown<'s> {
+    pub(super) name: &'s CollectionName,
+    pub(super) stored: &'s CollectionRule,
+    /// The rule in the form: the stored one, or one that is tried out.
+    pub(super) rule: &'s CollectionRule,
+    pub(super) preview: &'s Result<CollectionPreview, ApiError>,
+    pub(super) others: &'s [CollectionRow],
+    pub(super) can_change: bool,
+}
+
+/// The page.
+pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
+    html! {
+        nav.crumbs { a href="/collections" { (words.t("Collections")) } span { (shown.name) } }
+        div.headline.page-title { h1 { (shown.name) } }
+        section.card {
+            h2 { (words.t("Rule")) }
+            @if shown.can_change { (rule_form(words, shown)) }
+            @else if shown.stored.rule.is_empty() { p.muted { (words.t("No rule: devices are put in by hand or by an import.")) } }
+            @else { p { code { (shown.stored.rule) } } }
+        }
+        @match shown.preview {
+            Err(error) => div.problem role="alert" { div {
+                p { (error.message) }
+                @if let Some(hint) = &error.hint { p { (hint) } }
+            } },
+            Ok(preview) => (members(words, preview)),
+        }
+    }
+}
+
+fn rule_form(words: Words, shown: &Shown<'_>) -> Markup {
+    let is_tried = shown.rule != shown.stored && shown.preview.is_ok();
+    html! {
+        form.stacked method="get" action={ "/collections/" (part(shown.name.as_str())) } {
+            label for="rule" { (words.t("Who is in, besides those put in by hand")) }
+            input #rule name="rule" value=(shown.rule.rule) maxlength="1000" spellcheck="false" autocomplete="off"
+                placeholder="site.code == 'BJO' and class is startingwith('1')";
+            label for="limit-to" { (words.t("Only devices that are also in")) }
+            select #limit-to name="limit-to" {
+                option value="" { (words.t("no limit")) }
+                @for other in shown.others.iter().filter(|other| other.name != *shown.name) {
+                    option value=(other.name) selected[other.name.as_str() == shown.rule.limit_to] { (other.name) }
+                }
+            }
+            p.muted.small { (words.t("A rule sees: ")) code { (crate::fleet::targeting::rules::NAMES.join(", ")) } }
+            div.buttons { button { (words.t("Try it out")) } }
+        }
+        @if is_tried {
+            form data-api={ "PUT /api/v1/collections/" (part(shown.name.as_str())) "/rule" }
+                data-then={ "/collections/" (part(shown.name.as_str())) } {
+                input type="hidden" name="rule" value=(shown.rule.rule) data-empty="send";
+                input type="hidden" name="limit-to" value=(shown.rule.limit_to) data-empty="send";
+                p { (words.t("This rule is tried out and not stored yet.")) }
+                button.primary { (words.t("Store the rule")) }
+            }
+        }
+    }
+}
+
+fn members(words: Words, preview: &CollectionPreview) -> Markup {
+    let figures = [
+        (en("in"), preview.members),
+        (en("by rule"), preview.by_rule),
+        (en("excluded"), preview.excluded),
+        (en("limited"), preview.limited),
+        (en("undecided"), preview.undecided),
+    ];
+    let rows: Vec<Markup> = preview
+        .devices
+        .iter()
+        .map(|device| {
+            html! {
+                th scope="row" { a href={ "/devices/" (part(&device.serial)) "/plan" } { (device.serial) } }
+                td { (layout::or_dash(&device.site)) }
+                td { (layout::or_dash(&device.class)) }
+                td { (device.model) }
+                td { (if device.is_in { words.t("yes") } else { words.t("no") }) }
+                td { (device.reason) }
+            }
+        })
+        .collect();
+    html! {
+        dl.facts { @for (word, number) in figures { div { dt { (words.t(word)) } dd { (words.number(number.into())) } } } }
+        (table(words, words.t("Devices"), &[en("Serial number"), en("Site"), en("Class"), en("Model"), en("In"), en("Why")],
+            &rows, en("Nobody is in, and nobody is kept out.")))
+    }
+}

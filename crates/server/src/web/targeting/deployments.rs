@@ -1,0 +1,206 @@
+//! One deployment, and the form of a new one with what it would do.
+
+use maud::{Markup, html};
+use serde_json::json;
+use wire::admin_api::{CollectionRow, Deployment, Purpose, SequenceRow};
+use wire::deployments::{DeploymentPreview, DeploymentStatus};
+use wire::device_api::ApiError;
+
+use super::{Draft, part, table};
+use crate::web::format;
+use crate::web::words::{Words, en};
+
+/// The page of a deployment. Its visitor may change it, or only its devices' runs.
+pub(super) fn one(
+    words: Words,
+    deployment: &Deployment,
+    status: &DeploymentStatus,
+    (can_deploy, can_operate): (bool, bool),
+) -> Markup {
+    let api = |what: &str| {
+        format!(
+            "POST /api/v1/deployments/{}/{what}",
+            part(status.name.as_str())
+        )
+    };
+    html! {
+        nav.crumbs { a href="/deployments" { (words.t("Deployments")) } span { (status.name) } }
+        div.headline.page-title {
+            h1 { (status.name) }
+            span.muted { (if status.stopped { words.t("stopped") } else { words.t("active") }) }
+        }
+        @if let Some(typed) = &status.confirm_cap {
+            div.problem role="alert" { div {
+                p { (words.fill("It would touch {n} machines and may touch {cap}: no further machine begins.",
+                    &[("n", &status.reach), ("cap", &status.cap)])) }
+                @if can_deploy {
+                    button.danger data-api=(api("cap")) data-body=(json!({ "cap": status.reach, "confirm": typed }))
+                        data-confirm=(words.t("May it touch that many machines?")) data-confirm-type=(typed) {
+                        (words.t("Raise the cap"))
+                    }
+                }
+            } }
+        }
+        (figures(words, deployment, status))
+        div.buttons {
+            @if can_deploy && !status.stopped {
+                button.danger data-api=(api("stop")) data-body="{}"
+                    data-confirm=(words.t("Stop it, and every machine that runs it, at once?")) { (words.t("Stop at once")) }
+                button data-api=(api("stop")) data-body=(json!({ "let-running-finish": true }))
+                    data-confirm=(words.t("Let running machines finish, and begin no further one?")) {
+                    (words.t("Let running ones finish"))
+                }
+            }
+            @if can_deploy && status.stopped {
+                button.primary data-api=(api("resume")) { (words.t("Resume")) }
+            }
+            @if can_operate && !status.stopped && !status.failed.is_empty() {
+                button data-api=(api("retry-failed")) { (words.t("Retry all that failed")) }
+            }
+        }
+        (failed(words, status))
+    }
+}
+
+fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> Markup {
+    let purpose = match deployment.purpose {
+        Purpose::Required => words.t("required"),
+        Purpose::Available => words.t("available"),
+    };
+    html! {
+        dl.facts {
+            div { dt { (words.t("Collection")) } dd { a href={ "/collections/" (part(status.collection.as_str())) } { (status.collection) } } }
+            div { dt { (words.t("Sequence")) } dd { (status.sequence) } }
+            div { dt { (words.t("Purpose")) } dd { (purpose) } }
+            div { dt { (words.t("Expected duration")) } dd { (format::clock(deployment.expected_seconds)) } }
+            div { dt { (words.t("Touched")) } dd { (status.touched) " / " (status.reach) " (" (words.t("Cap")) " " (status.cap) ")" } }
+            div { dt { (words.t("Due")) } dd { (status.due) } }
+            div { dt { (words.t("Waiting for a place")) } dd { (status.waiting) } }
+            @if let Some(daily) = deployment.window.as_ref().and_then(|window| window.daily) {
+                div { dt { (words.t("Daily hours")) } dd { (daily) } }
+            }
+            @for (state, number) in &status.states { div { dt { (state.replace('-', " ")) } dd { (number) } } }
+        }
+        @if !deployment.leave_collection_on_success {
+            p.problem { (words.t("Machines stay in the collection when they are done: what is deployed to it next reaches them, too.")) }
+        }
+    }
+}
+
+fn failed(words: Words, status: &DeploymentStatus) -> Markup {
+    let rows: Vec<Markup> = status
+        .failed
+        .iter()
+        .map(|run| {
+            html! {
+                th scope="row" { a href={ "/runs/" (run.run) } { (run.serial) } }
+                td { code { (run.step.as_deref().unwrap_or("—")) } }
+                td { (run.error) }
+            }
+        })
+        .collect();
+    html! {
+        h2 { (words.t("Failed or stopped")) }
+        (table(words, words.t("Failed or stopped"), &[en("Serial number"), en("Step"), en("Why")], &rows, en("None.")))
+    }
+}
+
+/// What was previewed, or what is wrong with the form.
+type Previewed = Result<(Deployment, DeploymentPreview), ApiError>;
+
+/// The form of a new deployment, with what it would do once it is filled in.
+pub(super) fn form(
+    words: Words,
+    draft: &Draft,
+    collections: &[CollectionRow],
+    sequences: &[SequenceRow],
+    preview: Option<&Previewed>,
+) -> Markup {
+    html! {
+        nav.crumbs { a href="/deployments" { (words.t("Deployments")) } span { (words.t("New deployment")) } }
+        div.headline.page-title { h1 { (words.t("New deployment")) } }
+        form.stacked.card method="get" action="/deployments/new" {
+            (field(words, "name", en("Name"), &draft.name, "autumn-2026"))
+            label for="collection" { (words.t("Collection")) }
+            select #collection name="collection" required {
+                @for row in collections {
+                    option value=(row.name) selected[row.name.as_str() == draft.collection] { (row.name) " (" (row.members) ")" }
+                }
+            }
+            label for="sequence" { (words.t("Sequence")) }
+            select #sequence name="sequence" required {
+                @for row in sequences {
+                    option value=(row.name) selected[row.name.as_str() == draft.sequence] { (row.name) }
+                }
+            }
+            label for="purpose" { (words.t("Purpose")) }
+            select #purpose name="purpose" {
+                option value="required" { (words.t("required: machines begin by themselves")) }
+                option value="available" selected[draft.purpose == "available"] { (words.t("available: someone starts it for a machine")) }
+            }
+            (field(words, "cap", en("How many machines it may ever touch"), &draft.cap, "40"))
+            (field(words, "expected-minutes", en("Expected minutes"), &draft.expected_minutes, "15"))
+            (field(words, "slots", en("How many at a time, 0 for no limit"), &draft.slots, "0"))
+            (field(words, "daily", en("Only in these hours, in the time zone of the site"), &draft.daily, "16:00-06:00"))
+            label.check { input type="checkbox" name="stay" value="yes" checked[!draft.stay.is_empty()];
+                (words.t("Machines stay in the collection when they are done (not recommended)")) }
+            div.buttons { button { (words.t("Show what it would do")) } }
+        }
+        @match preview {
+            None => {},
+            Some(Err(error)) => div.problem role="alert" { (error.message) },
+            Some(Ok((deployment, preview))) => (would_do(words, deployment, preview)),
+        }
+    }
+}
+
+fn field(words: Words, name: &str, label: &'static str, value: &str, example: &str) -> Markup {
+    html! {
+        label for=(name) { (words.t(label)) }
+        input id=(name) name=(name) value=(value) placeholder=(example) autocomplete="off" required[name == "name" || name == "cap"];
+    }
+}
+
+fn would_do(words: Words, deployment: &Deployment, preview: &DeploymentPreview) -> Markup {
+    let mut body = json!(deployment);
+    if let (Some(typed), Some(fields)) = (&preview.confirm, body.as_object_mut()) {
+        fields.insert("confirm".into(), json!(typed));
+    }
+    let models: Vec<Markup> = preview
+        .models
+        .iter()
+        .map(|model| {
+            html! {
+                th scope="row" { (model.model) }
+                td.number { (model.devices) }
+                td { (if model.has_prestage { words.t("yes") } else { words.t("no") }) }
+                td { (model.missing.join("; ")) }
+            }
+        })
+        .collect();
+    let held: Vec<Markup> = preview
+        .held
+        .iter()
+        .map(|held| html! { td.number { (held.devices) } td { (held.reason) } td { (held.serials.iter().take(5).cloned().collect::<Vec<_>>().join(", ")) } })
+        .collect();
+    html! {
+        section.card {
+            h2 { (words.fill("It would begin on {n} of {m} machines", &[("n", &preview.due), ("m", &preview.members)])) }
+            @if preview.wipes { p { (words.t("It writes over disks:")) " " code { (preview.wiping_steps.join(", ")) } } }
+            @if let Some(median) = preview.median_seconds {
+                p { (words.t("Earlier runs took (median):")) " " (format::clock(median)) }
+            }
+            @if !preview.warnings.is_empty() { ul { @for warning in &preview.warnings { li { "⚠ " (warning) } } } }
+            (table(words, words.t("Models"), &[en("Model"), en("Devices"), en("Prestage"), en("Missing")], &models, en("The collection is empty.")))
+            @if !held.is_empty() {
+                h2 { (words.t("Held back")) }
+                (table(words, words.t("Held back"), &[en("Devices"), en("Why"), en("Serial number")], &held, en("None.")))
+            }
+            button.danger data-api={ "PUT /api/v1/deployments/" (part(deployment.name.as_str())) } data-body=(body)
+                data-then={ "/deployments/" (part(deployment.name.as_str())) }
+                data-confirm=(words.t("Create this deployment?")) data-confirm-type=[preview.confirm.as_deref()] {
+                (words.t("Create the deployment"))
+            }
+        }
+    }
+}
