@@ -82,6 +82,7 @@ pub(crate) async fn check_in(
     let claimant = prove(&state, &check_in).await?;
     let mut db = state.db().write().await?;
     let machine = names_seen(&mut db, &claimant.body.facts).await?;
+    let mut touched = stranger_of(&mut db, &claimant.key).await?;
     let (reply, changed) = match decided(&mut db, &claimant, &machine).await? {
         Decided::Is { device, evidence } => {
             greet(&state, &mut db, &claimant, device, &evidence).await?
@@ -92,9 +93,13 @@ pub(crate) async fn check_in(
         }
         Decided::Nothing => identify(&state, &mut db, &claimant, &machine).await?,
     };
+    touched.extend(stranger_of(&mut db, &claimant.key).await?);
     commit(db).await?;
     state.metrics().checked_in(&reply);
-    state.changed(Change::Device(changed));
+    // A machine that comes into quarantine or leaves it is two rows of the fleet.
+    for device in touched.into_iter().chain([changed]) {
+        state.changed(Change::Device(device));
+    }
     if let CheckInReply::Run { order, .. } = &reply {
         if let Some(Extension(connection)) = connection {
             connection.belongs_to(order.run);
@@ -231,6 +236,20 @@ async fn identify(
             put_aside(db, claimant, why).await
         }
     }
+}
+
+/// What the machine with this key is called in quarantine, if it is there.
+async fn stranger_of(db: &mut Write, key: &str) -> Result<Vec<DeviceId>, Failure> {
+    let stranger: Option<String> =
+        sqlx::query_scalar("SELECT id FROM strangers WHERE device_key = $1")
+            .bind(key)
+            .fetch_optional(&mut **db)
+            .await
+            .doing("look up a machine in quarantine")?;
+    stranger
+        .iter()
+        .map(|id| stored_text("device id", id))
+        .collect()
 }
 
 /// Why a machine is put into quarantine.
