@@ -162,8 +162,12 @@ fn source(words: Words, version: &Version, may_edit: bool) -> Markup {
     let name = &version.compiled.name;
     let lines = version.text.lines().count().clamp(10, 60);
     let content = html! {
-        ol.source tabindex="0" role="region" aria-label=(words.t("Text")) {
-            @for (index, line) in version.text.lines().enumerate() { li id={ "line-" (index + 1) } { code { (line) } } }
+        div.source tabindex="0" role="region" aria-label=(words.t("Text")) {
+            ol {
+                @for (index, line) in version.text.lines().enumerate() {
+                    li id={ "line-" (index + 1) } { code { (line) } }
+                }
+            }
         }
         @if may_edit {
             details.edit {
@@ -227,12 +231,14 @@ fn changes(words: Words, from: &Version, to: &Version) -> Markup {
         @if from.text == to.text {
             p.muted { (words.t("Both texts are the same.")) }
         } @else {
-            ol.source.diff tabindex="0" role="region" aria-label=(title) {
-                @for line in lines {
-                    @match line {
-                        Line::Same(text) => li { code { "  " (text) } },
-                        Line::Removed(text) => li.removed { del { code { "- " (text) } } },
-                        Line::Added(text) => li.added { ins { code { "+ " (text) } } },
+            div.source.diff tabindex="0" role="region" aria-label=(title) {
+                ol {
+                    @for line in lines {
+                        @match line {
+                            Line::Same(text) => li { code { "  " (text) } },
+                            Line::Removed(text) => li.removed { del { code { "- " (text) } } },
+                            Line::Added(text) => li.added { ins { code { "+ " (text) } } },
+                        }
                     }
                 }
             }

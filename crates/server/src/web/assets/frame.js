@@ -83,6 +83,8 @@ window.forestage = (() => {
       if (entries.length === 0) {
         const none = document.createElement("li");
         none.className = "muted";
+        none.setAttribute("role", "option");
+        none.setAttribute("aria-disabled", "true");
         none.textContent = say("none-found");
         list.append(none);
       }
