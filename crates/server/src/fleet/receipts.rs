@@ -26,13 +26,16 @@ use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::emit_device;
 
+/// Document, time of arrival, device and site if known, and who sent it.
+type StoredReceipt = (String, i64, Option<String>, Option<String>, String);
+
 /// `GET /api/v1/receipts`: those of the machines in reach; a factory operator sees the ones they sent.
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Query(page): Query<PageQuery>,
 ) -> Result<(HeaderMap, Json<Vec<ReceiptRow>>), Failure> {
-    let rows: Vec<(String, i64, Option<String>, Option<String>, String)> = sqlx::query_as(
+    let rows: Vec<StoredReceipt> = sqlx::query_as(
         "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM receipts \
          LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
          ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $1",

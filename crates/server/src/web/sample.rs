@@ -187,7 +187,7 @@ fn device(number: usize) -> DeviceRow {
         },
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
-        bundle: (number % 5 != 0).then(|| "probook@3".into()),
+        bundle: (!number.is_multiple_of(5)).then(|| "probook@3".into()),
         last_seen_at_ms: match state {
             DeviceState::Imported => None,
             DeviceState::Staged => Some(NOW_MS - 86_400_000 * 47),

@@ -228,12 +228,29 @@ fn a_deployment_stops_at_its_cap() {
     let site = Site::new();
     site.prepare(1);
     site.import(ASSETS);
-    Machine::new("PF1").order(&site);
-    match Machine::new("PF2").check_in(&site) {
-        CheckInReply::Idle { message, .. } => assert!(message.contains("cap"), "{message}"),
-        other => panic!("{other:?}"),
+    let machines = ["PF1", "PF2"].map(Machine::new);
+    for (machine, serial) in machines.iter().zip(["PF1", "PF2"]) {
+        match machine.check_in(&site) {
+            CheckInReply::Idle { message, .. } => assert!(message.contains("cap"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(site.device(serial).message.unwrap().contains("cap"));
     }
-    assert!(site.device("PF2").message.unwrap().contains("cap"));
+    let mistyped: Result<Value, _> = site.admin.send(
+        "POST",
+        "/api/v1/deployments/autumn/cap",
+        &json!({"cap": 3, "confirm": "autumn"}),
+    );
+    assert!(mistyped.is_err());
+    let _raised: Value = site
+        .admin
+        .send(
+            "POST",
+            "/api/v1/deployments/autumn/cap",
+            &json!({"cap": 3, "confirm": "autumn 3"}),
+        )
+        .unwrap();
+    machines[1].order(&site);
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn ten_thousand_rows_hold_up_nobody() {
         }
         (accept.join().unwrap(), longest)
     });
-    println!(
+    eprintln!(
         "accepted 10,000 rows in {:?}; the longest check-in meanwhile took {:?}",
         accepting.0, accepting.1
     );

@@ -172,6 +172,16 @@ fn everything(site: &Site) {
     site.import(ASSETS);
     site.receipt("PF1", 3, "staged");
     Machine::new("UKJENT").check_in(site);
+    // Three are one too many.
+    Machine::new("PF3").check_in(site);
+    let _raised: Value = site
+        .admin
+        .send(
+            "POST",
+            "/api/v1/deployments/autumn/cap",
+            &json!({"cap": 3, "confirm": "autumn 3"}),
+        )
+        .unwrap();
     let (device, order) = Machine::new("PF1").order(site);
     assert_eq!(
         send(&device, order.run, &good_run(order.run)).acknowledged,
@@ -186,8 +196,6 @@ fn everything(site: &Site) {
         json!({"kind": "run-failed", "path": "os", "errors": ["cannot write", "no space"]}),
     );
     assert_eq!(send(&device, order.run, &events).acknowledged, 6);
-    // The third is one too many.
-    Machine::new("PF3").check_in(site);
     let _run: Value = site
         .admin
         .send("POST", &format!("/api/v1/runs/{}/retry", order.run), &())

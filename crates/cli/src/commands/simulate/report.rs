@@ -63,7 +63,8 @@ impl Report {
             // Nothing to do and stopped by an admin: that's the server's business.
             let is_fine = end == device.meant || end == End::Idle || end == End::Stopped;
             // A failed one that was tried again.
-            if !is_fine && !(device.meant == End::Failed && end == End::Done) {
+            let is_mended = device.meant == End::Failed && end == End::Done;
+            if !is_fine && !is_mended {
                 surprises.push(Surprise {
                     serial: device.serial.clone(),
                     run: device.run(),

@@ -57,7 +57,7 @@ impl FleetState {
     /// The key of the machine with this name.
     pub(super) fn key(&self, name: &str) -> SigningKey {
         let text = [KEY_CONTEXT, self.secret.as_bytes(), b"\0", name.as_bytes()].concat();
-        SigningKey::from_bytes(&wire::digest::Digest::of(&text).as_bytes())
+        SigningKey::from_bytes(wire::digest::Digest::of(&text).as_bytes())
     }
 }
 

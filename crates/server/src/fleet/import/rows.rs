@@ -181,11 +181,11 @@ fn is_total(line: &Line, row: &Row) -> bool {
         .to_lowercase()
         .trim_end_matches(|c: char| !c.is_alphabetic())
         .to_owned();
-    let begins = |name: &&str| {
-        word == **name
+    let begins = |name: &str| {
+        word == name
             || word.starts_with(&format!("{name} "))
             || word.starts_with(&format!("{name}:"))
     };
     let serial = row.text(&Field::Serial);
-    WORDS.iter().any(|name| begins(&name)) && (serial.is_empty() || serial == first)
+    WORDS.iter().any(|name| begins(name)) && (serial.is_empty() || serial == first)
 }

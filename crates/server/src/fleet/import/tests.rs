@@ -174,7 +174,7 @@ fn people_correct_the_guesses_and_profiles_remember() {
     let recognised = read(
         text.as_bytes(),
         &ImportSettings::default(),
-        &[profile.clone()],
+        std::slice::from_ref(&profile),
     )
     .unwrap();
     assert_eq!(recognised.profile.as_deref(), Some("acme"));

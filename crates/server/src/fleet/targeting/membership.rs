@@ -445,9 +445,12 @@ pub(crate) async fn put_in(
     Ok(())
 }
 
+/// Members of a collection, and when that was found out.
+type Found = (Instant, Arc<BTreeSet<String>>);
+
 /// Members of collections as of some seconds ago, for counts that are asked for by every machine that begins.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<HashMap<CollectionName, (Instant, Arc<BTreeSet<String>>)>>);
+pub(crate) struct Cache(Mutex<HashMap<CollectionName, Found>>);
 
 impl Cache {
     /// The members, not older than some seconds.

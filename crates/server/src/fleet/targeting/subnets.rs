@@ -32,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<IpNet, String> {
 }
 
 /// The site with the longest of the subnets that hold `address`.
-pub(crate) fn site_of<'s>(address: IpAddr, subnets: &'s [(IpNet, String)]) -> Option<&'s str> {
+pub(crate) fn site_of(address: IpAddr, subnets: &[(IpNet, String)]) -> Option<&str> {
     let address = address.to_canonical();
     subnets
         .iter()

@@ -56,7 +56,7 @@ fn rule_form(words: Words, shown: &Shown<'_>) -> Markup {
                     option value=(other.name) selected[other.name.as_str() == shown.rule.limit_to] { (other.name) }
                 }
             }
-            p.muted.small { (words.t("A rule sees: ")) code { (crate::fleet::targeting::rules::NAMES.join(", ")) } }
+            p.muted.small { (words.t("A rule sees:")) " " code { (crate::fleet::targeting::rules::NAMES.join(", ")) } }
             div.buttons { button { (words.t("Try it out")) } }
         }
         @if is_tried {
