@@ -298,8 +298,8 @@ fn the_school() {
         world.fail(&["asset", "import", "assets.csv", "--collection", "pupils"]);
     assert_eq!(code, 1);
     assert!(
-        stdout.contains("nothing was stored")
-            && stderr.starts_with("error: 1 row of assets.csv refused"),
+        stdout.contains("such as")
+            && stderr.starts_with("error: 1 row of assets.csv refused, nothing was stored"),
         "{stdout}{stderr}"
     );
     world.write(
