@@ -41,7 +41,7 @@ pub(crate) fn everything() -> Result<()> {
 fn debian_packages() -> Result<()> {
     let missing: Vec<&(&str, &str)> = DEBIAN_PACKAGES
         .iter()
-        .filter(|(name, _)| !is_installed(name))
+        .filter(|(name, _)| !is_installed(name) && !is_there_otherwise(name))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -67,6 +67,15 @@ fn is_installed(package: &str) -> bool {
         .stderr(Stdio::null())
         .output()
         .is_ok_and(|output| output.stdout == b"installed")
+}
+
+/// Node's own packages bring npm too, and Debian's npm can't be installed beside them.
+fn is_there_otherwise(package: &str) -> bool {
+    package == "npm"
+        && Command::new(package)
+            .arg("--version")
+            .output()
+            .is_ok_and(|output| output.status.success())
 }
 
 /// As root directly, otherwise through sudo, which may ask for a password.
