@@ -206,6 +206,17 @@ impl World {
         self.run(&blocks(&text))
     }
 
+    /// Does what a script says, as the reader of a guide would.
+    pub(crate) fn run_script(&self, script: &str) -> Result<()> {
+        let status = self
+            .command("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .status()
+            .context("cannot start bash")?;
+        ensure!(status.success(), "a script of ours ended with {status}");
+        Ok(())
+    }
+
     fn wait_until_ready(&mut self, file: &Utf8Path) -> Result<Value> {
         let started = Instant::now();
         loop {

@@ -42,7 +42,7 @@ pub fn block(id: &str, title: &str, note: &str, content: &Markup) -> Markup {
 #[must_use]
 pub fn table(title: &str, columns: &[&str], numbers: &[usize], rows: &[Markup]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label=(title) {
+        div.scroll tabindex="0" role="group" aria-label=(title) {
             table.list aria-label=(title) data-sort {
                 thead { tr {
                     @for (index, column) in columns.iter().enumerate() {

@@ -86,13 +86,13 @@ fn top(visitor: &Visitor, live: bool) -> Markup {
         header.top {
             button.quiet.menu type="button" popovertarget="navigation" aria-label=(words.t("Menu")) { (icon(MENU)) }
             a.brand href="/" aria-label=(words.t("Forestage, overview")) { (logo()) span { "Forestage" } }
-            button.palette-open type="button" data-palette hidden {
+            button.palette-open type="button" aria-label=(words.t("Go to page or device")) data-palette hidden {
                 (icon(layout::SEARCH)) span { (words.t("Go to page or device")) } kbd { "Ctrl K" }
             }
             @if live {
                 span.live #live role="status" { span.dot {} span #live-text { (words.t("Not live")) } }
             }
-            button.quiet.person type="button" popovertarget="person" {
+            button.quiet.person type="button" popovertarget="person" aria-label=(visitor.user.name) {
                 (icon(PERSON)) span { (visitor.user.name) }
             }
             div.person-menu #person popover { (person(visitor)) }

@@ -23,7 +23,7 @@ fn table(
         @if rows.is_empty() {
             div.empty { (empty) }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label=(title) {
+            div.scroll tabindex="0" role="group" aria-label=(title) {
                 table.list aria-label=(title) data-sort {
                     thead { tr { @for column in columns { th scope="col" { (words.t(column)) } } } }
                     tbody { @for row in rows { tr { (row) } } }

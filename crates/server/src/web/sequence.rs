@@ -162,7 +162,7 @@ fn source(words: Words, version: &Version, may_edit: bool) -> Markup {
     let name = &version.compiled.name;
     let lines = version.text.lines().count().clamp(10, 60);
     let content = html! {
-        div.source tabindex="0" role="region" aria-label=(words.t("Text")) {
+        div.source tabindex="0" role="group" aria-label=(words.t("Text")) {
             ol {
                 @for (index, line) in version.text.lines().enumerate() {
                     li id={ "line-" (index + 1) } { code { (line) } }
@@ -231,7 +231,7 @@ fn changes(words: Words, from: &Version, to: &Version) -> Markup {
         @if from.text == to.text {
             p.muted { (words.t("Both texts are the same.")) }
         } @else {
-            div.source.diff tabindex="0" role="region" aria-label=(title) {
+            div.source.diff tabindex="0" role="group" aria-label=(title) {
                 ol {
                     @for line in lines {
                         @match line {

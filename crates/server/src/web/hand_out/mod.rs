@@ -5,6 +5,7 @@ mod assign;
 mod lists;
 mod shown;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use maud::Markup;
 use serde::Deserialize;
@@ -101,8 +102,9 @@ async fn show_classes(State(state): State<AppState>, visitor: Visitor) -> Result
 async fn show_class(
     State(state): State<AppState>,
     visitor: Visitor,
-    Query(named): Query<classes::Named>,
+    named: Result<Query<classes::Named>, QueryRejection>,
 ) -> Result<Markup, Failure> {
+    let Query(named) = named.map_err(|_| Failure::not_found("class without a name"))?;
     let class = state
         .class_hand_out_for(&visitor.user, &named.site, &named.class)
         .await?;

@@ -37,7 +37,7 @@ fn table(
         @if rows.is_empty() {
             p.muted { (words.t(empty)) }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label=(label) {
+            div.scroll tabindex="0" role="group" aria-label=(label) {
                 table.list aria-label=(label) {
                     thead { tr { @for column in columns { th scope="col" { (words.t(column)) } } } }
                     tbody { @for row in rows { tr { (row) } } }
