@@ -71,6 +71,7 @@ fn main() -> ExitCode {
                 summary: None,
             };
             guides::run(&[])
+                .and_then(|()| browser::run(&[]))
                 .and_then(|()| scenarios::run(None))
                 .and_then(|()| first_light::run(&options))
         }
