@@ -266,7 +266,7 @@
     return pair(scan, device, pupil, true);
   };
 
-  // The list of this session, newest first, each with its undo.
+  // What was handed out since the page was opened, newest first, each with its undo.
   const enter = (entry) => {
     list.unshift({ ...entry, at: new Date(), isUndone: false });
     drawList();
