@@ -217,6 +217,8 @@ pub struct DeviceList {
     /// The devices, at most [`DEVICES_MAX`].
     #[schemars(with = "Vec<String>")]
     pub devices: Vec<DeviceId>,
+    /// `NAME COUNT`, typed by a person: wanted for `start` if the deployment writes over disks.
+    pub confirm: String,
 }
 
 /// What came of something that was asked of a deployment's devices.

@@ -84,7 +84,13 @@ pub(crate) enum Deployment {
     },
     /// Have an available deployment begin on devices
     #[command(after_help = "Example:\n  forestage deployment start reset-2026 PF3ABC12")]
-    Start(OnDevices),
+    Start {
+        #[command(flatten)]
+        on: OnDevices,
+        /// `NAME COUNT`, for a deployment that writes over disks
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
+    },
     /// Have a deployment leave devices alone; one that runs it stops at once
     #[command(after_help = "Example:\n  forestage deployment cancel autumn-2026 PF3ABC12")]
     Cancel(OnDevices),
@@ -217,9 +223,10 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                 .trying(|| format!("cannot change the cap of {name}"))?;
             output.answer(&status, |look| life::render_status(&status, look))
         }
-        Deployment::Start(on) => {
+        Deployment::Start { on, confirm } => {
             let devices = DeviceList {
                 devices: device::find_all(&client, &on.serials)?,
+                confirm: confirm.clone(),
             };
             let acted = client
                 .start_deployment(&on.name, &devices)
@@ -229,6 +236,7 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
         Deployment::Cancel(on) => {
             let devices = DeviceList {
                 devices: device::find_all(&client, &on.serials)?,
+                ..DeviceList::default()
             };
             let acted = client
                 .cancel_deployment(&on.name, &devices)

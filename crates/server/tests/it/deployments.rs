@@ -275,6 +275,7 @@ fn one_device_is_cancelled_and_failed_ones_are_retried() {
     let name = "autumn".parse().unwrap();
     let devices = DeviceList {
         devices: vec![site.device("PF2").device],
+        ..DeviceList::default()
     };
     assert_eq!(
         site.admin.cancel_deployment(&name, &devices).unwrap().done,
@@ -321,6 +322,15 @@ fn an_available_deployment_begins_when_it_is_started_and_a_window_is_kept() {
     assert!(told(machine.check_in(&site)).contains("available"));
     let devices = DeviceList {
         devices: vec![site.device("PF1").device],
+        ..DeviceList::default()
+    };
+    // It writes over the disk: nothing begins before someone has typed what it does.
+    let unconfirmed = site.admin.start_deployment(&available.name, &devices);
+    assert!(unconfirmed.is_err());
+    assert!(told(machine.check_in(&site)).contains("available"));
+    let devices = DeviceList {
+        confirm: "autumn 1".into(),
+        ..devices
     };
     assert_eq!(
         site.admin

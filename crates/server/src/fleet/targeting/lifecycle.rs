@@ -15,14 +15,14 @@ use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
-use crate::fleet::targeting::preview::{affected, number};
+use crate::fleet::targeting::preview::{affected, number, wiping_steps};
 use crate::fleet::targeting::{queue, sites};
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body, read_json};
 use crate::runs::due::due_deployments;
-use crate::runs::orders::{anew, reach_of};
+use crate::runs::orders::{anew, latest_sequence, reach_of};
 use crate::state::{AppState, Change, now_ms};
 use crate::webhooks::outbox::emit;
 
@@ -162,9 +162,13 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<Json<Acted>, Failure> {
     let name: DeploymentName = parse(&name)?;
-    let devices = listed(body).await?;
+    let DeviceList { devices, confirm } = listed(body).await?;
     let mut db = state.db().write().await?;
     let deployment = find(&mut db, &name).await?;
+    let sequence = latest_sequence(&mut db, &deployment.sequence).await?;
+    if sequence.is_some_and(|(_, sequence)| !wiping_steps(&sequence).is_empty()) {
+        confirmed(&confirm, &format!("{name} {}", devices.len()))?;
+    }
     if deployment.stopped {
         let message = format!("deployment {name} is stopped");
         return Err(Failure::conflict("deployment-stopped", message).hint("resume it first"));
@@ -242,7 +246,7 @@ pub(crate) async fn cancel(
     body: Body,
 ) -> Result<Json<Acted>, Failure> {
     let name: DeploymentName = parse(&name)?;
-    let devices = listed(body).await?;
+    let devices = listed(body).await?.devices;
     let mut db = state.db().write().await?;
     find(&mut db, &name).await?;
     let mut stopped = Vec::new();
@@ -490,13 +494,13 @@ fn tell(state: &AppState, runs: &[(RunId, DeviceId)]) {
     }
 }
 
-async fn listed(body: Body) -> Result<Vec<DeviceId>, Failure> {
+async fn listed(body: Body) -> Result<DeviceList, Failure> {
     let list: DeviceList = read_json(body, JSON_BYTES_MAX).await?;
     if list.devices.is_empty() || list.devices.len() > DEVICES_MAX {
         let message = format!("name 1 to {DEVICES_MAX} devices");
         return Err(Failure::bad_request("bad-devices", message));
     }
-    Ok(list.devices)
+    Ok(list)
 }
 
 fn acted(done: usize, left: BTreeMap<String, Vec<String>>) -> Acted {
