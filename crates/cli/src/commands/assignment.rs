@@ -35,7 +35,7 @@ pub(crate) enum Assignment {
     /// it only says who would get what.
     #[command(after_help = "Example:\n  forestage assignment class BJO 8B --yes")]
     Class(Class),
-    /// Import a list (CSV) of who gets which device
+    /// Import a list (CSV or Excel) of who gets which device
     ///
     /// One column names the device (serial number, asset tag or host name), one the pupil's number. Either every row is
     /// good or nothing is handed out.

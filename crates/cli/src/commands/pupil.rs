@@ -20,7 +20,7 @@ const ROWS_SHOWN_MAX: usize = 50;
 /// The pupils who get devices.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Pupil {
-    /// Import a list of pupils (CSV) from the school's system
+    /// Import a list of pupils (CSV or Excel) from the school's system
     ///
     /// The columns are recognised by their titles, in English and Norwegian: number or user name, name (or first and last
     /// name), site, class. Either every row is good or nothing is stored. A pupil is known by the number: importing the

@@ -4,13 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wire::pupils::PUPIL_TEXT_CHARS_MAX;
 
-use crate::limits::ASSET_ROWS_MAX;
 use crate::pupils::store::pupil_key;
-use crate::table::decode;
+use crate::table::{self, Sheet, TableError};
 use crate::text::clean;
-
-/// Columns of a list; more is no list.
-const COLUMNS_MAX: usize = 200;
 
 /// What a column can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,8 +103,8 @@ impl ListLine {
 /// Why a file is no list.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ListFileError {
-    #[error("the file is empty")]
-    Empty,
+    #[error(transparent)]
+    Table(TableError),
     #[error("no column is called {wanted}; the titles are: {titles}")]
     NoColumn {
         wanted: &'static str,
@@ -120,62 +116,24 @@ pub(super) enum ListFileError {
         first: String,
         second: String,
     },
-    #[error("the file has more than {ASSET_ROWS_MAX} rows or {COLUMNS_MAX} columns")]
-    TooLong,
-    #[error("line {line} can't be read")]
-    Line { line: u64 },
 }
 
-/// Reads a whole file; every row is looked at, whatever is wrong with the others.
+/// Reads a whole file, CSV or Excel (its first sheet that isn't hidden); every row is looked at, whatever is wrong with
+/// the others.
 pub(super) fn parse(bytes: &[u8], purpose: Purpose) -> Result<ListFile, ListFileError> {
-    let mut lines = lines(&decode(bytes))?.into_iter();
-    let (_, titles) = lines.next().ok_or(ListFileError::Empty)?;
-    let columns = header(&titles, purpose)?;
+    let book = table::read(bytes).map_err(ListFileError::Table)?;
+    let is_shown = |sheet: &&Sheet| !sheet.hidden && !sheet.lines.is_empty();
+    let sheet = book.sheets.iter().find(is_shown);
+    let (titles, lines) = sheet
+        .and_then(|sheet| sheet.lines.split_first())
+        .ok_or(ListFileError::Table(TableError::Empty))?;
+    let columns = header(&titles.cells, purpose)?;
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let rows = lines
-        .map(|(line, cells)| list_line(line, &cells, &columns, purpose, &mut seen))
+        .iter()
+        .map(|line| list_line(line.number, &line.cells, &columns, purpose, &mut seen))
         .collect();
     Ok(ListFile { columns, rows })
-}
-
-/// The lines that aren't blank, with their numbers.
-fn lines(text: &str) -> Result<Vec<(u64, Vec<String>)>, ListFileError> {
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter(text))
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    let mut lines = Vec::new();
-    let mut record = csv::StringRecord::new();
-    loop {
-        let before = reader.position().line();
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => return Ok(lines),
-            Err(_) => return Err(ListFileError::Line { line: before }),
-        }
-        if record.len() > COLUMNS_MAX || lines.len() > ASSET_ROWS_MAX {
-            return Err(ListFileError::TooLong);
-        }
-        if record.iter().all(|cell| clean(cell, 1).is_empty()) {
-            continue;
-        }
-        let line = record.position().map_or(before, csv::Position::line);
-        lines.push((line, record.iter().map(str::to_owned).collect()));
-    }
-}
-
-/// The sign that parts the titles most often.
-fn delimiter(text: &str) -> u8 {
-    let title = text
-        .lines()
-        .find(|line| line.chars().any(char::is_alphanumeric))
-        .unwrap_or_default();
-    [b';', b'\t', b',']
-        .into_iter()
-        .rev()
-        .max_by_key(|sign| title.bytes().filter(|byte| byte == sign).count())
-        .unwrap_or(b',')
 }
 
 fn header(
@@ -282,7 +240,7 @@ fn join_names(values: &mut BTreeMap<Field, String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Field, ListFileError, Purpose, parse};
+    use super::{Field, ListFileError, Purpose, TableError, parse};
     use proptest::prelude::*;
 
     /// Number, name, site and class of each row, or the problems.
@@ -320,6 +278,29 @@ mod tests {
     }
 
     #[test]
+    fn reads_excel_too_and_passes_over_hidden_sheets() {
+        let mut book = rust_xlsxwriter::Workbook::new();
+        let hidden = book.add_worksheet();
+        hidden.write_string(0, 0, "koder").unwrap();
+        hidden.set_hidden(true);
+        let sheet = book.add_worksheet();
+        sheet.set_active(true);
+        for (column, (title, value)) in [("Brukernavn", "åsnor01"), ("Navn", "Åse Nordmann")]
+            .into_iter()
+            .enumerate()
+        {
+            let column = u16::try_from(column).unwrap();
+            sheet.write_string(0, column, title).unwrap();
+            sheet.write_string(2, column, value).unwrap();
+        }
+        let file = parse(&book.save_to_buffer().unwrap(), Purpose::Pupils).unwrap();
+        assert_eq!(file.rows.len(), 1);
+        assert_eq!(file.rows[0].line, 3);
+        assert_eq!(file.rows[0].text(Field::Name), "Åse Nordmann");
+        assert!(file.rows[0].problems.is_empty());
+    }
+
+    #[test]
     fn every_row_says_what_is_wrong_with_it() {
         let rows = check("pupil;name\nk1;Kari\nK1;Kari again\n;Ola\nk2;\n");
         let texts: Vec<String> = rows
@@ -340,7 +321,10 @@ mod tests {
     #[test]
     fn says_why_a_file_is_no_list() {
         let error = |text: &str, purpose| parse(text.as_bytes(), purpose).unwrap_err();
-        assert_eq!(error(" \n", Purpose::Pupils), ListFileError::Empty);
+        assert_eq!(
+            error(" \n", Purpose::Pupils),
+            ListFileError::Table(TableError::Empty)
+        );
         let cases = [
             ("name;class\nx;y", Purpose::Pupils),
             ("pupil;class\nx;y", Purpose::Pupils),

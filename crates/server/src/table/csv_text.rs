@@ -9,11 +9,6 @@ const SEPARATORS: [u8; 4] = *b";\t,|";
 /// Lines that are looked at to find the separator.
 const SAMPLE_LINES: usize = 60;
 
-/// Turns the bytes of a file into text.
-pub(crate) fn decode(bytes: &[u8]) -> String {
-    decoded(bytes).0
-}
-
 /// The text, and how it was encoded: UTF-8 or UTF-16 by its mark, else UTF-8, else Windows-1252.
 fn decoded(bytes: &[u8]) -> (String, &'static str) {
     let (encoding, rest) = match encoding_rs::Encoding::for_bom(bytes) {

@@ -4,8 +4,6 @@
 mod csv_text;
 mod xlsx;
 
-pub(crate) use csv_text::decode;
-
 /// Lines of one sheet.
 pub(crate) const LINES_MAX: usize = crate::limits::ASSET_ROWS_MAX;
 /// Columns of a sheet: vendors' widest exports have some sixty.

@@ -132,8 +132,8 @@ fn import_forms(words: Words) -> Markup {
                 h2 { (title) }
                 p.muted { (explanation) }
                 form.stacked data-api=(api) data-report="" {
-                    label for={ (id) "-file" } { (words.t("File (CSV)")) }
-                    input id={ (id) "-file" } name="file" type="file" data-body="" accept=".csv,.txt,text/csv" required;
+                    label for={ (id) "-file" } { (words.t("File (CSV or Excel)")) }
+                    input id={ (id) "-file" } name="file" type="file" data-body="" accept=".csv,.txt,.xlsx,text/csv" required;
                     label.check {
                         input type="checkbox" name="dry-run" value="true" checked;
                         span { (words.t("Only say what would happen")) }
