@@ -87,7 +87,7 @@ pub const fn state_word(state: DeviceState) -> &'static str {
 
 /// A state's word as a label.
 #[must_use]
-pub fn capital(state: DeviceState) -> String {
+pub fn capital(state: impl std::fmt::Display) -> String {
     let word = state.to_string();
     let mut chars = word.chars();
     chars

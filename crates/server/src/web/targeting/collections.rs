@@ -6,7 +6,9 @@ use wire::collections::{CollectionPreview, CollectionRule};
 use wire::device_api::ApiError;
 use wire::names::CollectionName;
 
-use super::{part, table};
+use super::table;
+use crate::web::draw;
+use crate::web::filter::encode;
 use crate::web::layout;
 use crate::web::words::{Words, en};
 
@@ -24,8 +26,7 @@ pub(super) struct Shown<'s> {
 /// The page.
 pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
     html! {
-        nav.crumbs { a href="/collections" { (words.t("Collections")) } span { (shown.name) } }
-        div.headline.page-title { h1 { (shown.name) } }
+        (draw::head(&[("/collections", words.t("Collections"))], shown.name.as_str(), "", &html! {}))
         section.card {
             h2 { (words.t("Rule")) }
             @if shown.can_change { (rule_form(words, shown)) }
@@ -45,7 +46,7 @@ pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
 fn rule_form(words: Words, shown: &Shown<'_>) -> Markup {
     let is_tried = shown.rule != shown.stored && shown.preview.is_ok();
     html! {
-        form.stacked method="get" action={ "/collections/" (part(shown.name.as_str())) } {
+        form.stacked method="get" action={ "/collections/" (encode(shown.name.as_str())) } {
             label for="rule" { (words.t("Who is in, besides those put in by hand")) }
             input #rule name="rule" value=(shown.rule.rule) maxlength="1000" spellcheck="false" autocomplete="off"
                 placeholder="site.code == 'BJO' and class is startingwith('1')";
@@ -60,8 +61,8 @@ fn rule_form(words: Words, shown: &Shown<'_>) -> Markup {
             div.buttons { button { (words.t("Try it out")) } }
         }
         @if is_tried {
-            form data-api={ "PUT /api/v1/collections/" (part(shown.name.as_str())) "/rule" }
-                data-then={ "/collections/" (part(shown.name.as_str())) } {
+            form data-api={ "PUT /api/v1/collections/" (encode(shown.name.as_str())) "/rule" }
+                data-then={ "/collections/" (encode(shown.name.as_str())) } {
                 input type="hidden" name="rule" value=(shown.rule.rule) data-empty="send";
                 input type="hidden" name="limit-to" value=(shown.rule.limit_to) data-empty="send";
                 p { (words.t("This rule is tried out and not stored yet.")) }
@@ -84,7 +85,7 @@ fn members(words: Words, preview: &CollectionPreview) -> Markup {
         .iter()
         .map(|device| {
             html! {
-                th scope="row" { a href={ "/devices/" (part(&device.serial)) "/plan" } { (device.serial) } }
+                th scope="row" { a href={ "/devices/" (encode(&device.serial)) "/plan" } { (device.serial) } }
                 td { (layout::or_dash(&device.site)) }
                 td { (layout::or_dash(&device.class)) }
                 td { (device.model) }

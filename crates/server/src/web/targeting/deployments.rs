@@ -6,8 +6,11 @@ use wire::admin_api::{CollectionRow, Deployment, Purpose, SequenceRow};
 use wire::deployments::{DeploymentPreview, DeploymentStatus};
 use wire::device_api::ApiError;
 
-use super::{Draft, part, table};
+use super::{Draft, table};
+use crate::web::draw;
+use crate::web::filter::encode;
 use crate::web::format;
+use crate::web::layout::capital;
 use crate::web::words::{Words, en};
 
 /// The page of a deployment. Its visitor may change it, or only its devices' runs.
@@ -20,15 +23,12 @@ pub(super) fn one(
     let api = |what: &str| {
         format!(
             "POST /api/v1/deployments/{}/{what}",
-            part(status.name.as_str())
+            encode(status.name.as_str())
         )
     };
     html! {
-        nav.crumbs { a href="/deployments" { (words.t("Deployments")) } span { (status.name) } }
-        div.headline.page-title {
-            h1 { (status.name) }
-            span.muted { (if status.stopped { words.t("stopped") } else { words.t("active") }) }
-        }
+        (draw::head(&[("/deployments", words.t("Deployments"))], status.name.as_str(),
+            if status.stopped { words.t("stopped") } else { words.t("active") }, &html! {}))
         @if let Some(typed) = &status.confirm_cap {
             div.problem role="alert" { div {
                 p { (words.fill("It would touch {n} machines and may touch {cap}: no further machine begins.",
@@ -68,8 +68,8 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
         Purpose::Available => words.t("available"),
     };
     html! {
-        dl.facts {
-            div { dt { (words.t("Collection")) } dd { a href={ "/collections/" (part(status.collection.as_str())) } { (status.collection) } } }
+        dl.identity.plain {
+            div { dt { (words.t("Collection")) } dd { a href={ "/collections/" (encode(status.collection.as_str())) } { (status.collection) } } }
             div { dt { (words.t("Sequence")) } dd { (status.sequence) } }
             div { dt { (words.t("Purpose")) } dd { (purpose) } }
             div { dt { (words.t("Expected duration")) } dd { (format::clock(deployment.expected_seconds)) } }
@@ -79,7 +79,7 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
             @if let Some(daily) = deployment.window.as_ref().and_then(|window| window.daily) {
                 div { dt { (words.t("Daily hours")) } dd { (daily) } }
             }
-            @for (state, number) in &status.states { div { dt { (state.replace('-', " ")) } dd { (number) } } }
+            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd { (number) } } }
         }
         @if !deployment.leave_collection_on_success {
             p.problem { (words.t("Machines stay in the collection when they are done: what is deployed to it next reaches them, too.")) }
@@ -99,10 +99,10 @@ fn failed(words: Words, status: &DeploymentStatus) -> Markup {
             }
         })
         .collect();
-    html! {
-        h2 { (words.t("Failed or stopped")) }
-        (table(words, words.t("Failed or stopped"), &[en("Serial number"), en("Step"), en("Why")], &rows, en("None.")))
-    }
+    let columns = [en("Serial number"), en("Step"), en("Why")];
+    let title = words.t("Failed or stopped");
+    let table = table(words, title, &columns, &rows, en("None."));
+    draw::block("failed-title", title, "", &table)
 }
 
 /// What was previewed, or what is wrong with the form.
@@ -117,8 +117,7 @@ pub(super) fn form(
     preview: Option<&Previewed>,
 ) -> Markup {
     html! {
-        nav.crumbs { a href="/deployments" { (words.t("Deployments")) } span { (words.t("New deployment")) } }
-        div.headline.page-title { h1 { (words.t("New deployment")) } }
+        (draw::head(&[("/deployments", words.t("Deployments"))], words.t("New deployment"), "", &html! {}))
         form.stacked.card method="get" action="/deployments/new" {
             (field(words, "name", en("Name"), &draft.name, "autumn-2026"))
             label for="collection" { (words.t("Collection")) }
@@ -196,8 +195,8 @@ fn would_do(words: Words, deployment: &Deployment, preview: &DeploymentPreview) 
                 h2 { (words.t("Held back")) }
                 (table(words, words.t("Held back"), &[en("Devices"), en("Why"), en("Serial number")], &held, en("None.")))
             }
-            button.danger data-api={ "PUT /api/v1/deployments/" (part(deployment.name.as_str())) } data-body=(body)
-                data-then={ "/deployments/" (part(deployment.name.as_str())) }
+            button.danger data-api={ "PUT /api/v1/deployments/" (encode(deployment.name.as_str())) } data-body=(body)
+                data-then={ "/deployments/" (encode(deployment.name.as_str())) }
                 data-confirm=(words.t("Create this deployment?")) data-confirm-type=[preview.confirm.as_deref()] {
                 (words.t("Create the deployment"))
             }

@@ -5,7 +5,9 @@ use serde_json::json;
 use wire::classes::{ClassRow, ModelRow};
 use wire::sites::{SiteDetail, SiteRow};
 
-use super::{part, table};
+use super::table;
+use crate::web::draw;
+use crate::web::filter::encode;
 use crate::web::words::{Words, en};
 use crate::web::{format, layout};
 
@@ -22,7 +24,7 @@ pub(super) fn sites(words: Words, rows: &[SiteRow], can_change: bool) -> Markup 
         .iter()
         .map(|row| {
             html! {
-                th scope="row" { a href={ "/sites/" (part(&row.code)) } { (row.code) } }
+                th scope="row" { a href={ "/sites/" (encode(&row.code)) } { (row.code) } }
                 td { (row.name) }
                 td.number { (row.devices) }
                 td.number { (places(words, row)) }
@@ -107,19 +109,18 @@ pub(super) fn site(
         .collect();
     let all: Vec<_> = detail.misplaced.iter().map(|one| one.device).collect();
     html! {
-        nav.crumbs { a href="/sites" { (words.t("Sites")) } span { (row.code) } }
-        div.headline.page-title { h1 { (row.name) } span.muted { (row.code) } }
-        dl.facts {
+        (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &html! {}))
+        dl.identity.plain {
             div { dt { (words.t("Running")) } dd { (places(words, row)) } }
             div { dt { (words.t("Waiting")) } dd { (row.waiting) } }
             div { dt { (words.t("Devices")) } dd { (row.devices) } }
             div { dt { (words.t("Subnets")) } dd { (layout::or_dash(&row.subnets.join(" "))) } }
-            @for (state, number) in &row.states { div { dt { (state.replace('-', " ")) } dd { (number) } } }
+            @for (state, number) in &row.states { div { dt { (layout::capital(state.replace('-', " "))) } dd { (number) } } }
         }
-        h2 { (words.t("Waiting for a place")) }
-        (table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &queue, en("Nobody waits.")))
-        h2 { (words.t("Not where the import says")) }
-        (table(words, words.t("Not where the import says"), &[en("Serial number"), en("Import says"), en("Seen at"), en("Action")], &misplaced, en("Every machine is where it belongs.")))
+        (draw::block("waiting-title", words.t("Waiting for a place"), "",
+            &table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &queue, en("Nobody waits."))))
+        (draw::block("misplaced-title", words.t("Not where the import says"), "",
+            &table(words, words.t("Not where the import says"), &[en("Serial number"), en("Import says"), en("Seen at"), en("Action")], &misplaced, en("Every machine is where it belongs."))))
         @if can_move && all.len() > 1 {
             button data-api="POST /api/v1/devices/move-to-seen-site" data-body=(json!({ "devices": all }))
                 data-confirm=(words.t("Move all of them to where they were seen?")) { (words.t("Move all to where they were seen")) }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use wire::admin_api::{Deployment, Purpose};
 use wire::collections::CollectionRule;
 
+use super::draw;
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use crate::catalog::sequences;
@@ -37,26 +38,9 @@ fn table(
         @if rows.is_empty() {
             p.muted { (words.t(empty)) }
         } @else {
-            div.scroll tabindex="0" role="group" aria-label=(label) {
-                table.list aria-label=(label) {
-                    thead { tr { @for column in columns { th scope="col" { (words.t(column)) } } } }
-                    tbody { @for row in rows { tr { (row) } } }
-                }
-            }
+            (draw::table(label, &columns.iter().map(|column| words.t(column)).collect::<Vec<_>>(), &[], rows))
         }
     }
-}
-
-/// A part of an address.
-fn part(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 fn may(visitor: &Visitor, what: May) -> bool {
