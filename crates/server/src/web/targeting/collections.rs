@@ -95,7 +95,7 @@ fn members(words: Words, preview: &CollectionPreview) -> Markup {
         })
         .collect();
     html! {
-        dl.facts { @for (word, number) in figures { div { dt { (words.t(word)) } dd { (words.number(number.into())) } } } }
+        dl.identity.plain { @for (word, number) in figures { div { dt { (words.t(word)) } dd { (words.number(number.into())) } } } }
         (table(words, words.t("Devices"), &[en("Serial number"), en("Site"), en("Class"), en("Model"), en("In"), en("Why")],
             &rows, en("Nobody is in, and nobody is kept out.")))
     }
