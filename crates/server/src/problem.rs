@@ -40,7 +40,7 @@ pub(crate) async fn with_id(request: Request, next: Next) -> Response {
 /// A refusal as bytes.
 pub(crate) fn body(status: StatusCode, error: &ApiError) -> Vec<u8> {
     let problem = Problem {
-        kind: format!("/api#{}", error.code),
+        kind: format!("urn:forestage:problem:{}", error.code),
         title: status.canonical_reason().unwrap_or("Refused").to_owned(),
         status: status.as_u16(),
         detail: error.message.clone(),

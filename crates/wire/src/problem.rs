@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Problem {
-    /// Where the kind of problem is explained.
+    /// The kind of problem: `urn:forestage:problem:` and its `code`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The HTTP status in words.
