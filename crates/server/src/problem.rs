@@ -66,3 +66,41 @@ pub(crate) fn response(status: StatusCode, error: &ApiError) -> Response {
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+    use crate::error::Failure;
+
+    #[tokio::test]
+    async fn a_refusal_is_a_problem_document_and_reads_as_an_api_error() {
+        let response = ID
+            .scope("0123456789abcdef".to_owned(), async {
+                Failure::not_found("device x")
+                    .hint("look again")
+                    .into_response()
+            })
+            .await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+        let bytes = axum::body::to_bytes(response.into_body(), 4096)
+            .await
+            .unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let expected = serde_json::json!({
+            "type": "urn:forestage:problem:not-found",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "there is no device x",
+            "instance": "urn:forestage:request:0123456789abcdef",
+            "code": "not-found",
+            "message": "there is no device x",
+            "hint": "look again",
+        });
+        assert_eq!(value, expected);
+        let read: ApiError = serde_json::from_value(value).unwrap();
+        assert_eq!(read.message, "there is no device x");
+    }
+}
