@@ -174,3 +174,98 @@ async fn erase_due(state: &AppState, now: i64) -> Result<usize, Failure> {
     commit(db).await?;
     Ok(due.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8Path;
+    use wire::boot_config::Trust;
+
+    use super::{DAY_MS, erase_due};
+    use crate::db::commit;
+    use crate::state::AppState;
+
+    /// Who is left of pupils that were listed, left or returned a device on these days (0: never), on day 400.
+    async fn check(pupils: &[(&str, i64, i64, Option<i64>)]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Utf8Path::from_path(folder.path()).unwrap();
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let trust = Trust {
+            format: 1,
+            ca_pem: String::new(),
+            bundle_keys: Vec::new(),
+            server_urls: Vec::new(),
+        };
+        let state = AppState::open(
+            data,
+            None,
+            trust,
+            stopping,
+            crate::serve::Patience::default(),
+        )
+        .await
+        .unwrap();
+        let mut db = state.db().write().await.unwrap();
+        let asset = "INSERT INTO sites (code, name) VALUES ('BJO', 'Bjørnøya skole')";
+        sqlx::query(asset).execute(&mut *db).await.unwrap();
+        for (name, listed, left, returned) in pupils {
+            sqlx::query(
+                "INSERT INTO pupils (id, external_id, external_key, name, site, class, several, created_at_ms, \
+                 listed_at_ms, left_at_ms, erased_at_ms) VALUES ($1, $1, $1, $1, 'BJO', '8B', 0, 0, $2, $3, 0)",
+            )
+            .bind(*name)
+            .bind(listed * DAY_MS)
+            .bind(left * DAY_MS)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+            let Some(returned) = returned else { continue };
+            sqlx::query(
+                "INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, \
+                 baseboard, site, class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, \
+                 last_seen_at_ms) VALUES ($1, $1, $1, '', '', '', '', '', '', '', 'BJO', '', '', '', '{}', '[]', '', 0, 0, 0)",
+            )
+            .bind(*name)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+            sqlx::query(
+                "INSERT INTO assignments (id, device, pupil, handed_out_at_ms, handed_out_by, note, returned_at_ms, \
+                 returned_by, condition_note, ended_by, undone) VALUES ($1, $1, $1, 1, 'admin', '', $2, '', '', '', 0)",
+            )
+            .bind(*name)
+            .bind(returned * DAY_MS)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        }
+        commit(db).await.unwrap();
+        erase_due(&state, 400 * DAY_MS).await.unwrap();
+        sqlx::query_scalar("SELECT name FROM pupils WHERE name <> '' ORDER BY name")
+            .fetch_all(state.db().read())
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn time_is_up_a_year_after_the_last_sign_of_a_pupil() {
+        let left = check(&[
+            ("listed long ago", 10, 0, None),
+            ("listed lately", 50, 0, None),
+            ("left long ago", 5, 20, None),
+            ("left lately", 5, 50, None),
+            ("returned long ago", 10, 0, Some(30)),
+            ("returned lately", 10, 0, Some(50)),
+            ("still has one", 10, 20, Some(0)),
+        ])
+        .await;
+        assert_eq!(
+            left,
+            [
+                "left lately",
+                "listed lately",
+                "returned lately",
+                "still has one"
+            ]
+        );
+    }
+}
