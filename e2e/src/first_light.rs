@@ -30,6 +30,8 @@ const NETWORK_BYTES_MAX: u64 = 1 << 20;
 const UPDATED: &str = "openjdk-17-jre";
 /// What a deployment, a first start and the applications' own scripts change in the OS image's files.
 const MAY_DIFFER: &[&str] = &[
+    // Written by Debian at a start that finds a changed keyboard, as soon as it gets to it.
+    "etc/console-setup/cached_",
     "etc/default/keyboard",
     "etc/default/locale",
     "etc/group",
