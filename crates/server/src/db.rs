@@ -5,23 +5,26 @@
 
 mod address;
 mod dialect;
+mod group;
 pub(crate) mod views;
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use camino::Utf8Path;
+use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 pub use self::address::{DatabaseUrl, DatabaseUrlError};
+use self::group::Writer;
+pub(crate) use self::group::{Write, commit};
 use crate::error::{Doing as _, Failure};
 use crate::metrics::Histogram;
 
 /// Readers at once.
 const READERS_MAX: u32 = 8;
-/// How long a request waits for its turn. Writers take turns in the order in which they came, on one connection.
+/// How long a request waits for its turn. Writers take turns in the order in which they came, on one connection; those
+/// that wait at the same time are committed together, see [`group`].
 const TURN_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long SQLite waits for another program that has the file locked.
 const BUSY_MS_MAX: u64 = 30_000;
@@ -46,7 +49,8 @@ pub(crate) enum Engine {
 pub(crate) struct Db {
     engine: Engine,
     readers: AnyPool,
-    writer: AnyPool,
+    writers: AnyPool,
+    writer: Writer,
     numbers: Arc<Numbers>,
 }
 
@@ -55,36 +59,8 @@ pub(crate) struct Db {
 pub(crate) struct Numbers {
     /// How long writers waited for their turn.
     pub(crate) waits: Histogram,
-    /// From the beginning of a transaction to its end.
+    /// From the beginning of a turn until what was written is on the disk.
     pub(crate) turns: Histogram,
-}
-
-/// A transaction that may write.
-pub(crate) struct Write {
-    transaction: Transaction<'static, Any>,
-    began: Instant,
-    numbers: Arc<Numbers>,
-}
-
-impl Write {
-    /// Takes everything back.
-    pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.transaction.rollback().await
-    }
-}
-
-impl Deref for Write {
-    type Target = AnyConnection;
-
-    fn deref(&self) -> &AnyConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Write {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
-    }
 }
 
 impl Db {
@@ -96,23 +72,29 @@ impl Db {
             Some(url) => (Engine::Postgres, url.secret_text()?),
         };
         let options: AnyConnectOptions = url.parse().doing("read the address of the database")?;
-        let writer = pool(engine, 1)
+        let writers = pool(engine, 1)
             .connect_with(options.clone())
             .await
             .doing("open the database")?;
         dialect::migrator(engine)
-            .run(&writer)
+            .run(&writers)
             .await
             .map_err(|source| Failure::Migration { source })?;
         let readers = pool(engine, READERS_MAX)
             .connect_with(options)
             .await
             .doing("open the database")?;
+        let begin = match engine {
+            Engine::Sqlite => BEGIN_SQLITE,
+            Engine::Postgres => BEGIN_POSTGRES,
+        };
+        let numbers = Arc::<Numbers>::default();
         let db = Self {
             engine,
             readers,
-            writer,
-            numbers: Arc::default(),
+            writer: Writer::new(writers.clone(), begin, Arc::clone(&numbers)),
+            writers,
+            numbers,
         };
         db.make_views().await?;
         Ok(db)
@@ -125,18 +107,7 @@ impl Db {
 
     /// Begins a transaction that takes the write lock at once, so that it never has to be repeated.
     pub(crate) async fn write(&self) -> Result<Write, Failure> {
-        let begin = match self.engine {
-            Engine::Sqlite => BEGIN_SQLITE,
-            Engine::Postgres => BEGIN_POSTGRES,
-        };
-        let asked = Instant::now();
-        let transaction = self.writer.begin_with(begin).await;
-        self.numbers.waits.observe(asked.elapsed());
-        Ok(Write {
-            transaction: transaction.doing("begin a transaction")?,
-            began: Instant::now(),
-            numbers: Arc::clone(&self.numbers),
-        })
+        self.writer.write().await
     }
 
     /// How long it took so far.
@@ -147,7 +118,8 @@ impl Db {
     /// Closes all connections; SQLite's write-ahead log is folded in.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writer.rest().await;
+        self.writers.close().await;
     }
 }
 
@@ -162,11 +134,4 @@ fn pool(engine: Engine, connections: u32) -> AnyPoolOptions {
             Ok(())
         })
     })
-}
-
-/// Commits.
-pub(crate) async fn commit(write: Write) -> Result<(), Failure> {
-    let result = write.transaction.commit().await;
-    write.numbers.turns.observe(write.began.elapsed());
-    result.doing("commit a transaction")
 }

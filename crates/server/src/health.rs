@@ -77,7 +77,7 @@ async fn database(state: &AppState) -> Result<(), Failure> {
     .execute(&mut *db)
     .await
     .doing("write into the database")?;
-    db.rollback().await.doing("take a write back")
+    db.rollback().await
 }
 
 async fn library(state: &AppState) -> Result<(), Failure> {

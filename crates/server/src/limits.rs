@@ -36,8 +36,6 @@ pub(crate) const DEVICE_ITEMS_MAX: usize = 64;
 pub(crate) const CANDIDATES_MAX: i64 = 50;
 /// Unrecognised machines that are remembered; the one not seen for longest makes room.
 pub(crate) const STRANGERS_MAX: i64 = 1000;
-/// Challenges that wait for an answer: a whole fleet switched on at once.
-pub(crate) const CHALLENGES_MAX: i64 = 10_000;
 /// How long a challenge waits.
 pub(crate) const CHALLENGE_LIFE: Duration = Duration::from_secs(120);
 /// How long a device's session lasts; longer than any run, shorter than a day.

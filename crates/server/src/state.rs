@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::people::audit::chain_old_rows;
 use crate::people::idempotency::InProgress;
 use crate::people::throttle::Throttle;
+use crate::runs::challenge::Challenges;
 use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
 use crate::serve::Patience;
@@ -45,6 +46,7 @@ struct Inner {
     data: Utf8PathBuf,
     library: Arc<Library>,
     bundle_key: SigningKey,
+    challenges: Challenges,
     trust: Trust,
     changes: broadcast::Sender<Change>,
     views: Views,
@@ -94,6 +96,7 @@ impl AppState {
             db,
             data: data.to_owned(),
             library: Arc::new(library),
+            challenges: Challenges::new(&bundle_key),
             bundle_key,
             trust,
             changes,
@@ -170,6 +173,10 @@ impl AppState {
 
     pub(crate) fn passwords(&self) -> &Semaphore {
         &self.inner.passwords
+    }
+
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.inner.challenges
     }
 
     pub(crate) fn bundle_key(&self) -> &SigningKey {

@@ -6,5 +6,6 @@ mod asset_system;
 mod device;
 mod guide;
 mod refusals;
+mod simulate;
 mod wiring;
 mod world;

@@ -6,7 +6,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::json;
-use wire::device_api::{CHECK_IN_CONTEXT, Challenge, CheckIn, CheckInBody, CheckInReply};
+use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply};
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
@@ -19,50 +19,18 @@ use crate::fleet::identity::{Names, Verdict, recognise, swapped};
 use crate::fleet::quarantine::names;
 use crate::fleet::targeting::sites::note_seen;
 use crate::limits::{
-    CANDIDATES_MAX, CHALLENGE_LIFE, CHALLENGES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX,
-    DEVICE_TEXT_CHARS_MAX, QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
+    CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX,
+    QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
 };
 use crate::people::audit::audit;
-use crate::people::auth::millis;
 use crate::routes::read_json;
+use crate::runs::challenge::use_up;
 use crate::runs::decided::{Decided, decided};
 use crate::runs::orders::{Errand, order_for};
 use crate::secret;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::{emit, emit_device};
-
-/// `POST /device/v1/challenge`
-pub(crate) async fn challenge(State(state): State<AppState>) -> Result<Json<Challenge>, Failure> {
-    let challenge = secret::random_hex()?;
-    let now = now_ms();
-    let mut db = state.db().write().await?;
-    sqlx::query("DELETE FROM challenges WHERE expires_at_ms < $1")
-        .bind(now)
-        .execute(&mut *db)
-        .await
-        .doing("forget old challenges")?;
-    let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM challenges")
-        .fetch_one(&mut *db)
-        .await
-        .doing("count the challenges")?;
-    if waiting >= CHALLENGES_MAX {
-        return Err(Failure::refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many machines check in at once",
-        )
-        .hint("try again in a minute"));
-    }
-    sqlx::query("INSERT INTO challenges (challenge, expires_at_ms) VALUES ($1, $2)")
-        .bind(&challenge)
-        .bind(now + millis(CHALLENGE_LIFE))
-        .execute(&mut *db)
-        .await
-        .doing("store a challenge")?;
-    commit(db).await?;
-    Ok(Json(Challenge { challenge }))
-}
 
 /// A machine that has proved to hold its key.
 pub(crate) struct Claimant {
@@ -79,8 +47,22 @@ pub(crate) async fn check_in(
     body: Body,
 ) -> Result<Json<CheckInReply>, Failure> {
     let check_in: CheckIn = read_json(body, CHECK_IN_BYTES_MAX).await?;
-    let claimant = prove(&state, &check_in).await?;
+    let Some(expires_at_ms) = state.challenges().good_until(&check_in.challenge, now_ms()) else {
+        return Err(bad_challenge());
+    };
+    let claimant = prove(&check_in);
     let mut db = state.db().write().await?;
+    // Used up even if the signature is wrong; what fails later may be sent again as it is.
+    if !use_up(&mut db, &check_in.challenge, expires_at_ms).await? {
+        return Err(bad_challenge());
+    }
+    let claimant = match claimant {
+        Ok(claimant) => claimant,
+        Err(failure) => {
+            commit(db).await?;
+            return Err(failure);
+        }
+    };
     let machine = names_seen(&mut db, &claimant.body.facts).await?;
     let mut touched = stranger_of(&mut db, &claimant.key).await?;
     let (reply, changed) = match decided(&mut db, &claimant, &machine).await? {
@@ -111,25 +93,17 @@ pub(crate) async fn check_in(
     Ok(Json(reply))
 }
 
-/// Checks challenge and signature, and reads what was signed.
-async fn prove(state: &AppState, check_in: &CheckIn) -> Result<Claimant, Failure> {
-    // The challenge is used up whatever comes next.
-    let mut db = state.db().write().await?;
-    let used = sqlx::query("DELETE FROM challenges WHERE challenge = $1 AND expires_at_ms > $2")
-        .bind(&check_in.challenge)
-        .bind(now_ms())
-        .execute(&mut *db)
-        .await
-        .doing("use up a challenge")?;
-    commit(db).await?;
-    if used.rows_affected() != 1 {
-        return Err(Failure::refused(
-            StatusCode::FORBIDDEN,
-            "bad-challenge",
-            "the challenge is unknown or too old",
-        )
-        .hint("ask for a new one"));
-    }
+fn bad_challenge() -> Failure {
+    Failure::refused(
+        StatusCode::FORBIDDEN,
+        "bad-challenge",
+        "the challenge is unknown, too old or answered already",
+    )
+    .hint("ask for a new one")
+}
+
+/// Checks the signature, and reads what was signed.
+fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
     let bad = || {
         Failure::refused(
             StatusCode::FORBIDDEN,

@@ -1,6 +1,7 @@
 //! Runs: check-in, orders, events as devices send them, and what is made of them.
 
 pub(crate) mod admin;
+pub(crate) mod challenge;
 pub(crate) mod check_in;
 pub(crate) mod decided;
 pub(crate) mod due;
@@ -21,7 +22,7 @@ use crate::routes::Routes;
 #[rustfmt::skip]
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .post("/device/v1/challenge", May::Anyone, check_in::challenge)
+        .post("/device/v1/challenge", May::Anyone, challenge::post)
         .post("/device/v1/check-in", May::Anyone, check_in::check_in)
         .post("/device/v1/runs/{run}/events", May::BeDevice, events::post)
         .post("/api/v1/plans", May::View, plans::plan)
