@@ -45,6 +45,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "deployment",
             "device",
             "run",
+            "report",
         ],
     },
     Chapter {

@@ -22,8 +22,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, assignment, audit, boot_image, class, collection, completion,
     content as content_command, deployment, device, import, login, medium, model, os_image,
-    package, prestage, pupil, quarantine, receipt, run, sequence as sequence_command, serve,
-    simulate, site, token, trust, user, variable, webhook,
+    package, prestage, pupil, quarantine, receipt, report, run, sequence as sequence_command,
+    serve, simulate, site, token, trust, user, variable, webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -109,6 +109,8 @@ enum Command {
     #[command(subcommand)]
     Deployment(deployment::Deployment),
     #[command(subcommand)]
+    Report(report::Report),
+    #[command(subcommand)]
     Device(device::Device),
     #[command(subcommand)]
     Run(run::Run),
@@ -169,6 +171,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Class(command) => class::run(command, output),
         Command::Model(command) => model::run(command, output),
         Command::Collection(command) => collection::run(command, output),
+        Command::Report(command) => report::run(command, output),
         Command::Variable(command) => variable::run(command, output),
         Command::Webhook(command) => webhook::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),

@@ -13,6 +13,7 @@ mod connection;
 mod device;
 mod error;
 mod imports;
+mod insights;
 mod people;
 mod quarantine;
 mod run_events;

@@ -24,6 +24,7 @@ pub mod event;
 pub mod facts;
 pub mod find;
 pub mod imports;
+pub mod insights;
 pub mod layout;
 pub mod mark;
 pub mod names;

@@ -7,6 +7,7 @@ pub(crate) mod decided;
 pub(crate) mod due;
 pub(crate) mod events;
 pub(crate) mod held;
+pub(crate) mod insights;
 pub(crate) mod live;
 pub(crate) mod orders;
 pub(crate) mod plans;
@@ -26,6 +27,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/device/v1/check-in", May::Anyone, check_in::check_in)
         .post("/device/v1/runs/{run}/events", May::BeDevice, events::post)
         .post("/api/v1/plans", May::View, plans::plan)
+        .get("/api/v1/insights", May::View, insights::get)
         .get("/api/v1/runs", May::View, admin::list)
         .get("/api/v1/runs/{run}", May::View, admin::get)
         .get("/api/v1/runs/{run}/events", May::View, held::get)

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod format;
 pub mod frame;
 mod hand_out;
+mod insights;
 pub mod layout;
 pub mod lists;
 mod live;
@@ -58,6 +59,7 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 fn pages_all() -> Pages {
     hand_out::pages(Pages::default())
         .get("/", May::View, Section::Overview, routes::show_overview)
+        .get("/insights", May::View, Section::Insights, insights::show)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
         .get("/devices", May::View, Section::Devices, routes::show_devices)
         .get("/devices/{serial}", May::View, Section::Devices, device::show)

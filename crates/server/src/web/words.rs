@@ -19,6 +19,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/catalog.txt"),
     include_str!("words/nb/frame.txt"),
     include_str!("words/nb/hand_out.txt"),
+    include_str!("words/nb/insights.txt"),
     include_str!("words/nb/lists.txt"),
     include_str!("words/nb/plan.txt"),
     include_str!("words/nb/targeting.txt"),

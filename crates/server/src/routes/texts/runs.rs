@@ -2,6 +2,7 @@
 
 use wire::admin_api::{RunDetail, RunRow};
 use wire::device_plan::{PlanReply, PlanRequest};
+use wire::insights::Insights;
 
 use crate::routes::docs::Texts;
 
@@ -15,6 +16,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<PlanRequest>(r#"{"devices":{"kind":"serials","serials":["PF1"]},"what":{"kind":"due"},"detailed":true}"#)
         .answers::<PlanReply>("")
         .fails(422, "sequence-refused", "The document to be planned has errors.")
+        .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "About the latest run of each machine in reach; takes the filter of the overview.")
+        .answers::<Insights>("")
         .of("GET", "/api/v1/runs", "List runs, newest first.", "5000 at most.")
         .answers::<Vec<RunRow>>("")
         .paged()
