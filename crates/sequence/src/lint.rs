@@ -17,6 +17,8 @@ mod content;
 mod flow;
 mod secrets;
 
+pub use secrets::looks_secret;
+
 /// What the lint may know beside the document.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Surroundings<'a> {

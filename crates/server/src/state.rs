@@ -21,6 +21,7 @@ use crate::people::audit::chain_old_rows;
 use crate::people::idempotency::InProgress;
 use crate::people::throttle::Throttle;
 use crate::runs::challenge::Challenges;
+use crate::runs::history::History;
 use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
 use crate::serve::Patience;
@@ -51,6 +52,7 @@ struct Inner {
     changes: broadcast::Sender<Change>,
     views: Views,
     fleet_view: FleetView,
+    history: History,
     members: MemberCache,
     throttle: Throttle,
     in_progress: InProgress,
@@ -102,6 +104,7 @@ impl AppState {
             changes,
             views: Views::default(),
             fleet_view: FleetView::default(),
+            history: History::default(),
             members: MemberCache::default(),
             throttle: Throttle::default(),
             in_progress: InProgress::default(),
@@ -157,6 +160,10 @@ impl AppState {
 
     pub(crate) fn fleet_view(&self) -> &FleetView {
         &self.inner.fleet_view
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.inner.history
     }
 
     pub(crate) fn members(&self) -> &MemberCache {

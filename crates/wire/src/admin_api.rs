@@ -476,6 +476,23 @@ pub struct RunDetail {
     /// The last lines the failing step logged, oldest first; empty if the run has not failed.
     #[serde(default)]
     pub last_lines: Vec<String>,
+    /// The model that the medians of the steps are of; nothing if they are of all models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_model: Option<String>,
+    /// What the order set, by name.
+    #[serde(default)]
+    pub variables: Vec<RunVariable>,
+}
+
+/// A variable of the order of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value as text; nothing if its name or its value looks like a secret.
+    #[serde(default)]
+    pub value: Option<String>,
 }
 
 /// One step of a run.
@@ -505,6 +522,12 @@ pub struct StepRow {
     pub outcome: Option<StepOutcome>,
     /// Where its content came from.
     pub content: ContentBytes,
+    /// How long it usually takes, in milliseconds: the median of runs of the same sequence that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_ms: Option<u64>,
+    /// Of how many runs that is the median.
+    #[serde(default)]
+    pub median_runs: u32,
 }
 
 /// One line of a run's log.

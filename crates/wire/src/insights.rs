@@ -1,12 +1,18 @@
-//! Figures about the rollout: `GET /api/v1/insights`, taken over the latest run of each device.
+//! Figures about the rollout: `GET /api/v1/insights`, taken over all runs that ended.
+//!
+//! Devices are chosen by the filter of the overview; of their runs, those of the deployment and the days that are named.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::names::RunId;
 
 /// Days that are told at most: a rollout and the summer before it.
 pub const DAYS_MAX: usize = 120;
 /// Reasons of failures that are told at most; the commonest come first.
 pub const REASONS_MAX: usize = 50;
+/// Steps that are told at most; those that took most of the time come first.
+pub const STEPS_MAX: usize = 40;
 /// Columns of the distribution of run times: up to twice the expected time, the last one open.
 pub const TIME_COLUMNS: usize = 20;
 
@@ -20,14 +26,26 @@ pub struct Insights {
     pub devices: u64,
     /// Of them, those whose latest run is completed.
     pub completed: u64,
+    /// Runs that ended.
+    #[serde(default)]
+    pub runs: u64,
+    /// Bytes of content that their machines had on their own disks: what a network never carried.
+    #[serde(default)]
+    pub local_bytes: u64,
+    /// Bytes of content that came over the network, as transferred.
+    #[serde(default)]
+    pub network_bytes: u64,
     /// The progress of each site.
     pub sites: Vec<SiteProgress>,
     /// What happened on each day on which a run ended, oldest first.
     pub days: Vec<DayFigures>,
     /// How long completed runs took.
     pub times: RunTimes,
-    /// Why the latest runs failed, commonest first.
+    /// Why runs failed, commonest first.
     pub failures: Vec<FailureReason>,
+    /// How long steps took, those first that took most of the time of all runs.
+    #[serde(default)]
+    pub steps: Vec<StepFigures>,
 }
 
 /// The progress of one site.
@@ -58,7 +76,7 @@ pub struct DayFigures {
     pub completed: u64,
     /// Runs that failed on it.
     pub failed: u64,
-    /// Devices done by the end of it.
+    /// Devices that had completed a run by the end of it.
     pub done_so_far: u64,
     /// Bytes of content that came from the devices' own disks.
     pub local_bytes: u64,
@@ -94,6 +112,34 @@ pub struct FailureReason {
     pub message: String,
     /// How many devices.
     pub devices: u64,
-    /// One of them: its serial number.
+    /// How many runs.
+    #[serde(default)]
+    pub runs: u64,
+    /// One of the devices, that of the latest such run: its serial number.
     pub example: String,
+    /// The latest such run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_run: Option<RunId>,
+}
+
+/// How long one step took.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepFigures {
+    /// Where it stands.
+    pub path: String,
+    /// What it is called.
+    pub title: String,
+    /// The step type.
+    pub kind: String,
+    /// In how many runs it was done.
+    pub runs: u64,
+    /// Half of them took no longer, in milliseconds.
+    pub median_ms: u64,
+    /// 19 of 20 took no longer.
+    pub p95_ms: u64,
+    /// The longest.
+    pub longest_ms: u64,
+    /// Its part of the time of all steps, in percent.
+    pub share_percent: u8,
 }

@@ -545,6 +545,8 @@ mod tests {
                 local: 3 << 20,
                 ..ContentBytes::default()
             },
+            median_ms: None,
+            median_runs: 0,
         }
     }
 
@@ -593,6 +595,8 @@ mod tests {
                 "Unpacking openjdk-17-jre ...".into(),
                 "dpkg: error: No space left on device".into(),
             ],
+            median_model: None,
+            variables: Vec::new(),
         }
     }
 

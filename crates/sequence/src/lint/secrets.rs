@@ -84,7 +84,9 @@ impl Linter {
     }
 }
 
-fn looks_secret(name: &str, value: &Value) -> bool {
+/// Whether a value of this name is one that must not be seen: by its name, or by how it begins.
+#[must_use]
+pub fn looks_secret(name: &str, value: &Value) -> bool {
     let Some(text) = value.as_str().filter(|text| !text.trim().is_empty()) else {
         return false;
     };

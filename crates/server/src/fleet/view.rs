@@ -28,6 +28,8 @@ const GATHERED_FOR: Duration = Duration::from_millis(250);
 const LOOKED_AFTER: Duration = Duration::from_secs(5);
 /// So often all rows are read anew, whatever was said to have changed.
 const READ_ANEW_AFTER: Duration = Duration::from_secs(60);
+/// So often runs that ended are looked for, so that nobody who opens a page waits for it.
+const HISTORY_AFTER: Duration = Duration::from_secs(10);
 /// More devices than this are read by reading all: the lists of ids would cost more than they save.
 const READ_SINGLY_MAX: usize = 500;
 
@@ -339,9 +341,18 @@ pub(crate) async fn keep(state: AppState) {
             }
         }
     };
+    let history = async {
+        loop {
+            if let Err(error) = state.history().read(state.db()).await {
+                tracing::warn!(error = %chain(&error), "cannot read the runs that ended, trying again");
+            }
+            tokio::time::sleep(HISTORY_AFTER).await;
+        }
+    };
     tokio::select! {
         () = stopped(state.stopping()) => {}
         () = work => {}
+        () = history => {}
     }
 }
 

@@ -1,35 +1,75 @@
-//! Figures about the rollout, made from the rows of the fleet in memory: no question to the database, whatever is asked.
+//! Figures about the rollout: progress from the rows of the fleet in memory, everything else from the runs that ended.
 //!
-//! They are about each device's latest run. Runs before it are history of one machine, not progress of the fleet.
+//! The filter of the overview chooses devices; of their runs, those of the deployment and of the days that are asked for
+//! are counted. Progress is told by each device's latest run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Query, State};
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use wire::admin_api::{DeviceRow, DeviceState, RunRow};
+use serde::Deserialize;
+use wire::admin_api::{DeviceRow, DeviceState};
 use wire::insights::{
-    DAYS_MAX, DayFigures, FailureReason, Insights, REASONS_MAX, RunTimes, SiteProgress,
-    TIME_COLUMNS,
+    DAYS_MAX, DayFigures, FailureReason, Insights, REASONS_MAX, RunTimes, STEPS_MAX, SiteProgress,
+    StepFigures, TIME_COLUMNS,
 };
+use wire::names::DeviceId;
 
+use super::history::{Past, PastRun, nearest_rank};
 use crate::error::Failure;
 use crate::people::auth::User;
 use crate::state::AppState;
 use crate::web::filter::{Clock, Filter, FilterQuery};
-use crate::web::overview;
+use crate::web::{format, overview};
 
-/// A longer message says the same by its beginning.
-const SHAPE_CHARS_MAX: usize = 200;
+/// The days whose runs are counted, as they stand in the address; what is no day is no limit.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PeriodQuery {
+    since: String,
+    until: String,
+}
+
+/// The days whose runs are counted: both are, if there are any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) since: Option<Date>,
+    pub(crate) until: Option<Date>,
+}
+
+impl From<PeriodQuery> for Period {
+    fn from(query: PeriodQuery) -> Self {
+        let day = |text: &str| text.trim().parse().ok();
+        Self {
+            since: day(&query.since),
+            until: day(&query.until),
+        }
+    }
+}
+
+impl Period {
+    fn covers(self, day: Date) -> bool {
+        self.since.is_none_or(|since| since <= day) && self.until.is_none_or(|until| day <= until)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
 
 /// `GET /api/v1/insights`
 pub(crate) async fn get(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Query(query): Query<FilterQuery>,
+    Query(period): Query<PeriodQuery>,
 ) -> Result<Json<Insights>, Failure> {
-    insights_for(&state, &user, &query.into()).await.map(Json)
+    insights_for(&state, &user, &query.into(), period.into())
+        .await
+        .map(Json)
 }
 
 /// The figures of the devices that someone sees and the filter lets through.
@@ -37,28 +77,213 @@ pub(crate) async fn insights_for(
     state: &AppState,
     user: &User,
     filter: &Filter,
+    period: Period,
 ) -> Result<Insights, Failure> {
+    let past = state.history().read(state.db()).await?;
     let fleet = state.fleet().await?;
-    let clock = Clock::now();
-    let mut rows = overview::within(&fleet, &user.reach);
-    rows.retain(|row| filter.matches(row, clock));
-    Ok(insights(&rows, &TimeZone::system()))
+    let rows = overview::within(&fleet, &user.reach);
+    let chosen = Chosen::of(rows, &past, filter, period, TimeZone::system());
+    Ok(chosen.insights(&past))
 }
 
-/// The figures of these devices; days are those of the time zone.
-pub(crate) fn insights(rows: &[Arc<DeviceRow>], zone: &TimeZone) -> Insights {
-    let completed = rows
-        .iter()
-        .filter(|row| row.state == DeviceState::Completed);
-    Insights {
-        time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
-        devices: count(rows.len()),
-        completed: count(completed.count()),
-        sites: sites(rows),
-        days: days(rows, zone),
-        times: times(rows),
-        failures: failures(rows),
+/// What figures are made of.
+pub(crate) struct Chosen<'a> {
+    /// Devices whose progress is told.
+    rows: Vec<Arc<DeviceRow>>,
+    /// Runs that count, oldest first, each with the day on which it ended.
+    runs: Vec<(Date, &'a PastRun)>,
+    serials: HashMap<DeviceId, Arc<DeviceRow>>,
+    zone: TimeZone,
+}
+
+impl<'a> Chosen<'a> {
+    pub(crate) fn of(
+        rows: Vec<Arc<DeviceRow>>,
+        past: &'a Past,
+        filter: &Filter,
+        period: Period,
+        zone: TimeZone,
+    ) -> Self {
+        let clock = Clock::now();
+        let of_device = filter.without_deployment();
+        let devices = rows.iter().filter(|row| of_device.matches(row, clock));
+        let serials: HashMap<_, _> = devices.map(|row| (row.device, Arc::clone(row))).collect();
+        let deployment = filter.deployment.as_deref();
+        let runs = past.runs().filter(|run| {
+            serials.contains_key(&run.device)
+                && deployment.is_none_or(|wanted| *run.deployment == *wanted)
+        });
+        let runs = runs.filter_map(|run| Some((day_of(run.ended_at_ms, &zone)?, &**run)));
+        let mut runs: Vec<_> = runs.filter(|(day, _)| period.covers(*day)).collect();
+        runs.sort_by_key(|(_, run)| (run.ended_at_ms, run.run));
+        let progress = rows.into_iter().filter(|row| filter.matches(row, clock));
+        Self {
+            rows: progress.collect(),
+            runs,
+            serials,
+            zone,
+        }
     }
+
+    pub(crate) fn insights(&self, past: &Past) -> Insights {
+        let completed = self
+            .rows
+            .iter()
+            .filter(|row| row.state == DeviceState::Completed);
+        let local = self.runs.iter().map(|(_, run)| local_bytes(run));
+        let network = self.runs.iter().map(|(_, run)| run.content.network_packed);
+        Insights {
+            time_zone: self.zone.iana_name().unwrap_or("UTC").to_owned(),
+            devices: count(self.rows.len()),
+            completed: count(completed.count()),
+            runs: count(self.runs.len()),
+            local_bytes: local.fold(0, u64::saturating_add),
+            network_bytes: network.fold(0, u64::saturating_add),
+            sites: sites(&self.rows),
+            days: self.days(),
+            times: self.times(),
+            failures: self.failures(),
+            steps: self.steps(past),
+        }
+    }
+
+    fn days(&self) -> Vec<DayFigures> {
+        let mut days: BTreeMap<Date, DayFigures> = BTreeMap::new();
+        let mut done = HashSet::new();
+        for (day, run) in &self.runs {
+            let figures = days.entry(*day).or_default();
+            match run.state {
+                DeviceState::Completed => {
+                    figures.completed += 1;
+                    done.insert(run.device);
+                }
+                _ => figures.failed += 1,
+            }
+            figures.done_so_far = count(done.len());
+            figures.local_bytes = figures.local_bytes.saturating_add(local_bytes(run));
+            figures.network_bytes = figures
+                .network_bytes
+                .saturating_add(run.content.network_packed);
+        }
+        let mut told: Vec<_> = days
+            .into_iter()
+            .map(|(day, figures)| DayFigures {
+                day: day.to_string(),
+                ..figures
+            })
+            .collect();
+        told.drain(..told.len().saturating_sub(DAYS_MAX));
+        told
+    }
+
+    fn times(&self) -> RunTimes {
+        let completed = self
+            .runs
+            .iter()
+            .map(|(_, run)| *run)
+            .filter(|run| run.state == DeviceState::Completed);
+        let runs: Vec<_> = completed.collect();
+        if runs.is_empty() {
+            return RunTimes::default();
+        }
+        let mut took: Vec<_> = runs.iter().map(|run| run.elapsed_seconds).collect();
+        took.sort_unstable();
+        let mut expected: BTreeMap<u64, usize> = BTreeMap::new();
+        for run in &runs {
+            *expected.entry(run.expected_seconds).or_default() += 1;
+        }
+        let commonest = expected.iter().max_by_key(|(_, runs)| **runs);
+        let expected_seconds = commonest.map_or(0, |(seconds, _)| *seconds);
+        let longest = took.last().copied().unwrap_or(0);
+        let width = match expected_seconds {
+            0 => longest,
+            expected => expected.saturating_mul(2),
+        };
+        let column_seconds = width.div_ceil(count(TIME_COLUMNS)).max(1);
+        let mut columns = vec![0; TIME_COLUMNS];
+        for seconds in &took {
+            let column = usize::try_from(seconds / column_seconds).unwrap_or(TIME_COLUMNS);
+            columns[column.min(TIME_COLUMNS - 1)] += 1;
+        }
+        RunTimes {
+            runs: count(took.len()),
+            median_seconds: nearest_rank(&took, 50),
+            p95_seconds: nearest_rank(&took, 95),
+            expected_seconds,
+            column_seconds,
+            columns,
+        }
+    }
+
+    fn failures(&self) -> Vec<FailureReason> {
+        let mut reasons: BTreeMap<(&str, &str), (FailureReason, HashSet<DeviceId>)> =
+            BTreeMap::new();
+        let failed = self
+            .runs
+            .iter()
+            .map(|(_, run)| *run)
+            .filter(|run| run.state == DeviceState::Failed);
+        for run in failed {
+            let key = (run.failed_step.as_str(), run.message.as_str());
+            let (reason, devices) = reasons.entry(key).or_default();
+            devices.insert(run.device);
+            reason.runs += 1;
+            // Runs come oldest first: the last one to be seen is the latest.
+            reason.latest_run = Some(run.run);
+            let row = self.serials.get(&run.device);
+            reason.example = row.map_or_else(String::new, |row| row.serial.clone());
+        }
+        let told = reasons
+            .into_iter()
+            .map(|((step, message), (reason, devices))| FailureReason {
+                step: step.to_owned(),
+                message: message.to_owned(),
+                devices: count(devices.len()),
+                ..reason
+            });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by_key(|reason| std::cmp::Reverse((reason.devices, reason.runs)));
+        told.truncate(REASONS_MAX);
+        told
+    }
+
+    fn steps(&self, past: &Past) -> Vec<StepFigures> {
+        let mut took: HashMap<u32, Vec<u64>> = HashMap::new();
+        for (place, ms) in self.runs.iter().flat_map(|(_, run)| run.steps.iter()) {
+            took.entry(*place).or_default().push(u64::from(*ms));
+        }
+        let sum = |took: &[u64]| took.iter().copied().fold(0, u64::saturating_add);
+        let all = took
+            .values()
+            .map(|took| sum(took))
+            .fold(0, u64::saturating_add);
+        let mut told: Vec<_> = took
+            .into_iter()
+            .filter_map(|(place, mut took)| {
+                let name = past.name(place)?;
+                took.sort_unstable();
+                let figures = StepFigures {
+                    path: name.path.clone(),
+                    title: name.title.clone(),
+                    kind: name.kind.clone(),
+                    runs: count(took.len()),
+                    median_ms: nearest_rank(&took, 50),
+                    p95_ms: nearest_rank(&took, 95),
+                    longest_ms: took.last().copied().unwrap_or(0),
+                    share_percent: format::share(sum(&took), all),
+                };
+                Some((sum(&took), figures))
+            })
+            .collect();
+        told.sort_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.path.cmp(&right.path)));
+        told.truncate(STEPS_MAX);
+        told.into_iter().map(|(_, figures)| figures).collect()
+    }
+}
+
+/// Content that did not cross the network, because the machine had it.
+fn local_bytes(run: &PastRun) -> u64 {
+    run.content.unchanged.saturating_add(run.content.local)
 }
 
 fn count(number: usize) -> u64 {
@@ -84,197 +309,10 @@ fn sites(rows: &[Arc<DeviceRow>]) -> Vec<SiteProgress> {
     sites.into_values().collect()
 }
 
-fn days(rows: &[Arc<DeviceRow>], zone: &TimeZone) -> Vec<DayFigures> {
-    let mut days: BTreeMap<String, DayFigures> = BTreeMap::new();
-    for run in rows.iter().filter_map(|row| row.run.as_ref()) {
-        let Some(day) = run.ended_at_ms.and_then(|at| day_of(at, zone)) else {
-            continue;
-        };
-        let figures = days.entry(day).or_default();
-        match run.state {
-            DeviceState::Completed => figures.completed += 1,
-            DeviceState::Failed => figures.failed += 1,
-            _ => {}
-        }
-        let local = run.content.unchanged.saturating_add(run.content.local);
-        figures.local_bytes = figures.local_bytes.saturating_add(local);
-        figures.network_bytes = figures
-            .network_bytes
-            .saturating_add(run.content.network_packed);
-    }
-    let mut done_so_far = 0;
-    let mut told: Vec<_> = days
-        .into_iter()
-        .map(|(day, figures)| {
-            done_so_far += figures.completed;
-            DayFigures {
-                day,
-                done_so_far,
-                ..figures
-            }
-        })
-        .collect();
-    told.drain(..told.len().saturating_sub(DAYS_MAX));
-    told
-}
-
-fn day_of(at_ms: i64, zone: &TimeZone) -> Option<String> {
+fn day_of(at_ms: i64, zone: &TimeZone) -> Option<Date> {
     let at = jiff::Timestamp::from_millisecond(at_ms).ok()?;
-    Some(zone.to_datetime(at).date().to_string())
-}
-
-fn times(rows: &[Arc<DeviceRow>]) -> RunTimes {
-    let completed = |run: &&RunRow| run.state == DeviceState::Completed;
-    let runs: Vec<_> = rows
-        .iter()
-        .filter_map(|row| row.run.as_ref())
-        .filter(completed)
-        .collect();
-    if runs.is_empty() {
-        return RunTimes::default();
-    }
-    let mut took: Vec<_> = runs.iter().map(|run| run.elapsed_seconds).collect();
-    took.sort_unstable();
-    let mut expected: BTreeMap<u64, usize> = BTreeMap::new();
-    for run in &runs {
-        *expected.entry(run.expected_seconds).or_default() += 1;
-    }
-    let commonest = expected.iter().max_by_key(|(_, runs)| **runs);
-    let expected_seconds = commonest.map_or(0, |(seconds, _)| *seconds);
-    let longest = took.last().copied().unwrap_or(0);
-    let width = if expected_seconds > 0 {
-        expected_seconds.saturating_mul(2)
-    } else {
-        longest
-    };
-    let column_seconds = width.div_ceil(count(TIME_COLUMNS)).max(1);
-    let mut columns = vec![0; TIME_COLUMNS];
-    for seconds in &took {
-        let column = usize::try_from(seconds / column_seconds).unwrap_or(TIME_COLUMNS);
-        columns[column.min(TIME_COLUMNS - 1)] += 1;
-    }
-    RunTimes {
-        runs: count(took.len()),
-        median_seconds: nearest_rank(&took, 50),
-        p95_seconds: nearest_rank(&took, 95),
-        expected_seconds,
-        column_seconds,
-        columns,
-    }
-}
-
-/// The value that so many per cent of the sorted values don't exceed.
-fn nearest_rank(sorted: &[u64], percent: usize) -> u64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or(0)
-}
-
-fn failures(rows: &[Arc<DeviceRow>]) -> Vec<FailureReason> {
-    let mut reasons: BTreeMap<(String, String), FailureReason> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.state == DeviceState::Failed) {
-        let Some(run) = &row.run else { continue };
-        let step = run
-            .failed_step
-            .as_ref()
-            .map_or_else(String::new, |step| step.to_string());
-        let message = shape(run.errors.first().map_or("", String::as_str));
-        let reason = reasons
-            .entry((step, message))
-            .or_insert_with_key(|(step, message)| FailureReason {
-                step: step.clone(),
-                message: message.clone(),
-                devices: 0,
-                example: row.serial.clone(),
-            });
-        reason.devices += 1;
-    }
-    let mut told: Vec<_> = reasons.into_values().collect();
-    told.sort_by_key(|reason| std::cmp::Reverse(reason.devices));
-    told.truncate(REASONS_MAX);
-    told
-}
-
-/// What a message says whatever machine says it: every word with a digit in it is a `…`.
-fn shape(message: &str) -> String {
-    let words = message.split_whitespace().map(|word| {
-        if word.chars().any(|char| char.is_ascii_digit()) {
-            "…"
-        } else {
-            word
-        }
-    });
-    let text = words.collect::<Vec<_>>().join(" ");
-    text.chars().take(SHAPE_CHARS_MAX).collect()
+    Some(zone.to_datetime(at).date())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::web::sample;
-
-    #[test]
-    fn the_figures_add_up() {
-        let rows = sample::kept();
-        let told = insights(&rows, &TimeZone::UTC);
-        let in_state = |state| count(rows.iter().filter(|row| row.state == state).count());
-        assert_eq!(told.devices, count(rows.len()));
-        assert_eq!(told.completed, in_state(DeviceState::Completed));
-        let sum = |of: fn(&SiteProgress) -> u64| told.sites.iter().map(of).sum::<u64>();
-        assert_eq!(sum(|site| site.completed), told.completed);
-        assert_eq!(
-            sum(|site| site.in_trouble),
-            in_state(DeviceState::Failed) + in_state(DeviceState::Stalled)
-        );
-        assert_eq!(
-            told.days.last().map(|day| day.done_so_far),
-            Some(told.completed)
-        );
-        assert_eq!(told.times.columns.iter().sum::<u64>(), told.times.runs);
-        assert!(told.times.median_seconds <= told.times.p95_seconds);
-        assert_eq!(
-            told.failures
-                .iter()
-                .map(|reason| reason.devices)
-                .sum::<u64>(),
-            in_state(DeviceState::Failed)
-        );
-    }
-
-    #[test]
-    fn nothing_is_no_division_by_zero() {
-        assert_eq!(insights(&[], &TimeZone::UTC).times, RunTimes::default());
-    }
-
-    #[test]
-    fn days_are_those_of_the_time_zone() {
-        let half_past_eleven = 1_786_923_000_000; // 2026-08-16T23:30Z
-        let east = TimeZone::fixed(jiff::tz::offset(2));
-        assert_eq!(
-            day_of(half_past_eleven, &TimeZone::UTC).as_deref(),
-            Some("2026-08-16")
-        );
-        assert_eq!(
-            day_of(half_past_eleven, &east).as_deref(),
-            Some("2026-08-17")
-        );
-    }
-
-    #[test]
-    fn the_same_failure_is_the_same_whatever_the_numbers() {
-        assert_eq!(
-            shape("cannot write chunk 7f3a at 1234 of /dev/nvme0n1"),
-            shape("cannot write chunk 99ab at 77 of /dev/sda1")
-        );
-        assert_eq!(shape(&"ø".repeat(5000)).chars().count(), SHAPE_CHARS_MAX);
-    }
-
-    #[test]
-    fn ranks() {
-        let sorted: Vec<u64> = (1..=20).collect();
-        assert_eq!(
-            (nearest_rank(&sorted, 50), nearest_rank(&sorted, 95)),
-            (10, 19)
-        );
-        assert_eq!(nearest_rank(&[7], 95), 7);
-    }
-}
+mod tests;

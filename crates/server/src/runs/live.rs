@@ -217,7 +217,7 @@ pub(crate) async fn name_old_runs(db: &Db) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn load(db: &Db, run: RunId) -> Result<Live, Failure> {
+pub(crate) async fn load(db: &Db, run: RunId) -> Result<Live, Failure> {
     let id = run.to_string();
     let events: Vec<(Vec<u8>, i64)> = sqlx::query_as(
         "SELECT events.bytes, events.received_at_ms FROM events JOIN runs ON runs.id = events.run \

@@ -7,6 +7,7 @@ pub(crate) mod decided;
 pub(crate) mod due;
 pub(crate) mod events;
 pub(crate) mod held;
+pub(crate) mod history;
 pub(crate) mod insights;
 pub(crate) mod live;
 pub(crate) mod orders;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sequence::lint::looks_secret;
+use serde_json::Value;
 use sqlx::FromRow;
 use wire::admin_api::{
-    CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, StepRow,
+    CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable,
+    StepRow,
 };
 use wire::device_api::Staged;
 use wire::event::{Event, EventBody, LogLevel};
@@ -94,6 +97,7 @@ pub(crate) struct StoredRun {
     identity: String,
     take: i64,
     document: String,
+    order_document: String,
 }
 
 macro_rules! devices_sql {
@@ -118,7 +122,7 @@ macro_rules! runs_sql {
         concat!(
             "SELECT runs.id, runs.device, devices.serial, devices.site, runs.deployment, runs.sequence, runs.state, ",
             "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
-            "deployments.document FROM runs JOIN devices ON devices.id = runs.device ",
+            "deployments.document, runs.order_document FROM runs JOIN devices ON devices.id = runs.device ",
             "JOIN deployments ON deployments.name = runs.deployment ",
             $rest
         )
@@ -376,7 +380,8 @@ impl AppState {
         };
         let row = self.run_row_of(&stored_run).await?;
         let entry = self.views().get(self.db(), run).await?;
-        let steps = steps(&entry.live());
+        let mut steps = steps(&entry.live());
+        let median_model = self.add_medians(&row, &mut steps).await?;
         let last_lines = last_lines(&entry.live().view.last_lines);
         let events: Vec<(Vec<u8>, i64)> = sqlx::query_as(
             "SELECT bytes, received_at_ms FROM events WHERE run = $1 AND take = $2 ORDER BY seq",
@@ -402,7 +407,27 @@ impl AppState {
             log,
             identity,
             last_lines,
+            median_model,
+            variables: variables(&stored_run.order_document)?,
         }))
+    }
+
+    /// Puts beside each step how long it usually takes; tells the model that this is of, if it isn't of all.
+    async fn add_medians(
+        &self,
+        row: &RunRow,
+        steps: &mut [StepRow],
+    ) -> Result<Option<String>, Failure> {
+        let fleet = self.fleet().await?;
+        let device = fleet.row(row.device);
+        let model = device.map_or("", |device| device.model.product.as_str());
+        let medians = self.history().medians(&fleet, row.sequence.as_str(), model);
+        for step in steps {
+            if let Some((ms, runs)) = medians.steps.get(step.path.as_str()) {
+                (step.median_ms, step.median_runs) = (Some(*ms), *runs);
+            }
+        }
+        Ok(medians.model.clone())
     }
 
     /// Every collection.
@@ -649,6 +674,8 @@ fn steps(live: &Live) -> Vec<StepRow> {
             message,
             outcome: step.outcome,
             content: step.content,
+            median_ms: None,
+            median_runs: 0,
         }
     };
     live.view.steps.iter().map(row).collect()
@@ -664,6 +691,24 @@ const fn step_state(state: sequence::view::StepState) -> &'static str {
         StepState::Skipped => "skipped",
         StepState::Failed => "failed",
     }
+}
+
+/// What the order of a run set. Whoever looks at it learns the names of secrets, never what they are.
+fn variables(order: &str) -> Result<Vec<RunVariable>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Set {
+        #[serde(default)]
+        variables: BTreeMap<String, Value>,
+    }
+    let set: Set = stored("order", order)?;
+    let tell = |(name, value): (String, Value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let value = (!looks_secret(&name, &Value::from(text.as_str()))).then_some(text);
+        RunVariable { name, value }
+    };
+    Ok(set.variables.into_iter().map(tell).collect())
 }
 
 /// What an event adds to the log, if anything.

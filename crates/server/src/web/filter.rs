@@ -201,6 +201,15 @@ impl Filter {
             && self.matches_but_state(row, clock)
     }
 
+    /// The same filter without what it says about runs: for figures about all runs of a device, not only the latest.
+    #[must_use]
+    pub fn without_deployment(&self) -> Self {
+        Self {
+            deployment: None,
+            ..self.clone()
+        }
+    }
+
     /// As [`Self::matches`], but whatever the state is: what the counts by state are taken over.
     #[must_use]
     pub fn matches_but_state(&self, row: &DeviceRow, clock: Clock) -> bool {

@@ -2,14 +2,16 @@
 
 use axum::extract::{Query, State};
 use maud::{Markup, html};
-use wire::insights::{DayFigures, FailureReason, Insights, RunTimes, SiteProgress};
+use wire::admin_api::DeviceRow;
+use wire::insights::{DayFigures, FailureReason, Insights, RunTimes, SiteProgress, StepFigures};
 
-use super::filter::{Filter, FilterQuery};
+use super::filter::{Filter, FilterQuery, encode};
 use super::format;
+use super::overview;
 use super::visitor::Visitor;
 use super::words::Words;
 use crate::error::Failure;
-use crate::runs::insights::insights_for;
+use crate::runs::insights::{Period, PeriodQuery, insights_for};
 use crate::state::AppState;
 
 /// The height of a drawing in its own units; its width is 1000.
@@ -21,30 +23,65 @@ pub(super) async fn show(
     visitor: Visitor,
     State(state): State<AppState>,
     Query(query): Query<FilterQuery>,
+    Query(period): Query<PeriodQuery>,
 ) -> Result<Markup, Failure> {
-    let filter = Filter::from(query);
-    let told = insights_for(&state, &visitor.user, &filter).await?;
-    let content = page(visitor.words, &told, &filter);
+    let (filter, period) = (Filter::from(query), Period::from(period));
+    let told = insights_for(&state, &visitor.user, &filter, period).await?;
+    let rows = overview::within(&*state.fleet().await?, &visitor.user.reach);
+    let content = page(visitor.words, &told, &rows, &filter, period);
     Ok(visitor.page(visitor.words.t("Insights"), None, &content))
 }
 
 /// The content of the page.
-pub(super) fn page(words: Words, told: &Insights, filter: &Filter) -> Markup {
+pub(super) fn page(
+    words: Words,
+    told: &Insights,
+    rows: &[std::sync::Arc<DeviceRow>],
+    filter: &Filter,
+    period: Period,
+) -> Markup {
     html! {
         div.headline.page-title {
             h1 { (words.t("Insights")) }
             span.muted {
                 (words.fill("{n} of {m} machines are done", &[("n", &told.completed), ("m", &told.devices)]))
+                " · " (words.count(told.runs, "{n} run ended", "{n} runs ended"))
                 " · " (told.time_zone)
             }
-            @if !filter.is_empty() { a.clear href="/insights" { (words.t("Show all machines")) } }
         }
+        (which(words, rows, filter, period))
         div.insights {
             (card(words.t("Progress over the days"), &rollout(words, told)))
             (card(words.t("Progress of each site"), &sites(words, &told.sites)))
             (card(words.t("How long runs took"), &times(words, &told.times)))
-            (card(words.t("Content from the disk and from the network"), &bytes(words, &told.days)))
+            (card(words.t("Content from the disk and from the network"), &bytes(words, told)))
+            (card(words.t("Slowest steps"), &steps(words, &told.steps)))
             (card(words.t("Why runs failed"), &failures(words, &told.failures)))
+        }
+    }
+}
+
+/// Which machines, and which days.
+fn which(
+    words: Words,
+    rows: &[std::sync::Arc<DeviceRow>],
+    filter: &Filter,
+    period: Period,
+) -> Markup {
+    let offered = ["site", "class", "model", "collection", "deployment"];
+    let choices = overview::choices(rows, filter);
+    let day = |day: Option<jiff::civil::Date>| day.map(|day| day.to_string());
+    html! {
+        form.filters #filters method="get" action="/insights" role="search" {
+            @for choice in choices.iter().filter(|choice| offered.contains(&choice.name)) {
+                (choice.select(words))
+            }
+            label.day { span { (words.t("From|day")) } input type="date" name="since" value=[day(period.since)]; }
+            label.day { span { (words.t("To|day")) } input type="date" name="until" value=[day(period.until)]; }
+            button type="submit" { (words.t("Apply")) }
+            @if !filter.is_empty() || !period.is_empty() {
+                a.clear href="/insights" { (words.t("Show all machines")) }
+            }
         }
     }
 }
@@ -149,7 +186,7 @@ fn sites(words: Words, sites: &[SiteProgress]) -> Markup {
                 tbody {
                     @for site in sites {
                         tr {
-                            th scope="row" { a href={ "/?site=" (super::filter::encode(&site.site)) } {
+                            th scope="row" { a href={ "/?site=" (encode(&site.site)) } {
                                 (super::layout::or_dash(&site.name)) } }
                             td {
                                 (site.completed) " / " (site.devices)
@@ -198,7 +235,8 @@ fn times(words: Words, times: &RunTimes) -> Markup {
     }
 }
 
-fn bytes(words: Words, days: &[DayFigures]) -> Markup {
+fn bytes(words: Words, told: &Insights) -> Markup {
+    let days: &[DayFigures] = &told.days;
     if days.is_empty() {
         return nothing(words);
     }
@@ -215,8 +253,8 @@ fn bytes(words: Words, days: &[DayFigures]) -> Markup {
             ]
         })
         .collect();
-    let local: u64 = days.iter().map(|day| day.local_bytes).sum();
-    let network: u64 = days.iter().map(|day| day.network_bytes).sum();
+    let (local, network) = (told.local_bytes, told.network_bytes);
+    let all = local.saturating_add(network);
     let rows: Vec<_> = days
         .iter()
         .map(|day| {
@@ -231,8 +269,9 @@ fn bytes(words: Words, days: &[DayFigures]) -> Markup {
     ];
     html! {
         p {
-            (words.fill("{local} from the machines' own disks, {network} over the network", &[
-                ("local", &words.bytes(local)), ("network", &words.bytes(network))]))
+            b { (words.fill("{local} never crossed the network", &[("local", &words.bytes(local))])) }
+            " " (words.fill("({percent} % of all content); {network} did", &[
+                ("percent", &format::share(local, all)), ("network", &words.bytes(network))]))
         }
         (columns(words.t("Content of each day: below over the network, above from the disk"), &drawn, most))
         (ends(days.first().map(|day| day.day.as_str()), days.last().map(|day| day.day.as_str())))
@@ -243,13 +282,14 @@ fn bytes(words: Words, days: &[DayFigures]) -> Markup {
 fn failures(words: Words, reasons: &[FailureReason]) -> Markup {
     html! {
         @if reasons.is_empty() {
-            p.muted { (words.t("No machine's latest run failed.")) }
+            p.muted { (words.t("No run failed.")) }
         } @else {
             div.scroll {
                 table.list {
                     thead {
                         tr {
                             th scope="col" { (words.t("Machines")) }
+                            th scope="col" { (words.t("Runs")) }
                             th scope="col" { (words.t("Step")) }
                             th scope="col" { (words.t("What it said")) }
                             th scope="col" { (words.t("For example")) }
@@ -258,11 +298,59 @@ fn failures(words: Words, reasons: &[FailureReason]) -> Markup {
                     tbody {
                         @for reason in reasons {
                             tr {
-                                td { b { (reason.devices) } }
+                                td { b { (words.number(reason.devices)) } }
+                                td { (words.number(reason.runs)) }
                                 td { code { (reason.step) } }
                                 td { (reason.message) }
-                                td { a href={ "/?text=" (super::filter::encode(&reason.example)) } { (reason.example) } }
+                                td {
+                                    @match reason.latest_run {
+                                        Some(run) => { a.mono href={ "/runs/" (run) } { (reason.example) } }
+                                        None => { (reason.example) }
+                                    }
+                                }
                             }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn steps(words: Words, steps: &[StepFigures]) -> Markup {
+    if steps.is_empty() {
+        return nothing(words);
+    }
+    let longest = steps.iter().map(|step| step.p95_ms).max().unwrap_or(1);
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(words.t("Slowest steps")) {
+            table.list.slowest {
+                thead {
+                    tr {
+                        th scope="col" { (words.t("Step")) }
+                        th scope="col" { (words.t("Runs")) }
+                        th scope="col" { (words.t("Median")) }
+                        th scope="col" { (words.t("95 % within")) }
+                        th scope="col" { (words.t("Share of the time")) }
+                    }
+                }
+                tbody {
+                    @for step in steps {
+                        tr {
+                            th scope="row" {
+                                (super::layout::or_dash(&step.title))
+                                span.sub { code { (step.path) } " · " (step.kind) }
+                            }
+                            td { (words.number(step.runs)) }
+                            td { (words.precise(step.median_ms)) }
+                            td {
+                                (words.precise(step.p95_ms))
+                                svg.progress viewBox="0 0 100 3" preserveAspectRatio="none" aria-hidden="true" {
+                                    rect.beyond width=(scaled(step.p95_ms, longest, 100)) height="3" {}
+                                    rect.fill width=(scaled(step.median_ms, longest, 100)) height="3" {}
+                                }
+                            }
+                            td { (step.share_percent) " %" }
                         }
                     }
                 }
@@ -275,26 +363,35 @@ fn failures(words: Words, reasons: &[FailureReason]) -> Markup {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::runs::history::tests::past_of;
+    use crate::runs::insights::Chosen;
     use jiff::tz::TimeZone;
+
+    fn drawn(words: Words, rows: Vec<std::sync::Arc<DeviceRow>>) -> String {
+        let past = past_of(&rows);
+        let (filter, period) = (Filter::default(), Period::default());
+        let chosen = Chosen::of(rows.clone(), &past, &filter, period, TimeZone::UTC);
+        page(words, &chosen.insights(&past), &rows, &filter, period).into_string()
+    }
 
     #[test]
     fn no_text_of_a_device_becomes_markup() {
         let mut hostile = sample::hostile_device();
         hostile.state = wire::admin_api::DeviceState::Failed;
-        let rows = [std::sync::Arc::new(hostile)];
-        let told = crate::runs::insights::insights(&rows, &TimeZone::UTC);
+        hostile.run.as_mut().unwrap().state = hostile.state;
+        hostile.run.as_mut().unwrap().ended_at_ms = Some(sample::NOW_MS);
         for words in [Words::ENGLISH, Words::BOKMAL] {
-            sample::assert_harmless(&page(words, &told, &Filter::default()).into_string());
+            sample::assert_harmless(&drawn(words, vec![std::sync::Arc::new(hostile.clone())]));
         }
     }
 
     #[test]
     fn every_drawing_has_its_numbers() {
-        let told = crate::runs::insights::insights(&sample::kept(), &TimeZone::UTC);
-        let html = page(Words::ENGLISH, &told, &Filter::default()).into_string();
+        let html = drawn(Words::ENGLISH, sample::kept());
         assert_eq!(html.matches("svg class=\"chart\"").count(), 3);
         assert_eq!(html.matches("details class=\"numbers\"").count(), 3);
-        let empty = page(Words::ENGLISH, &Insights::default(), &Filter::default()).into_string();
+        assert!(html.contains("Slowest steps") && html.contains("LibreOffice"));
+        let empty = drawn(Words::ENGLISH, Vec::new());
         assert!(empty.contains("No run has ended yet."));
     }
 }

@@ -12,6 +12,7 @@ use super::databar::databar;
 use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
 use super::format;
 use super::layout;
+use super::words::{Words, en};
 use crate::fleet::view::{Fleet, as_of};
 use crate::people::roles::Reach;
 
@@ -178,8 +179,8 @@ fn tile(state: DeviceState, word: &str, count: usize, current: bool, target: &Fi
 }
 
 /// One choice of the filters: its name in the address, what it is called, and the values that rows have.
-struct Choice<'a> {
-    name: &'static str,
+pub(super) struct Choice<'a> {
+    pub(super) name: &'static str,
     title: &'static str,
     all: &'static str,
     chosen: Option<&'a str>,
@@ -187,12 +188,12 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn select(&self) -> Markup {
+    pub(super) fn select(&self, words: Words) -> Markup {
         html! {
             label {
-                span.hidden { (self.title) }
+                span.hidden { (words.t(self.title)) }
                 select name=(self.name) {
-                    option value="" { (self.all) }
+                    option value="" { (words.t(self.all)) }
                     @for (value, text) in self.values.iter().take(CHOICES_MAX) {
                         option value=(value) selected[self.chosen == Some(*value)] { (text) }
                     }
@@ -210,7 +211,7 @@ impl Choice<'_> {
 const CHOICES_MAX: usize = 1000;
 
 /// The choices that rows themselves give.
-fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Choice<'a>; 7] {
+pub(super) fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Choice<'a>; 7] {
     let gather = |value: fn(&'a DeviceRow) -> &'a str| {
         let values = rows
             .iter()
@@ -230,50 +231,50 @@ fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Choice<'a>; 7
     [
         Choice {
             name: "site",
-            title: "Site",
-            all: "All sites",
+            title: en("Site"),
+            all: en("All sites"),
             chosen: filter.site.as_deref(),
             values: sites.collect(),
         },
         Choice {
             name: "class",
-            title: "Class",
-            all: "All classes",
+            title: en("Class"),
+            all: en("All classes"),
             chosen: filter.class.as_deref(),
             values: gather(|row| &row.class),
         },
         Choice {
             name: "model",
-            title: "Model",
-            all: "All models",
+            title: en("Model"),
+            all: en("All models"),
             chosen: filter.model.as_deref(),
             values: gather(|row| &row.model.product),
         },
         Choice {
             name: "collection",
-            title: "Collection",
-            all: "All collections",
+            title: en("Collection"),
+            all: en("All collections"),
             chosen: filter.collection.as_deref(),
             values: collections.collect(),
         },
         Choice {
             name: "deployment",
-            title: "Deployment",
-            all: "All deployments",
+            title: en("Deployment"),
+            all: en("All deployments"),
             chosen: filter.deployment.as_deref(),
             values: gather(|row| row.run.as_ref().map_or("", |run| run.deployment.as_str())),
         },
         Choice {
             name: "bundle",
-            title: "Staged",
-            all: "Whatever is staged",
+            title: en("Staged"),
+            all: en("Whatever is staged"),
             chosen: filter.bundle.as_deref(),
             values: gather(|row| row.bundle.as_deref().unwrap_or_default()),
         },
         Choice {
             name: "step",
-            title: "Step",
-            all: "All steps",
+            title: en("Step"),
+            all: en("All steps"),
             chosen: filter.step.as_deref(),
             values: gather(|row| {
                 row.run
@@ -302,8 +303,8 @@ fn filters(rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
                 input type="search" name="text" value=(filter.text) maxlength="100" autocomplete="off"
                     placeholder="Search name, serial, model, class";
             }
-            (site.select())
-            (class.select())
+            (site.select(Words::ENGLISH))
+            (class.select(Words::ENGLISH))
             label {
                 span.hidden { "State" }
                 select name="state" {
@@ -319,7 +320,7 @@ fn filters(rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
             details.more-filters open[more] {
                 summary { "More" }
                 div.filters {
-                    @for choice in &rest { (choice.select()) }
+                    @for choice in &rest { (choice.select(Words::ENGLISH)) }
                     (seen_and_fetched(filter))
                 }
             }

@@ -1,7 +1,7 @@
 //! A school year's worth of sample devices, for the tests of the pages and for `examples/pages.rs`.
 
 use uuid::Uuid;
-use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, StepRow};
+use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable, StepRow};
 use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
 use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName, StepPath};
@@ -318,6 +318,8 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
             } else {
                 ContentBytes::default()
             },
+            median_ms: Some(duration + duration / 5),
+            median_runs: 40,
         });
         if begun {
             offset += duration + 350;
@@ -351,6 +353,17 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
                 .into(),
             "asset tag is the placeholder \"To be filled by O.E.M.\" and was ignored".into(),
             "device key 91fe04ab… was bound at the first check-in and signed this one".into(),
+        ],
+        median_model: Some("ThinkPad L14 Gen 5".into()),
+        variables: vec![
+            RunVariable {
+                name: "timezone".into(),
+                value: Some("Europe/Oslo".into()),
+            },
+            RunVariable {
+                name: "admin_password".into(),
+                value: None,
+            },
         ],
     }
 }
@@ -641,6 +654,11 @@ pub(crate) fn hostile_detail() -> RunDetail {
     }
     detail.identity = vec![HOSTILE.into()];
     detail.last_lines = vec![HOSTILE.into()];
+    detail.median_model = Some(HOSTILE.into());
+    for variable in &mut detail.variables {
+        variable.name = HOSTILE.into();
+        variable.value = Some(HOSTILE.into());
+    }
     detail
 }
 

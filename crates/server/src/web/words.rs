@@ -23,6 +23,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/lists.txt"),
     include_str!("words/nb/plan.txt"),
     include_str!("words/nb/targeting.txt"),
+    include_str!("words/nb/watch.txt"),
 ];
 
 /// Read once; a page asks for a few dozen of them.
@@ -160,6 +161,12 @@ impl Words {
     #[must_use]
     pub fn bytes(self, count: u64) -> String {
         self.decimal(format::bytes(count))
+    }
+
+    /// How long a step took: tenths of a second below ten seconds, else a clock.
+    #[must_use]
+    pub fn precise(self, milliseconds: u64) -> String {
+        self.decimal(format::precise(milliseconds))
     }
 
     fn decimal(self, text: String) -> String {

@@ -17,4 +17,5 @@ mod prestage;
 mod quarantine;
 mod targeting;
 mod variables;
+mod watching;
 mod webhooks;

@@ -16,7 +16,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<PlanRequest>(r#"{"devices":{"kind":"serials","serials":["PF1"]},"what":{"kind":"due"},"detailed":true}"#)
         .answers::<PlanReply>("")
         .fails(422, "sequence-refused", "The document to be planned has errors.")
-        .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "About the latest run of each machine in reach; takes the filter of the overview.")
+        .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "The filter of the overview (`site`, `class`, `model`, `collection`, …) chooses machines; of their runs that ended, those of `deployment` and of the days `since` to `until` are counted.")
         .answers::<Insights>("")
         .of("GET", "/api/v1/runs", "List runs, newest first.", "5000 at most.")
         .answers::<Vec<RunRow>>("")
