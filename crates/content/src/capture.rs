@@ -3,6 +3,8 @@
 //! How content is cut is described in `docs/formats/pack.md`; no reader depends on it.
 
 mod chunker;
+mod cuts;
+mod ext4;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,6 +19,7 @@ use rustix::io::Errno;
 use wire::digest::Digest;
 
 use self::chunker::Chunker;
+use self::cuts::Cuts;
 use crate::error::ContentError;
 use crate::library::PackWriter;
 use crate::manifest::{
@@ -233,7 +236,8 @@ fn read_file(
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }
 
-/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts; holes and zero blocks left out.
+/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 also fall where files
+/// begin and end; holes and zero blocks left out.
 ///
 /// # Errors
 /// If the image can't be read, or its length is no multiple of 512 bytes.
@@ -248,6 +252,7 @@ pub fn capture_image(
     let mut tally = Tally::new(meter, segments.iter().map(|segment| segment.bytes).sum());
     let mut batcher = Batcher::new(to);
     let mut chunker = Chunker::new(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
+    let mut cuts = Cuts::new(ext4::file_stretches(image, image_bytes));
     let mut extents: Vec<Extent> = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
     for segment in segments {
@@ -259,7 +264,16 @@ pub fn capture_image(
             image.read_exact_at(part, at).map_err(io())?;
             for run in runs(part) {
                 let (offset, bytes) = (at + run.start as u64, run.len() as u64);
-                chunker.push(&part[run], &mut |chunk| batcher.take(chunk))?;
+                let mut rest = &part[run];
+                while !rest.is_empty() {
+                    let here = offset + bytes - rest.len() as u64;
+                    if cuts.falls_at(here, rest, chunker.pending()) {
+                        chunker.flush(&mut |chunk| batcher.take(chunk))?;
+                    }
+                    let (now, later) = rest.split_at(cuts.next_after(here, rest.len()));
+                    chunker.push(now, &mut |chunk| batcher.take(chunk))?;
+                    rest = later;
+                }
                 match extents.last_mut() {
                     Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
                     _ => extents.push(Extent { offset, bytes }),

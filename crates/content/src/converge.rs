@@ -3,10 +3,12 @@
 //! There is no other way to apply content. A cut at any moment is resumed by converging again. Nothing is written that
 //! was not checked against its digest on the very buffer that is written.
 
+mod flush;
 pub(crate) mod image;
 pub(crate) mod library;
 pub(crate) mod tree;
 mod tree_target;
+mod volume;
 
 use std::collections::HashMap;
 

@@ -3,11 +3,14 @@
 //! A frame that was read is not yet checked: its digest is a claim until [`Frame::unpack`] has filled a buffer.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use wire::digest::Digest;
 use zstd::bulk::{Compressor, Decompressor};
 
+use crate::buffer::Buffer;
 use crate::error::ContentError;
 
 /// The longest chunk we make.
@@ -168,24 +171,18 @@ impl Frame {
         Ok(Self { header, packed })
     }
 
-    /// Takes a frame apart that is in memory as a whole.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ContentError> {
-        let (header, packed) =
-            bytes
-                .split_first_chunk::<HEADER_BYTES>()
-                .ok_or(ContentError::BadFrame {
-                    rule: "it is cut off",
-                })?;
-        let header = FrameHeader::decode(header)?;
-        if packed.len() != header.packed_bytes as usize {
-            return Err(ContentError::BadFrame {
-                rule: "its length is not the expected one",
-            });
+    /// Reads the frame that lies at `offset` in a file; `None` if what lies there is no whole frame.
+    pub(crate) fn read_at(file: &File, offset: u64) -> io::Result<Option<Self>> {
+        let mut head = [0; HEADER_BYTES];
+        if fill_at(file, &mut head, offset)? < HEADER_BYTES {
+            return Ok(None);
         }
-        Ok(Self {
-            header,
-            packed: packed.to_vec(),
-        })
+        let Ok(header) = FrameHeader::decode(&head) else {
+            return Ok(None);
+        };
+        let mut packed = vec![0; header.packed_bytes as usize];
+        let filled = fill_at(file, &mut packed, offset + HEADER_BYTES as u64)?;
+        Ok((filled == packed.len()).then_some(Self { header, packed }))
     }
 
     /// Writes the frame.
@@ -226,6 +223,7 @@ impl Frame {
     /// If the content is not what the digest says; the buffer is then empty.
     pub fn unpack(&self, buffer: &mut Vec<u8>) -> Result<(), ContentError> {
         buffer.clear();
+        buffer.resize(self.header.raw_bytes as usize, 0);
         let result = self.unpack_checked(buffer);
         if result.is_err() {
             buffer.clear();
@@ -233,24 +231,33 @@ impl Frame {
         result
     }
 
-    fn unpack_checked(&self, buffer: &mut Vec<u8>) -> Result<(), ContentError> {
+    /// The same into memory that disks can write from.
+    pub(crate) fn unpack_into(&self, buffer: &mut Buffer) -> Result<(), ContentError> {
+        buffer.resize(self.header.raw_bytes as usize);
+        let result = self.unpack_checked(buffer);
+        if result.is_err() {
+            buffer.resize(0);
+        }
+        result
+    }
+
+    /// Fills `buffer`, which is as long as the header says the chunk is.
+    fn unpack_checked(&self, buffer: &mut [u8]) -> Result<(), ContentError> {
         let bad = |rule| ContentError::DamagedChunk {
             digest: self.header.digest,
             rule,
         };
-        let raw_bytes = self.header.raw_bytes as usize;
         if self.header.codec == CODEC_STORED {
-            buffer.extend_from_slice(&self.packed);
+            buffer.copy_from_slice(&self.packed);
         } else {
             // zstd passes over further frames behind the first; we do not.
             if zstd::zstd_safe::find_frame_compressed_size(&self.packed) != Ok(self.packed.len()) {
                 return Err(bad("its packed bytes are not one zstd frame"));
             }
-            buffer.reserve(raw_bytes);
-            decompress(&self.packed, buffer).map_err(|_| bad("it does not unpack"))?;
-        }
-        if buffer.len() != raw_bytes {
-            return Err(bad("it unpacks to another length"));
+            let length = decompress(&self.packed, buffer).map_err(|_| bad("it does not unpack"))?;
+            if length != buffer.len() {
+                return Err(bad("it unpacks to another length"));
+            }
         }
         if Digest::of(buffer) != self.header.digest {
             return Err(bad("its bytes have another digest"));
@@ -269,15 +276,29 @@ fn compress(raw: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Unpacks into the spare capacity of `buffer`, which never grows.
-fn decompress(packed: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
+/// Unpacks into `buffer` and tells how much of it was filled.
+fn decompress(packed: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = match slot {
             Some(decompressor) => decompressor,
             None => slot.insert(Decompressor::new()?),
         };
-        decompressor.decompress_to_buffer(packed, buffer).map(drop)
+        decompressor.decompress_to_buffer(packed, buffer)
     })
+}
+
+/// Reads from a place on until `buffer` is full or the end is reached; returns how much was read.
+fn fill_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Reads until `buffer` is full or the end is reached; returns how much was read.

@@ -9,6 +9,7 @@
 //! changed in place. Deliberately absent: the network (a source is handed in), collecting what nobody needs, and any
 //! knowledge of task sequences.
 
+mod buffer;
 mod bundle;
 mod capture;
 mod converge;

@@ -9,7 +9,6 @@ mod writer;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -19,7 +18,7 @@ use wire::digest::Digest;
 
 pub use self::writer::PackWriter;
 use crate::error::{ContentError, chain};
-use crate::frame::{Frame, HEADER_BYTES};
+use crate::frame::Frame;
 use crate::manifest::{ChunkRef, MANIFEST_BYTES_MAX, Manifest};
 use crate::meter::{Meter, Tally};
 use crate::pack::{self, IndexEntry};
@@ -399,6 +398,10 @@ impl ChunkSource for Library {
         self.read_frames(&self.in_order(wanted), sink)
     }
 
+    fn has(&self, digest: &Digest) -> bool {
+        self.contains(digest)
+    }
+
     fn damaged(&self, digest: &Digest) {
         warn!("chunk {digest} is damaged in the library and is forgotten");
         if let Err(error) = self.forget(&[*digest]) {
@@ -411,11 +414,12 @@ impl ChunkSource for Library {
 }
 
 fn read_frame(file: &File, path: &Path, entry: &IndexEntry) -> Result<Frame, ContentError> {
-    let mut bytes = vec![0; HEADER_BYTES + entry.packed_bytes as usize];
-    file.read_exact_at(&mut bytes, entry.offset)
-        .map_err(ContentError::io("read", path))?;
-    let frame = Frame::decode(&bytes)?;
-    if frame.digest() != entry.digest {
+    let frame = Frame::read_at(file, entry.offset)
+        .map_err(ContentError::io("read", path))?
+        .ok_or(ContentError::BadFrame {
+            rule: "it is cut off or damaged",
+        })?;
+    if frame.digest() != entry.digest || frame.frame_bytes() != entry.frame_bytes() {
         return Err(ContentError::DamagedChunk {
             digest: entry.digest,
             rule: "another chunk lies in its place",

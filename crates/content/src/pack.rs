@@ -337,7 +337,7 @@ pub(crate) fn scan(file: &File) -> Result<(Vec<IndexEntry>, u64), ContentError> 
     let (mut entries, mut end, mut at) = (Vec::new(), HEADER_BYTES, HEADER_BYTES);
     let mut raw = Vec::new();
     while at < bytes && entries.len() < FRAMES_MAX {
-        match frame_at(file, at, bytes).map_err(io())? {
+        match Frame::read_at(file, at).map_err(io())? {
             Some(frame) if frame.unpack(&mut raw).is_ok() => {
                 entries.push(IndexEntry::new(frame.header(), at));
                 at += frame.frame_bytes();
@@ -350,26 +350,6 @@ pub(crate) fn scan(file: &File) -> Result<(Vec<IndexEntry>, u64), ContentError> 
         }
     }
     Ok((entries, end))
-}
-
-/// The frame that begins at `at`, if one does.
-fn frame_at(file: &File, at: u64, bytes: u64) -> std::io::Result<Option<Frame>> {
-    let mut head = [0; frame::HEADER_BYTES];
-    if bytes - at < head.len() as u64 {
-        return Ok(None);
-    }
-    file.read_exact_at(&mut head, at)?;
-    let Ok(header) = FrameHeader::decode(&head) else {
-        return Ok(None);
-    };
-    let body_at = at + head.len() as u64;
-    if bytes - body_at < u64::from(header.packed_bytes) {
-        return Ok(None);
-    }
-    let mut frame = head.to_vec();
-    frame.resize(head.len() + header.packed_bytes as usize, 0);
-    file.read_exact_at(&mut frame[head.len()..], body_at)?;
-    Ok(Frame::decode(&frame).ok())
 }
 
 fn next_magic(file: &File, mut at: u64, bytes: u64) -> std::io::Result<Option<u64>> {

@@ -1,4 +1,4 @@
-//! Spreads work that only needs the processor over all cores, keeping the order of the results.
+//! Spreads work over all cores, keeping the order of the results.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,19 @@ use std::thread;
 /// More threads than this don't help: beyond, the disk is the limit.
 const WORKERS_MAX: usize = 16;
 
+/// Who reads from a disk or writes to it waits for it half of the time.
+const WORKERS_PER_CORE: usize = 2;
+
+/// How many threads work at once.
+pub(crate) fn workers() -> usize {
+    thread::available_parallelism()
+        .map_or(1, |cores| cores.get() * WORKERS_PER_CORE)
+        .min(WORKERS_MAX)
+}
+
 /// Applies `work` to every item; the results are in the order of the items.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(WORKERS_MAX)
-        .min(items.len());
+    let workers = workers().min(items.len());
     if workers < 2 {
         return items.iter().map(work).collect();
     }

@@ -43,6 +43,11 @@ impl Chunker {
         Ok(())
     }
 
+    /// How many bytes wait to be cut.
+    pub(super) fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Cuts here; hands over all there is.
     pub(super) fn flush(&mut self, sink: Sink<'_>) -> Result<(), ContentError> {
         self.cut(1, sink)

@@ -1,14 +1,19 @@
 //! Makes a volume equal to a filesystem image.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, seek};
+use rustix::io::Errno;
 use wire::digest::Digest;
 use wire::event::ContentBytes;
 
+use super::flush::while_flushing;
+use super::volume::Volume;
 use super::{by_digest, missing, offsets};
+use crate::buffer::Buffer;
 use crate::capture::is_zero;
 use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Extent, Image, Manifest};
@@ -22,11 +27,13 @@ const READ_CHUNKS: usize = 64;
 const BLOCK: usize = 4096;
 /// Holes are read in steps of this.
 const HOLE_STEP_BYTES: u64 = 1 << 20;
+/// Shorter holes are read: asking the disk costs more.
+const PUNCH_BYTES_MIN: u64 = 256 << 10;
 /// How many such steps are done at once, on all cores; then the meter is asked whether to stop.
 const HOLE_STEPS: usize = 64;
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Buffer> = RefCell::new(Buffer::default());
 }
 
 /// Makes `target` (a block device or file, at least `image_bytes` long) equal to the image: reads what is there, writes
@@ -47,38 +54,21 @@ pub fn converge_image(
     let chunks = manifest.chunks();
     let work = Work {
         image,
-        target,
+        volume: Volume::new(target),
         chunks,
         offsets: offsets(chunks),
     };
-    let mut counts = ContentBytes::default();
     let mut tally = Tally::new(meter, manifest.content_bytes());
-    let mut differing = Vec::new();
-    let indexes: Vec<usize> = (0..chunks.len()).collect();
-    for batch in indexes.chunks(READ_CHUNKS) {
-        for (index, is_equal) in batch
-            .iter()
-            .zip(parallel::map(batch, |index| work.is_equal(*index)))
-        {
-            if is_equal? {
-                counts.unchanged += u64::from(chunks[*index].bytes);
-                tally.add(u64::from(chunks[*index].bytes))?;
-            } else {
-                differing.push(*index);
-            }
-        }
-        tally.check()?;
-        if differing.len() + READ_CHUNKS > WANTED_MAX {
-            work.write(
-                &std::mem::take(&mut differing),
-                sources,
-                &mut counts,
-                &mut tally,
-            )?;
-        }
-    }
-    work.write(&differing, sources, &mut counts, &mut tally)?;
-    zero_holes(image, target, &tally)?;
+    let mut converge = || {
+        let counts = work.converge(sources, &mut tally)?;
+        zero_holes(image, target, &tally)?;
+        Ok(counts)
+    };
+    let counts = if work.volume.is_direct() {
+        converge()?
+    } else {
+        while_flushing(target, converge)?
+    };
     target
         .sync_all()
         .map_err(ContentError::stream("sync the target"))?;
@@ -101,7 +91,7 @@ pub fn compare_image(
     let chunks = manifest.chunks();
     let work = Work {
         image,
-        target,
+        volume: Volume::new(target),
         chunks,
         offsets: offsets(chunks),
     };
@@ -137,14 +127,76 @@ pub fn compare_image(
     Ok(first)
 }
 
+/// Which chunks of the target are worth a look before they are written.
+///
+/// On a volume that holds something else altogether, reading it all first would take as long as writing. Once a whole
+/// batch differed, only a few chunks of each batch are looked at, until one of them is equal. What isn't looked at is
+/// written, which is always right; so only chunks that are at hand locally are left unlooked.
+#[derive(Default)]
+struct Looks {
+    all_differ: bool,
+}
+
+/// Of a batch that probably differs as a whole, one chunk in so many is looked at.
+const LOOK_ONE_IN: usize = 16;
+
+impl Looks {
+    fn choose(&self, batch: &[usize], is_at_hand: impl Fn(usize) -> bool) -> Vec<usize> {
+        let is_worth_it = |(place, index): &(usize, &usize)| {
+            !self.all_differ || place.is_multiple_of(LOOK_ONE_IN) || !is_at_hand(**index)
+        };
+        let chosen = batch.iter().enumerate().filter(is_worth_it);
+        chosen.map(|(_, index)| *index).collect()
+    }
+
+    fn learn(&mut self, looked: usize, equal: usize) {
+        self.all_differ = equal == 0 && looked > 0;
+    }
+}
+
 struct Work<'a> {
     image: &'a Image,
-    target: &'a File,
+    volume: Volume<'a>,
     chunks: &'a [ChunkRef],
     offsets: Vec<u64>,
 }
 
 impl Work<'_> {
+    /// Compares and writes, from the start of the stream to its end.
+    fn converge(
+        &self,
+        sources: &[&dyn ChunkSource],
+        tally: &mut Tally<'_>,
+    ) -> Result<ContentBytes, ContentError> {
+        let mut counts = ContentBytes::default();
+        let mut differing = Vec::new();
+        let mut looks = Looks::default();
+        let indexes: Vec<usize> = (0..self.chunks.len()).collect();
+        for batch in indexes.chunks(READ_CHUNKS) {
+            let looked = looks.choose(batch, |index| {
+                let digest = &self.chunks[index].digest;
+                sources.first().is_some_and(|source| source.has(digest))
+            });
+            let found = parallel::map(&looked, |index| self.is_equal(*index));
+            let mut equal = HashSet::new();
+            for (index, is_equal) in looked.iter().zip(found) {
+                if is_equal? {
+                    equal.insert(*index);
+                    counts.unchanged += u64::from(self.chunks[*index].bytes);
+                    tally.add(u64::from(self.chunks[*index].bytes))?;
+                }
+            }
+            looks.learn(looked.len(), equal.len());
+            differing.extend(batch.iter().filter(|index| !equal.contains(index)));
+            tally.check()?;
+            if differing.len() + READ_CHUNKS > WANTED_MAX {
+                self.write(&std::mem::take(&mut differing), sources, &mut counts, tally)?;
+            }
+        }
+        self.write(&differing, sources, &mut counts, tally)?;
+        Ok(counts)
+    }
+
     fn pieces(&self, index: usize) -> impl Iterator<Item = Extent> {
         self.image
             .pieces(self.offsets[index], u64::from(self.chunks[index].bytes))
@@ -154,16 +206,16 @@ impl Work<'_> {
     fn is_equal(&self, index: usize) -> Result<bool, ContentError> {
         let chunk = &self.chunks[index];
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(chunk.bytes as usize, 0);
-            let mut rest = buffer.as_mut_slice();
+            buffer.resize(chunk.bytes as usize);
+            let mut rest = &mut buffer[..];
             for piece in self.pieces(index) {
                 let (part, after) = rest.split_at_mut(
                     usize::try_from(piece.bytes)
                         .unwrap_or(usize::MAX)
                         .min(rest.len()),
                 );
-                self.target
-                    .read_exact_at(part, piece.offset)
+                self.volume
+                    .read(part, piece.offset)
                     .map_err(ContentError::stream("read the target"))?;
                 rest = after;
             }
@@ -188,7 +240,7 @@ impl Work<'_> {
             &|frame, raw| {
                 let places = places.get(&frame.digest()).map_or(&[][..], Vec::as_slice);
                 for index in places {
-                    self.write_chunk(*index, &raw)?;
+                    self.write_chunk(*index, raw)?;
                 }
                 Ok(raw.len() as u64 * places.len() as u64)
             },
@@ -217,8 +269,8 @@ impl Work<'_> {
                     .unwrap_or(usize::MAX)
                     .min(rest.len()),
             );
-            self.target
-                .write_all_at(part, piece.offset)
+            self.volume
+                .write(part, piece.offset)
                 .map_err(ContentError::stream("write the target"))?;
             rest = after;
         }
@@ -238,21 +290,29 @@ fn check_length(image: &Image, target: &File) -> Result<(), ContentError> {
 }
 
 fn hole_steps(image: &Image) -> Vec<Extent> {
-    let mut steps = Vec::new();
-    for hole in image.holes() {
-        let (mut offset, end) = (hole.offset, hole.offset + hole.bytes);
-        while offset < end {
-            let bytes = (end - offset).min(HOLE_STEP_BYTES);
-            steps.push(Extent { offset, bytes });
-            offset += bytes;
-        }
-    }
-    steps
+    image.holes().flat_map(steps).collect()
+}
+
+fn steps(hole: Extent) -> impl Iterator<Item = Extent> {
+    (0..hole.bytes.div_ceil(HOLE_STEP_BYTES)).map(move |step| Extent {
+        offset: hole.offset + step * HOLE_STEP_BYTES,
+        bytes: HOLE_STEP_BYTES.min(hole.bytes - step * HOLE_STEP_BYTES),
+    })
 }
 
 /// Holes must read as zeros, whatever was on the disk before.
+///
+/// Files and most disks can be told so for a whole hole at once; else what is there is read, and zeros are written
+/// where it isn't zero.
 fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), ContentError> {
-    for steps in hole_steps(image).chunks(HOLE_STEPS) {
+    let mut by_hand = Vec::new();
+    for hole in image.holes() {
+        tally.check()?;
+        if hole.bytes < PUNCH_BYTES_MIN || !punch(target, hole)? {
+            by_hand.extend(steps(hole));
+        }
+    }
+    for steps in by_hand.chunks(HOLE_STEPS) {
         parallel::map(steps, |step| zero(target, *step))
             .into_iter()
             .collect::<Result<(), _>>()?;
@@ -261,8 +321,19 @@ fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), Con
     Ok(())
 }
 
-fn read_step(target: &File, step: Extent, buffer: &mut Vec<u8>) -> Result<(), ContentError> {
-    buffer.resize(usize::try_from(step.bytes).unwrap_or(0), 0);
+/// Asks the disk (or the filesystem below) to forget a stretch, so that it reads as zeros. Linux never does it by writing
+/// zeros itself here: what can't do it says so, and `false` is returned.
+fn punch(target: &File, hole: Extent) -> Result<bool, ContentError> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(target, flags, hole.offset, hole.bytes) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => Ok(false),
+        Err(error) => Err(ContentError::stream("zero the target")(error.into())),
+    }
+}
+
+fn read_step(target: &File, step: Extent, buffer: &mut Buffer) -> Result<(), ContentError> {
+    buffer.resize(usize::try_from(step.bytes).unwrap_or(0));
     target
         .read_exact_at(buffer, step.offset)
         .map_err(ContentError::stream("read the target"))

@@ -14,6 +14,7 @@ use wire::event::ContentBytes;
 
 use super::tree_target::{Aside, Found, Target};
 use super::{by_digest, missing, offsets};
+use crate::buffer::Buffer;
 use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Entry, EntryKind, Manifest, Metadata, TreePath};
 use crate::meter::{Meter, Tally};
@@ -290,8 +291,10 @@ fn write_files(
         let batch = &rest[..batch_length(chunks, rest)];
         rest = &rest[batch.len()..];
         let (wanted, _) = by_digest(chunks, batch);
-        let mut raws: HashMap<Digest, (Vec<u8>, SourceKind)> = HashMap::new();
-        let prepare = |frame: &crate::frame::Frame, raw: Vec<u8>| Ok((frame.digest(), raw));
+        let mut raws: HashMap<Digest, (Buffer, SourceKind)> = HashMap::new();
+        let prepare = |frame: &crate::frame::Frame, raw: &mut Buffer| {
+            Ok((frame.digest(), std::mem::take(raw)))
+        };
         let (open, error) = source::fetch(
             sources,
             &wanted,

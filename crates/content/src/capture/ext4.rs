@@ -1,0 +1,189 @@
+//! Where files begin inside an ext4 image.
+//!
+//! Only a hint for the cutter: what can't be read here is passed over, and the image is cut without it. Nothing in the
+//! image is trusted, and nothing is allocated by a length that it claims. Layout: the kernel's documentation of ext4,
+//! "Data Structures and Algorithms".
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// A stretch of one file that lies in one piece on the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileStretch {
+    /// Where it begins on the volume.
+    pub(super) offset: u64,
+    /// How long it is.
+    pub(super) bytes: u64,
+}
+
+const SUPERBLOCK_OFFSET: u64 = 1024;
+const SUPERBLOCK_BYTES: usize = 1024;
+const MAGIC: u16 = 0xEF53;
+const INCOMPATIBLE_64_BIT: u32 = 0x80;
+const INODE_HAS_EXTENTS: u32 = 0x8_0000;
+/// An initialised extent has at most this many blocks; longer ones are marked as not yet written.
+const EXTENT_BLOCKS_MAX: u16 = 32768;
+const EXTENT_MAGIC: u16 = 0xF30A;
+/// The kernel builds no deeper tree.
+const EXTENT_DEPTH_MAX: u16 = 5;
+/// Eight million stretches take 128 MiB; a desktop has forty thousand.
+const STRETCHES_MAX: usize = 8 << 20;
+/// As many groups as 16 TiB have.
+const GROUPS_MAX: u64 = 1 << 17;
+/// How much of an inode table is read at once.
+const TABLE_BYTES: usize = 1 << 20;
+
+/// The stretches of all regular files and folders, in the order of the volume; empty if this is no ext4.
+pub(super) fn file_stretches(image: &File, image_bytes: u64) -> Vec<FileStretch> {
+    let Some(volume) = Volume::open(image, image_bytes) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for group in 0..volume.groups {
+        if volume.group(group, &mut found).is_none() {
+            break;
+        }
+    }
+    found.sort_unstable();
+    found.dedup_by_key(|stretch| stretch.offset);
+    found
+}
+
+struct Volume<'a> {
+    image: &'a File,
+    image_bytes: u64,
+    block_bytes: u64,
+    inode_bytes: usize,
+    inodes_per_group: u32,
+    descriptor_bytes: u64,
+    first_descriptor: u64,
+    groups: u64,
+    has_64_bit: bool,
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes
+        .get(at..at + 2)?
+        .try_into()
+        .ok()
+        .map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes
+        .get(at..at + 4)?
+        .try_into()
+        .ok()
+        .map(u32::from_le_bytes)
+}
+
+impl<'a> Volume<'a> {
+    fn open(image: &'a File, image_bytes: u64) -> Option<Self> {
+        let mut superblock = [0; SUPERBLOCK_BYTES];
+        image
+            .read_exact_at(&mut superblock, SUPERBLOCK_OFFSET)
+            .ok()?;
+        if u16_at(&superblock, 0x38)? != MAGIC {
+            return None;
+        }
+        let block_bytes = 1024_u64 << u32_at(&superblock, 0x18).filter(|shift| *shift <= 6)?;
+        let blocks = u64::from(u32_at(&superblock, 0x04)?);
+        let first_block = u64::from(u32_at(&superblock, 0x14)?);
+        let blocks_per_group = u64::from(u32_at(&superblock, 0x20)?);
+        let has_64_bit = u32_at(&superblock, 0x60)? & INCOMPATIBLE_64_BIT != 0;
+        let inode_bytes = usize::from(u16_at(&superblock, 0x58)?);
+        let descriptor_bytes = match has_64_bit {
+            true => u64::from(u16_at(&superblock, 0xFE)?).max(64),
+            false => 32,
+        };
+        if blocks_per_group == 0 || !(128..=4096).contains(&inode_bytes) {
+            return None;
+        }
+        Some(Self {
+            image,
+            image_bytes,
+            block_bytes,
+            inode_bytes,
+            inodes_per_group: u32_at(&superblock, 0x28)?,
+            descriptor_bytes,
+            first_descriptor: (first_block + 1) * block_bytes,
+            groups: blocks.div_ceil(blocks_per_group).min(GROUPS_MAX),
+            has_64_bit,
+        })
+    }
+
+    /// Reads the inodes of a group; `None` when there is no sense in going on.
+    fn group(&self, group: u64, found: &mut Vec<FileStretch>) -> Option<()> {
+        let mut descriptor = [0; 64];
+        let read = usize::try_from(self.descriptor_bytes.min(64)).ok()?;
+        let at = self.first_descriptor + group * self.descriptor_bytes;
+        self.image.read_exact_at(&mut descriptor[..read], at).ok()?;
+        let high = match self.has_64_bit {
+            true => u64::from(u32_at(&descriptor, 0x28)?),
+            false => 0,
+        };
+        let table = (high << 32) | u64::from(u32_at(&descriptor, 0x08)?);
+        let unused = u32::from(u16_at(&descriptor, 0x1C)?);
+        let inodes = self.inodes_per_group.saturating_sub(unused);
+        let mut at = table.checked_mul(self.block_bytes)?;
+        let mut left = u64::from(inodes) * self.inode_bytes as u64;
+        if at.checked_add(left)? > self.image_bytes {
+            return None;
+        }
+        let mut buffer = vec![0; TABLE_BYTES - TABLE_BYTES % self.inode_bytes];
+        while left > 0 {
+            let part = usize::try_from(left.min(buffer.len() as u64)).ok()?;
+            self.image.read_exact_at(&mut buffer[..part], at).ok()?;
+            for inode in buffer[..part].chunks_exact(self.inode_bytes) {
+                if found.len() >= STRETCHES_MAX {
+                    return None;
+                }
+                // A damaged inode only costs its own hints.
+                let _damaged = self.inode(inode, found).is_none();
+            }
+            at += part as u64;
+            left -= part as u64;
+        }
+        Some(())
+    }
+
+    fn inode(&self, inode: &[u8], found: &mut Vec<FileStretch>) -> Option<()> {
+        let kind = u16_at(inode, 0)? & 0xF000;
+        let is_linked = u16_at(inode, 0x1A)? > 0;
+        let has_extents = u32_at(inode, 0x20)? & INODE_HAS_EXTENTS != 0;
+        if is_linked && has_extents && (kind == 0x8000 || kind == 0x4000) {
+            self.node(inode.get(0x28..0x28 + 60)?, EXTENT_DEPTH_MAX, found)?;
+        }
+        Some(())
+    }
+
+    fn node(&self, node: &[u8], depth_max: u16, found: &mut Vec<FileStretch>) -> Option<()> {
+        let depth = u16_at(node, 6)?;
+        if u16_at(node, 0)? != EXTENT_MAGIC || depth > depth_max {
+            return None;
+        }
+        let entries = usize::from(u16_at(node, 2)?);
+        for entry in node.get(12..)?.chunks_exact(12).take(entries) {
+            if found.len() >= STRETCHES_MAX {
+                return None;
+            }
+            if depth == 0 {
+                let blocks = u16_at(entry, 4)?;
+                let start = (u64::from(u16_at(entry, 6)?) << 32) | u64::from(u32_at(entry, 8)?);
+                let offset = start.checked_mul(self.block_bytes)?;
+                let bytes = u64::from(blocks) * self.block_bytes;
+                if (1..=EXTENT_BLOCKS_MAX).contains(&blocks) && offset < self.image_bytes {
+                    found.push(FileStretch { offset, bytes });
+                }
+            } else {
+                let below = (u64::from(u16_at(entry, 8)?) << 32) | u64::from(u32_at(entry, 4)?);
+                let mut block = vec![0; usize::try_from(self.block_bytes).ok()?];
+                self.image
+                    .read_exact_at(&mut block, below.checked_mul(self.block_bytes)?)
+                    .ok()?;
+                self.node(&block, depth.min(depth_max) - 1, found)?;
+            }
+        }
+        Some(())
+    }
+}
