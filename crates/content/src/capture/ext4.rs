@@ -4,6 +4,7 @@
 //! image is trusted, and nothing is allocated by a length that it claims. Layout: the kernel's documentation of ext4,
 //! "Data Structures and Algorithms".
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -30,6 +31,11 @@ const EXTENT_DEPTH_MAX: u16 = 5;
 const STRETCHES_MAX: usize = 8 << 20;
 /// As many groups as 16 TiB have.
 const GROUPS_MAX: u64 = 1 << 17;
+/// Inodes and extents of a sound volume take far less than this share of it. In a hostile one they point at each other,
+/// and reading them would never end.
+const READ_ONE_IN: u64 = 8;
+/// Read even if the volume is small.
+const READ_BYTES_MIN: u64 = 16 << 20;
 /// How much of an inode table is read at once.
 const TABLE_BYTES: usize = 1 << 20;
 
@@ -59,6 +65,8 @@ struct Volume<'a> {
     first_descriptor: u64,
     groups: u64,
     has_64_bit: bool,
+    /// How much may still be read.
+    left: Cell<u64>,
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -109,7 +117,15 @@ impl<'a> Volume<'a> {
             first_descriptor: (first_block + 1) * block_bytes,
             groups: blocks.div_ceil(blocks_per_group).min(GROUPS_MAX),
             has_64_bit,
+            left: Cell::new((image_bytes / READ_ONE_IN).max(READ_BYTES_MIN)),
         })
+    }
+
+    /// Reads, as long as it isn't too much altogether.
+    fn read(&self, bytes: &mut [u8], at: u64) -> Option<()> {
+        self.left
+            .set(self.left.get().checked_sub(bytes.len() as u64)?);
+        self.image.read_exact_at(bytes, at).ok()
     }
 
     /// Reads the inodes of a group; `None` when there is no sense in going on.
@@ -117,7 +133,7 @@ impl<'a> Volume<'a> {
         let mut descriptor = [0; 64];
         let read = usize::try_from(self.descriptor_bytes.min(64)).ok()?;
         let at = self.first_descriptor + group * self.descriptor_bytes;
-        self.image.read_exact_at(&mut descriptor[..read], at).ok()?;
+        self.read(&mut descriptor[..read], at)?;
         let high = match self.has_64_bit {
             true => u64::from(u32_at(&descriptor, 0x28)?),
             false => 0,
@@ -133,7 +149,7 @@ impl<'a> Volume<'a> {
         let mut buffer = vec![0; TABLE_BYTES - TABLE_BYTES % self.inode_bytes];
         while left > 0 {
             let part = usize::try_from(left.min(buffer.len() as u64)).ok()?;
-            self.image.read_exact_at(&mut buffer[..part], at).ok()?;
+            self.read(&mut buffer[..part], at)?;
             for inode in buffer[..part].chunks_exact(self.inode_bytes) {
                 if found.len() >= STRETCHES_MAX {
                     return None;
@@ -178,12 +194,99 @@ impl<'a> Volume<'a> {
             } else {
                 let below = (u64::from(u16_at(entry, 8)?) << 32) | u64::from(u32_at(entry, 4)?);
                 let mut block = vec![0; usize::try_from(self.block_bytes).ok()?];
-                self.image
-                    .read_exact_at(&mut block, below.checked_mul(self.block_bytes)?)
-                    .ok()?;
+                self.read(&mut block, below.checked_mul(self.block_bytes)?)?;
                 self.node(&block, depth.min(depth_max) - 1, found)?;
             }
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    use super::{EXTENT_MAGIC, MAGIC, file_stretches};
+
+    /// What is found in an image that holds these bytes at these places.
+    fn check(parts: &[(u64, &[u8])]) -> usize {
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(1 << 20).unwrap();
+        for (at, bytes) in parts {
+            image.write_all_at(bytes, *at).unwrap();
+        }
+        file_stretches(&image, 1 << 20).len()
+    }
+
+    /// A superblock of 4-KiB blocks: one group of 16 inodes, whose table begins at block 2.
+    fn volume(parts: &[(u64, &[u8])]) -> usize {
+        let mut superblock = [0; 1024];
+        superblock[0x04] = 200;
+        superblock[0x18] = 2;
+        superblock[0x20] = 255;
+        superblock[0x28] = 16;
+        superblock[0x38..0x3A].copy_from_slice(&MAGIC.to_le_bytes());
+        superblock[0x59] = 1;
+        let mut all: Vec<(u64, &[u8])> = vec![(1024, &superblock), (4096 + 8, &[2])];
+        all.extend_from_slice(parts);
+        check(&all)
+    }
+
+    /// A node of an extent tree, all of whose entries point to `block`.
+    fn node(depth: u8, entries: u8, block: u8) -> Vec<u8> {
+        let mut node = EXTENT_MAGIC.to_le_bytes().to_vec();
+        node.extend_from_slice(&[entries, 0, entries, 0, depth, 0, 0, 0, 0, 0]);
+        for _ in 0..entries {
+            match depth {
+                0 => node.extend_from_slice(&[0, 0, 0, 0, 3, 0, 0, 0, block, 0, 0, 0]),
+                _ => node.extend_from_slice(&[0, 0, 0, 0, block, 0, 0, 0, 0, 0, 0, 0]),
+            }
+        }
+        node
+    }
+
+    /// A file with this extent tree.
+    fn inode(tree: &[u8]) -> Vec<u8> {
+        let mut inode = vec![0; 256];
+        inode[0x01] = 0x80;
+        inode[0x1A] = 1;
+        inode[0x22] = 8;
+        inode[0x28..0x28 + tree.len()].copy_from_slice(tree);
+        inode
+    }
+
+    #[test]
+    fn files_are_found() {
+        assert_eq!(check(&[]), 0);
+        assert_eq!(volume(&[]), 0);
+        assert_eq!(volume(&[(2 * 4096, &inode(&node(0, 1, 20)))]), 1);
+        let below = node(0, 3, 21);
+        assert_eq!(
+            volume(&[(2 * 4096, &inode(&node(1, 1, 9))), (9 * 4096, &below)]),
+            1
+        );
+    }
+
+    #[test]
+    fn a_tree_that_never_ends_ends() {
+        // Each of four levels points 250 times at the next: four billion nodes, were they all read.
+        let levels: Vec<Vec<u8>> = (0..5).map(|depth| node(depth, 250, 9 + depth)).collect();
+        let mut parts: Vec<(u64, &[u8])> = Vec::new();
+        for (at, level) in (10..).zip(&levels) {
+            parts.push((at * 4096, level));
+        }
+        let top = inode(&node(5, 4, 14));
+        parts.push((2 * 4096, &top));
+        assert!(volume(&parts) <= 1);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_passed_over() {
+        let mut image = tempfile::tempfile().unwrap();
+        image.write_all(&[0; 100]).unwrap();
+        assert!(file_stretches(&image, 100).is_empty());
+        assert!(file_stretches(&File::open("/dev/null").unwrap(), 0).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, SeekFrom, seek};
 use rustix::io::Errno;
+use tracing::warn;
 use wire::digest::Digest;
 use wire::event::ContentBytes;
 
@@ -302,15 +303,32 @@ fn steps(hole: Extent) -> impl Iterator<Item = Extent> {
 
 /// Holes must read as zeros, whatever was on the disk before.
 ///
-/// Files and most disks can be told so for a whole hole at once; else what is there is read, and zeros are written
-/// where it isn't zero.
+/// Files and most disks can be told so for a whole hole at once, see [`punch`]; else what is there is read, and zeros are
+/// written where it isn't zero.
 fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), ContentError> {
     let mut by_hand = Vec::new();
+    let mut is_trusted = true;
     for hole in image.holes() {
         tally.check()?;
-        if hole.bytes < PUNCH_BYTES_MIN || !punch(target, hole)? {
-            by_hand.extend(steps(hole));
+        if is_trusted && hole.bytes >= PUNCH_BYTES_MIN {
+            is_trusted = punch(target, hole);
+            if is_trusted && samples_are_zero(target, hole)? {
+                continue;
+            }
+            if is_trusted {
+                warn!(
+                    "the disk said that it zeroed a stretch, and did not; all zeros are written by hand"
+                );
+                is_trusted = false;
+                // What it said before is worth nothing either.
+                by_hand = image
+                    .holes()
+                    .take_while(|before| before.offset < hole.offset)
+                    .flat_map(steps)
+                    .collect();
+            }
         }
+        by_hand.extend(steps(hole));
     }
     for steps in by_hand.chunks(HOLE_STEPS) {
         parallel::map(steps, |step| zero(target, *step))
@@ -321,15 +339,38 @@ fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), Con
     Ok(())
 }
 
-/// Asks the disk (or the filesystem below) to forget a stretch, so that it reads as zeros. Linux never does it by writing
-/// zeros itself here: what can't do it says so, and `false` is returned.
-fn punch(target: &File, hole: Extent) -> Result<bool, ContentError> {
+/// Asks the disk (or the filesystem below) to zero a stretch without being sent zeros. `false` if it can't.
+///
+/// Punching a hole into a block device is "write zeroes" to Linux, which a driver only offers where the disk promises that
+/// the stretch reads as zeros afterwards. It is not a discard: after one, a disk may hand out whatever it likes, old
+/// content among it. That would be the flag `NO_HIDE_STALE`, which is never given here.
+fn punch(target: &File, hole: Extent) -> bool {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     match rustix::fs::fallocate(target, flags, hole.offset, hole.bytes) {
-        Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => Ok(false),
-        Err(error) => Err(ContentError::stream("zero the target")(error.into())),
+        Ok(()) => true,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => false,
+        Err(error) => {
+            // A disk that is really broken fails again when the zeros are written.
+            warn!("zeroing a stretch at once failed ({error}); writing zeros instead");
+            false
+        }
     }
+}
+
+/// Whether a stretch reads as zeros at its start, in its middle and at its end: a disk that lies about zeroing is found out.
+fn samples_are_zero(target: &File, hole: Extent) -> Result<bool, ContentError> {
+    let last = hole.bytes - BLOCK as u64;
+    let middle = last / 2 - last / 2 % BLOCK as u64;
+    for at in [0, middle, last] {
+        let sample = Extent {
+            offset: hole.offset + at,
+            bytes: BLOCK as u64,
+        };
+        if first_nonzero(target, sample)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read_step(target: &File, step: Extent, buffer: &mut Buffer) -> Result<(), ContentError> {

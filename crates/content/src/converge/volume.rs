@@ -22,10 +22,16 @@ pub(super) struct Volume<'a> {
 
 impl<'a> Volume<'a> {
     /// Not every filesystem can do it, and where /proc is missing the file can't be opened once more.
+    ///
+    /// What is written past the cache and what is written through it may be mixed: Linux drops what the cache has of a
+    /// stretch that is written directly. It is opened as `file` is: a disk that was open for writing makes the system look
+    /// at it again when it is closed, which comparing must not do.
     pub(super) fn new(file: &'a File) -> Self {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
-        let direct: Option<OwnedFd> = rustix::fs::open(path, flags, Mode::empty()).ok();
+        let direct: Option<OwnedFd> = rustix::fs::fcntl_getfl(file).ok().and_then(|flags| {
+            let flags = (flags & OFlags::RWMODE) | OFlags::DIRECT | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).ok()
+        });
         Self {
             cached: file,
             direct: direct.map(File::from),

@@ -258,3 +258,50 @@ proptest! {
         check(&manifest, &library, &expected, &prior, &temp.join("target"));
     }
 }
+
+/// An ext4 image of a folder, as OS images are made.
+fn ext4(folder: &Utf8Path, image: &Utf8Path) {
+    let made = std::process::Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
+        .args([folder.as_str(), image.as_str(), "64M"])
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .status()
+        .expect("this test needs mke2fs (e2fsprogs)");
+    assert!(made.success());
+}
+
+#[test]
+fn an_image_made_again_is_mostly_known() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let folder = temp.join("tree");
+    fs::create_dir(&folder).unwrap();
+    for number in 0..600_u64 {
+        let bytes = if number % 50 == 7 {
+            500_000
+        } else {
+            3000 + 37 * number
+        };
+        let name = format!("{:03}", number * 7 % 600);
+        fs::write(
+            folder.join(name),
+            noise(number, usize::try_from(bytes).unwrap()),
+        )
+        .unwrap();
+    }
+    ext4(&folder, &temp.join("old.img"));
+    support::capture_image(&temp.join("old.img"), &library);
+    let before = library.stats();
+    // Everything behind the new file moves by an odd number of blocks; another grows and a third goes.
+    fs::write(folder.join("000a"), noise(1000, 21_000)).unwrap();
+    fs::write(folder.join("200"), noise(1001, 90_000)).unwrap();
+    fs::remove_file(folder.join("300")).unwrap();
+    ext4(&folder, &temp.join("new.img"));
+    let manifest = support::capture_image(&temp.join("new.img"), &library);
+    let fresh = library.stats().content_bytes - before.content_bytes;
+    let total = manifest.content_bytes();
+    assert!(fresh * 12 < total, "{fresh} of {total} bytes are new");
+    let expected = fs::read(temp.join("new.img")).unwrap();
+    let prior = fs::read(temp.join("old.img")).unwrap();
+    check(&manifest, &library, &expected, &prior, &temp.join("target"));
+}
