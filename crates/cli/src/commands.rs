@@ -22,6 +22,7 @@ pub(crate) mod prestage;
 pub(crate) mod pupil;
 pub(crate) mod quarantine;
 pub(crate) mod receipt;
+pub(crate) mod receipt_reconcile;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod sequence;

@@ -16,6 +16,7 @@ mod imports;
 mod insights;
 mod people;
 mod quarantine;
+mod reconciliation;
 mod run_events;
 mod sites;
 mod targeting;

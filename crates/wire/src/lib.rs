@@ -35,6 +35,7 @@ pub mod problem;
 pub mod pupils;
 pub mod quarantine;
 pub mod receipt;
+pub mod reconciliation;
 pub mod run_events;
 pub mod run_plan;
 pub mod sequence;

@@ -7,6 +7,7 @@ use wire::admin_api::ReceiptRow;
 use wire::receipt::{Receipt as Record, ReceiptResult};
 
 use crate::api;
+use crate::commands::receipt_reconcile::{self, Reconcile};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, clean, count, moment, seconds};
 use crate::settings::{connect, read_limited};
@@ -28,6 +29,14 @@ pub(crate) enum Receipt {
     /// List all receipts, newest first
     #[command(after_help = "Example:\n  forestage receipt list")]
     List,
+    /// Compare an order with the receipts: what is staged, missing, wrong, or was never ordered
+    ///
+    /// The exit code is 0 if every machine is staged as ordered and 1 if not; `--csv` and `--json` hold every row.
+    /// Receipts are claims: what comes out is what the sticks say.
+    #[command(
+        after_help = "Example:\n  forestage receipt reconcile --import 7\n  forestage receipt reconcile --import 7 --only missing --csv missing.csv"
+    )]
+    Reconcile(Reconcile),
 }
 
 /// `receipt import`
@@ -42,6 +51,7 @@ pub(crate) struct Import {
 pub(crate) fn run(command: &Receipt, output: &Output) -> Outcome<()> {
     match command {
         Receipt::Import(import) => run_import(import, output),
+        Receipt::Reconcile(reconcile) => receipt_reconcile::run(reconcile, output),
         Receipt::List => {
             let rows = api::receipts(&connect()?).trying(|| "cannot list receipts".into())?;
             output.answer(&rows, |look| {

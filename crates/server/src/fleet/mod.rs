@@ -10,6 +10,7 @@ pub(crate) mod identity;
 pub(crate) mod import;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;
+pub(crate) mod reconcile;
 pub(crate) mod targeting;
 pub(crate) mod variables;
 pub(crate) mod view;
@@ -33,6 +34,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/imports/{id}/accept", May::ChangeAssets, import::routes::accept)
         .post("/api/v1/imports/{id}/discard", May::ChangeAssets, import::routes::discard)
         .post("/api/v1/imports/{id}/undo", May::ChangeAssets, import::routes::take_back)
+        .get("/api/v1/imports/{id}/reconciliation", May::ChangeAssets, reconcile::routes::of_import)
+        .get("/api/v1/imports/{id}/reconciliation.csv", May::ChangeAssets, reconcile::routes::csv_of_import)
+        .post("/api/v1/receipts/reconcile", May::ChangeAssets, reconcile::routes::of_serials)
         .get("/api/v1/quarantine", May::ChangeAssets, quarantine::list)
         .post("/api/v1/quarantine/decide", May::ChangeAssets, quarantine::decide)
         .post("/api/v1/quarantine/{machine}/undo", May::ChangeAssets, quarantine::undo)

@@ -5,6 +5,7 @@ use wire::device_api::CheckInReply;
 use wire::imports::{
     AcceptImport, ImportDraft, ImportProfile, ImportSettings, ImportState, RowResult, UndoImport,
 };
+use wire::reconciliation::{ReconcileSerials, ReconciledFilter, ReconciledState};
 
 use crate::admin::refusal;
 use crate::harness::{Machine, Site};
@@ -223,4 +224,97 @@ fn ten_thousand_rows_hold_up_nobody() {
         accepting.0, accepting.1
     );
     assert_eq!(site.admin.devices().unwrap().len(), 10_001);
+}
+
+#[test]
+fn an_accepted_import_is_reconciled_with_the_receipts() {
+    let site = site();
+    let name = site.define_prestage();
+    site.admin.build_prestage(&name).unwrap();
+    let draft = upload(
+        &site,
+        "Serienr;Produsent;Modell\nPF1;Acme;Book 14\nPF2;Acme;Book 14\nPF3;Acme;Slate 11\nPF4;Acme;Book 14\nPF5;;\n",
+    );
+    let id = draft.import.import;
+    assert_eq!(
+        refusal(site.admin.reconciliation(id, ReconciledFilter::All, &[])),
+        (409, "not-accepted".into())
+    );
+    site.admin
+        .accept_import(id, &AcceptImport::default())
+        .unwrap();
+    for (serial, version, result) in [
+        ("PF1", 1, "failed"),
+        ("pf1", 1, "staged"),
+        ("PF3", 1, "staged"),
+        ("PF4", 7, "staged"),
+        ("PF5", 1, "failed"),
+        ("PF9", 1, "staged"),
+    ] {
+        site.receipt(serial, version, result);
+    }
+    let all = site
+        .admin
+        .reconciliation(id, ReconciledFilter::All, &[])
+        .unwrap();
+    let states: Vec<_> = all
+        .rows
+        .iter()
+        .map(|row| (row.serial.as_str(), row.state.word()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("PF1", "staged"),
+            ("PF2", "missing"),
+            ("PF3", "wrong-model"),
+            ("PF4", "wrong-bundle"),
+            ("PF5", "failed"),
+            ("PF9", "unexpected"),
+        ]
+    );
+    assert_eq!(
+        (all.ordered, all.rows_total, all.counts.differing()),
+        (5, 6, 5)
+    );
+    assert_eq!(all.rows[0].claim.as_ref().unwrap().receipts, 2);
+    // Who machines are is as before: a receipt is a claim.
+    assert_eq!(site.admin.devices().unwrap().len(), 5);
+
+    let missing = ReconciledFilter::State(ReconciledState::Missing);
+    let csv = site.admin.reconciliation_csv(id, missing, &[]).unwrap();
+    let csv = String::from_utf8(csv).unwrap();
+    let lines: Vec<&str> = csv.trim_start_matches('\u{feff}').lines().collect();
+    assert_eq!(lines.len(), 2, "{csv}");
+    assert!(lines[0].starts_with("line,serial,"), "{csv}");
+    assert!(lines[1].starts_with("3,PF2,,Acme,Book 14,"), "{csv}");
+
+    let asked = ReconcileSerials {
+        serials: ["PF2", "PF4", "pf4", "PF77"].map(str::to_owned).into(),
+        state: "differing".into(),
+        ..ReconcileSerials::default()
+    };
+    let list = site.admin.reconcile_serials(&asked).unwrap();
+    let states: Vec<_> = list
+        .rows
+        .iter()
+        .map(|row| (row.serial.as_str(), row.state.word()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("PF2", "missing"),
+            ("PF4", "wrong-bundle"),
+            ("PF77", "missing"),
+            ("PF9", "unexpected")
+        ]
+    );
+    let unknown = ReconcileSerials {
+        state: "lost".into(),
+        ..ReconcileSerials::default()
+    };
+    assert_eq!(
+        refusal(site.admin.reconcile_serials(&unknown)).1,
+        "bad-state"
+    );
 }
