@@ -112,9 +112,10 @@ fn render(answer: &Reconciliation, look: &Look) -> String {
     let ordered = usize::try_from(answer.ordered).unwrap_or(usize::MAX);
     text.push_str(&format!("{} ordered", count(ordered, "machine")));
     if answer.left_out > 0 {
+        let left_out = usize::try_from(answer.left_out).unwrap_or(usize::MAX);
         text.push_str(&format!(
-            "; {} rows of the file were left out",
-            answer.left_out
+            "; {} of the file left out",
+            count(left_out, "row")
         ));
     }
     text.push_str("\nby what the sticks say (receipts are claims, not proofs):\n\n");
