@@ -106,9 +106,9 @@ pub(crate) async fn csv_of_import(
         ..asked
     };
     let answer = read::of_import(&state, &user, id, asked.question()?).await?;
-    let bytes = table(&answer.rows).map_err(|error| Failure::System {
+    let bytes = table(&answer.rows).map_err(|source| Failure::System {
         what: "write a CSV",
-        source: error.into(),
+        source,
     })?;
     let name = match asked.state.as_str() {
         "" => format!("attachment; filename=\"import-{id}-receipts.csv\""),
