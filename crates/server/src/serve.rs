@@ -24,6 +24,7 @@ use crate::error::{Failure, chain};
 use crate::limits::{
     CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STALLED_AFTER, STOP_TIME_MAX,
 };
+use crate::people::oidc::OidcConfig;
 use crate::routes;
 use crate::runs::events::charge;
 use crate::state::{AppState, stopped};
@@ -43,6 +44,8 @@ pub struct ServerConfig {
     pub database: Option<DatabaseUrl>,
     /// How long the server waits for others.
     pub patience: Patience,
+    /// The identity provider where people may sign in beside the accounts of the server itself.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// How long the server waits for others. The default is for machines and networks as they are; tests wait less.
@@ -163,6 +166,7 @@ pub async fn serve_until(
         &config.data,
         config.database.as_ref(),
         trust,
+        config.oidc.clone(),
         stopping.clone(),
         config.patience.clone(),
     )

@@ -19,6 +19,7 @@ use crate::limits::{CHANGES_MAX, LOGINS_AT_ONCE};
 use crate::metrics::Metrics;
 use crate::people::audit::chain_old_rows;
 use crate::people::idempotency::InProgress;
+use crate::people::oidc::{Oidc, OidcConfig};
 use crate::people::throttle::Throttle;
 use crate::runs::challenge::Challenges;
 use crate::runs::history::History;
@@ -56,6 +57,7 @@ struct Inner {
     members: MemberCache,
     throttle: Throttle,
     in_progress: InProgress,
+    oidc: Option<Oidc>,
     passwords: Semaphore,
     builds: tokio::sync::Mutex<()>,
     planning: tokio::sync::Mutex<()>,
@@ -72,6 +74,7 @@ impl AppState {
         data: &Utf8Path,
         database: Option<&DatabaseUrl>,
         trust: Trust,
+        oidc: Option<OidcConfig>,
         stopping: watch::Receiver<bool>,
         patience: Patience,
     ) -> Result<Self, Failure> {
@@ -108,6 +111,7 @@ impl AppState {
             members: MemberCache::default(),
             throttle: Throttle::default(),
             in_progress: InProgress::default(),
+            oidc: oidc.map(Oidc::new).transpose()?,
             passwords: Semaphore::new(LOGINS_AT_ONCE),
             builds: tokio::sync::Mutex::new(()),
             planning: tokio::sync::Mutex::new(()),
@@ -172,6 +176,10 @@ impl AppState {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.inner.throttle
+    }
+
+    pub(crate) fn oidc(&self) -> Option<&Oidc> {
+        self.inner.oidc.as_ref()
     }
 
     pub(crate) fn in_progress(&self) -> &InProgress {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
+use server::people::oidc::OidcConfig;
 use server::{DatabaseUrl, Patience, Ready, ServerConfig};
 
 use crate::failure::{Failure, Outcome, Trying};
@@ -40,6 +41,9 @@ pub(crate) struct Serve {
     /// A file with the password of the database
     #[arg(long, value_name = "FILE")]
     database_password_file: Option<Utf8PathBuf>,
+    /// A file that says at which identity provider people may sign in (OpenID Connect), and what their groups mean
+    #[arg(long, value_name = "FILE")]
+    oidc: Option<Utf8PathBuf>,
     /// When ready, write {"url","address","ca","one-time-login"} to this file, for scripts
     #[arg(long, value_name = "FILE")]
     ready_file: Option<Utf8PathBuf>,
@@ -66,6 +70,7 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         urls: command.url.clone(),
         database: database(command)?,
         patience: Patience::default(),
+        oidc: oidc(command)?,
     };
     if let Err(most) = crate::open_files::allow(OPEN_FILES) {
         output.say(&format!(
@@ -101,6 +106,18 @@ fn start_log(filter: tracing_subscriber::EnvFilter) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Where people may sign in, too.
+fn oidc(command: &Serve) -> Outcome<Option<OidcConfig>> {
+    let load = |path: &Utf8PathBuf| {
+        OidcConfig::load(path).map_err(|error| {
+            Failure::usage("cannot use the identity provider")
+                .because(error)
+                .hint("the guide \"People and access\" shows such a file")
+        })
+    };
+    command.oidc.as_ref().map(load).transpose()
 }
 
 /// Which database to use. A password on the command line could be read by everyone on the machine, so it is refused.

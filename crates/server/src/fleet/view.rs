@@ -414,6 +414,7 @@ mod tests {
             folder,
             None,
             trust,
+            None,
             stopping,
             crate::serve::Patience::default(),
         )

@@ -40,6 +40,8 @@ pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/trust"),
     ("GET", "/login"),
     ("POST", "/login"),
+    ("GET", "/login/oidc"),
+    ("GET", "/login/oidc/back"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     // Style sheets, scripts and pictures, which the login page needs.
@@ -249,20 +251,8 @@ impl AppState {
         new_password: Option<&str>,
     ) -> Result<SessionToken, LoginError> {
         let user = self.check_login(user, password, new_password).await?;
-        let token = SessionToken(secret::random_hex()?);
         let mut db = self.db().write().await?;
-        sqlx::query("DELETE FROM sessions WHERE expires_at_ms < $1")
-            .bind(now_ms())
-            .execute(&mut *db)
-            .await
-            .doing("forget old sessions")?;
-        sqlx::query("INSERT INTO sessions (digest, user_name, expires_at_ms) VALUES ($1, $2, $3)")
-            .bind(secret::digest(&token.0))
-            .bind(&user)
-            .bind(now_ms() + millis(WEB_SESSION_LIFE))
-            .execute(&mut *db)
-            .await
-            .doing("store a session")?;
+        let token = new_session(&mut db, &user).await?;
         audit(&mut db, &user, "signed-in", &user, "pages").await?;
         commit(db).await?;
         Ok(token)
@@ -356,7 +346,9 @@ impl AppState {
                 .await
                 .doing("look up a user")?;
         let (stored, one_time) = match found {
-            Some((stored, one_time)) => (Some(stored), one_time != 0),
+            // Whoever signs in at a provider has no password here.
+            Some((stored, one_time)) if !stored.is_empty() => (Some(stored), one_time != 0),
+            Some(_) => (None, false),
             None => (None, false),
         };
         let right = password.len() <= PASSWORD_BYTES_MAX && {
@@ -510,6 +502,24 @@ impl AppState {
             None => Ok(None),
         }
     }
+}
+
+/// Makes a session of the pages.
+pub(crate) async fn new_session(db: &mut Write, user: &str) -> Result<SessionToken, Failure> {
+    let token = SessionToken(secret::random_hex()?);
+    sqlx::query("DELETE FROM sessions WHERE expires_at_ms < $1")
+        .bind(now_ms())
+        .execute(&mut **db)
+        .await
+        .doing("forget old sessions")?;
+    sqlx::query("INSERT INTO sessions (digest, user_name, expires_at_ms) VALUES ($1, $2, $3)")
+        .bind(secret::digest(&token.0))
+        .bind(user)
+        .bind(now_ms() + millis(WEB_SESSION_LIFE))
+        .execute(&mut **db)
+        .await
+        .doing("store a session")?;
+    Ok(token)
 }
 
 /// The middleware around everything: lets public routes pass and asks all others who is calling.

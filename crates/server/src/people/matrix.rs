@@ -49,6 +49,7 @@ impl World {
             data,
             None,
             trust,
+            None,
             stopping,
             crate::serve::Patience::default(),
         )
@@ -184,8 +185,12 @@ async fn json_of(response: Response) -> Value {
 
 /// The path of a route for one machine; everything else that varies is something that isn't there.
 fn path(route: &Route, machine: &Machine) -> String {
-    let words = route.path.split('/').map(|word| match word {
-        "{id}" if route.path.starts_with("/api/v1/devices") => machine.device.clone(),
+    filled(route.path, machine)
+}
+
+fn filled(path: &str, machine: &Machine) -> String {
+    let words = path.split('/').map(|word| match word {
+        "{id}" if path.starts_with("/api/v1/devices") => machine.device.clone(),
         "{device}" => machine.device.clone(),
         "{run}" => machine.run.clone(),
         "{code}" | "{site}" => machine.site.to_owned(),
@@ -594,4 +599,54 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
     .await;
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
     assert_eq!(found[0]["subject"], "c3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_guarded_by_the_same_table() {
+    let world = World::new().await;
+    let (mut refused, mut hidden) = (0, 0);
+    for page in crate::web::pages::list() {
+        if page.may == May::Anyone {
+            continue;
+        }
+        let own = filled(page.path, &world.own);
+        let ask = async |path: &str, token: Option<&str>| {
+            world
+                .ask(page.method.as_str(), path, token, "")
+                .await
+                .status()
+        };
+        for token in [None, Some("forged"), Some("expired-admin")] {
+            assert_eq!(ask(&own, token).await, StatusCode::UNAUTHORIZED, "{own}");
+        }
+        for role in Role::ALL {
+            let may = page.may == May::BeSomebody || allowed(role).contains(&page.may);
+            if may && page.path.starts_with("/live/") {
+                continue;
+            }
+            let status = ask(&own, Some(&format!("good-{role}"))).await;
+            assert_eq!(
+                status == StatusCode::FORBIDDEN,
+                !may,
+                "{own} as {role}: {status}"
+            );
+            refused += usize::from(!may);
+        }
+        let is_of_a_machine = ["{run}", "{code}", "{site}", "{serial}", "{device}"]
+            .iter()
+            .any(|part| page.path.contains(part));
+        if is_of_a_machine
+            && allowed(Role::SchoolAdmin).contains(&page.may)
+            && !page.path.starts_with("/live/")
+        {
+            let foreign = filled(page.path, &world.foreign);
+            let status = ask(&foreign, Some("good-school-admin")).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{foreign}");
+            hidden += 1;
+        }
+    }
+    assert!(
+        refused > 5 && hidden >= 2,
+        "{refused} refused, {hidden} hidden"
+    );
 }

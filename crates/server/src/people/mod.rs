@@ -5,6 +5,7 @@ pub mod auth;
 pub(crate) mod idempotency;
 #[cfg(test)]
 mod matrix;
+pub mod oidc;
 pub(crate) mod reach;
 pub mod roles;
 pub(crate) mod throttle;

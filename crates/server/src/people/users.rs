@@ -180,6 +180,13 @@ pub(crate) async fn set_role(
     let change: RoleChange = read_json(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let before = account(&mut db, &name).await?;
+    if !before.issuer.is_empty() {
+        return Err(Failure::conflict(
+            "role-from-provider",
+            format!("what {name} is, comes from {}", before.issuer),
+        )
+        .hint("change their groups there; it counts from their next sign-in on"));
+    }
     check_place(&mut db, change.role, &change.site, &change.prestages).await?;
     sqlx::query("UPDATE users SET role = $1, site = $2, prestages = $3 WHERE name = $4")
         .bind(change.role.as_str())
@@ -326,7 +333,7 @@ pub(crate) async fn my_language(
 }
 
 /// Ends every session and token of an account.
-async fn end_all(db: &mut Write, name: &str) -> Result<(), Failure> {
+pub(crate) async fn end_all(db: &mut Write, name: &str) -> Result<(), Failure> {
     for sql in [
         "DELETE FROM sessions WHERE user_name = $1",
         "DELETE FROM tokens WHERE user_name = $1",

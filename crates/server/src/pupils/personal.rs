@@ -199,6 +199,7 @@ mod tests {
             data,
             None,
             trust,
+            None,
             stopping,
             crate::serve::Patience::default(),
         )

@@ -6,6 +6,7 @@ use super::visitor::Look;
 use super::words::{Words, en};
 use super::{frame, layout};
 use crate::limits::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
+use crate::routes::page::encode;
 
 /// What the sign-in page asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,19 @@ pub enum Stage {
 /// The sign-in page. `problem` says why the last attempt was refused; no password is ever written into the page.
 #[must_use]
 pub fn login_page(
+    look: Look,
+    stage: Stage,
+    user: &str,
+    next: &str,
+    problem: Option<&str>,
+) -> Markup {
+    login_page_beside(None, look, stage, user, next, problem)
+}
+
+/// The sign-in page beside an identity provider of this name, if there is one.
+#[must_use]
+pub fn login_page_beside(
+    provider: Option<&str>,
     look: Look,
     stage: Stage,
     user: &str,
@@ -40,6 +54,11 @@ pub fn login_page(
                 (words.t("You signed in with the one-time password. Choose one of your own; the one-time password \
                           then stops working."))
             }
+        }
+        @if let (Stage::SignIn, Some(provider)) = (stage, provider) {
+            p { a.button href={ "/login/oidc?next=" (encode(safe_next(next))) } {
+                (words.fill("Sign in with {provider}", &[("provider", &provider)]))
+            } }
         }
         form.stacked method="post" action="/login" {
             input type="hidden" name="next" value=(safe_next(next));

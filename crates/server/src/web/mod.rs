@@ -4,6 +4,7 @@
 //! changes by the admin API, through one script for all forms. The browser gets our stylesheet, scripts and icon; the
 //! content security policy allows nothing else.
 
+mod api;
 pub mod assets;
 pub mod databar;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod login;
 pub mod overview;
 pub mod package;
 pub mod pages;
+mod people;
 pub mod plan;
 pub mod prestage;
 mod routes;
@@ -42,6 +44,7 @@ use axum::http::StatusCode;
 use axum::middleware;
 use tokio::sync::Semaphore;
 
+use crate::people::oidc;
 use crate::people::roles::May;
 use crate::state::AppState;
 use pages::Pages;
@@ -79,6 +82,13 @@ fn pages_all() -> Pages {
         .get("/packages/{name}", May::View, Section::Packages, package::show)
         .get("/prestages", May::SeePrestages, Section::Prestages, routes::show_prestages)
         .get("/prestages/{name}", May::SeePrestages, Section::Prestages, prestage::show)
+        .get("/users", May::Administer, Section::Users, people::show_users)
+        .get("/tokens", May::BeSomebody, Section::Tokens, people::show_tokens)
+        .get("/account", May::BeSomebody, Section::Overview, people::show_account)
+        .get("/audit", May::Administer, Section::Audit, people::show_audit)
+        .get("/api", May::BeSomebody, Section::Api, api::show_api)
+        .get("/login/oidc", May::Anyone, Section::Overview, oidc::begin)
+        .get("/login/oidc/back", May::Anyone, Section::Overview, oidc::back)
         .get("/live/overview", May::View, Section::Overview, routes::live_overview)
         .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
         .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)

@@ -13,12 +13,13 @@ use wire::names::RunId;
 
 use super::filter::{Clock, Filter, FilterQuery};
 use super::live::Seen;
-use super::login::{Stage, login_page, password_problem, safe_next};
+use super::login::{Stage, login_page_beside, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
 use super::{lists, live, overview, plan, run};
 use crate::catalog::{packages, sequences};
 use crate::error::Failure;
 use crate::people::auth::{LoginError, SessionToken};
+use crate::people::oidc::Oidc;
 use crate::people::roles::May;
 use crate::routes::parse;
 use crate::state::AppState;
@@ -167,9 +168,14 @@ pub(super) struct LoginQuery {
     next: String,
 }
 
-pub(super) async fn show_login(headers: HeaderMap, Query(query): Query<LoginQuery>) -> Markup {
+pub(super) async fn show_login(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Query(query): Query<LoginQuery>,
+) -> Markup {
     let look = Look::from_headers(&headers);
-    login_page(look, Stage::SignIn, "", &query.next, None)
+    let provider = state.oidc().map(Oidc::title);
+    login_page_beside(provider, look, Stage::SignIn, "", &query.next, None)
 }
 
 #[derive(Deserialize)]
@@ -196,7 +202,8 @@ pub(super) async fn sign_in(
         None => Stage::SignIn,
     };
     let again = |status: StatusCode, stage, problem: Option<&str>| {
-        let page = login_page(look, stage, &form.user, &form.next, problem);
+        let provider = state.oidc().map(Oidc::title);
+        let page = login_page_beside(provider, look, stage, &form.user, &form.next, problem);
         Ok((status, page).into_response())
     };
     let unfit = new_password

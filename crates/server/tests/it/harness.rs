@@ -43,6 +43,7 @@ impl Server {
             data: data.to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
             urls: vec!["https://127.0.0.1:0".into()],
+            oidc: None,
             database: database.cloned(),
             patience,
         };

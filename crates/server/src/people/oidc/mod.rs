@@ -1,0 +1,259 @@
+//! Signing in at an identity provider: OpenID Connect, authorization code with PKCE. See `docs/guide/people-and-access.md`.
+//!
+//! Who someone is, is the pair of issuer and subject, never an e-mail address: addresses are given to others. Role and site come
+//! from the provider at each sign-in; whoever is in no group that means something doesn't get in.
+
+mod accounts;
+mod config;
+mod provider;
+mod token;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+pub use self::config::{OidcConfig, OidcConfigError};
+use self::provider::Provider;
+use crate::error::{Failure, chain};
+use crate::routes::page::encode;
+use crate::secret;
+use crate::state::{AppState, blocking};
+
+/// How long someone may take at the provider, second factor and all.
+const SIGN_IN_TIME_MAX: Duration = Duration::from_secs(600);
+/// Sign-ins under way; more at once is an attack, and the oldest makes room.
+const SIGN_INS_MAX: usize = 1000;
+/// Binds a sign-in to the browser that began it. Lax: the provider sends the browser back to us.
+const COOKIE: &str = "__Host-forestage-oidc";
+
+/// The identity provider, and who is on the way there.
+pub(crate) struct Oidc {
+    config: OidcConfig,
+    provider: Provider,
+    under_way: Mutex<BTreeMap<String, UnderWay>>,
+}
+
+/// A sign-in that was begun.
+struct UnderWay {
+    nonce: String,
+    verifier: String,
+    next: String,
+    begun: Instant,
+}
+
+impl Oidc {
+    pub(crate) fn new(config: OidcConfig) -> Result<Self, Failure> {
+        Ok(Self {
+            provider: Provider::new(&config)?,
+            config,
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// What the login page calls the provider.
+    pub(crate) fn title(&self) -> &str {
+        &self.config.title
+    }
+
+    fn begin(&self, state: &str, under_way: UnderWay) {
+        let mut all = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, one| one.begun.elapsed() < SIGN_IN_TIME_MAX);
+        if all.len() >= SIGN_INS_MAX
+            && let Some(oldest) = all.iter().min_by_key(|(_, one)| one.begun)
+        {
+            let oldest = oldest.0.clone();
+            all.remove(&oldest);
+        }
+        all.insert(secret::digest(state), under_way);
+    }
+
+    /// Each state is good once.
+    fn take(&self, state: &str) -> Option<UnderWay> {
+        let mut all = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.remove(&secret::digest(state))
+            .filter(|one| one.begun.elapsed() < SIGN_IN_TIME_MAX)
+    }
+}
+
+fn refused(code: &str, message: impl Into<String>) -> Failure {
+    Failure::refused(StatusCode::FORBIDDEN, code, message)
+        .hint("begin again at the sign-in page; if that does not help, ask an administrator")
+}
+
+fn not_set_up() -> Failure {
+    Failure::not_found("identity provider on this server")
+}
+
+/// Where to go after signing in.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Begin {
+    #[serde(default)]
+    next: String,
+}
+
+/// `GET /login/oidc`: sends the browser to the provider.
+pub(crate) async fn begin(
+    State(state): State<AppState>,
+    Query(wanted): Query<Begin>,
+) -> Result<Response, Failure> {
+    let oidc = state.oidc().ok_or_else(not_set_up)?;
+    let (csrf, nonce, verifier) = (
+        secret::random_hex()?,
+        secret::random_hex()?,
+        secret::random_hex()?,
+    );
+    let endpoints = {
+        let state = state.clone();
+        blocking(move || state.oidc().ok_or_else(not_set_up)?.provider.endpoints()).await?
+    };
+    let challenge = ring::digest::digest(&ring::digest::SHA256, verifier.as_bytes());
+    let parameters = [
+        ("response_type", "code".to_owned()),
+        ("client_id", oidc.config.client_id.clone()),
+        ("redirect_uri", redirect_uri(&state)),
+        ("scope", oidc.config.scopes.join(" ")),
+        ("state", csrf.clone()),
+        ("nonce", nonce.clone()),
+        ("code_challenge", URL_SAFE_NO_PAD.encode(challenge)),
+        ("code_challenge_method", "S256".to_owned()),
+    ];
+    let query: Vec<String> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    let join = match endpoints.authorization.contains('?') {
+        true => '&',
+        false => '?',
+    };
+    let to = format!("{}{join}{}", endpoints.authorization, query.join("&"));
+    oidc.begin(
+        &csrf,
+        UnderWay {
+            nonce,
+            verifier,
+            next: wanted.next,
+            begun: Instant::now(),
+        },
+    );
+    let life = SIGN_IN_TIME_MAX.as_secs();
+    let cookie = format!("{COOKIE}={csrf}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={life}");
+    let headers = [(header::LOCATION, to), (header::SET_COOKIE, cookie)];
+    Ok((StatusCode::SEE_OTHER, headers).into_response())
+}
+
+/// What the provider sends the browser back with.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Back {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    error: String,
+}
+
+/// `GET /login/oidc/back`: the browser comes back with a code; whoever it stands for is signed in.
+pub(crate) async fn back(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Query(back): Query<Back>,
+) -> Result<Response, Failure> {
+    let oidc = state.oidc().ok_or_else(not_set_up)?;
+    // Only the browser that began it may end it: nobody can be signed in as someone else by a link.
+    if back.state.is_empty() || cookie(&headers) != Some(back.state.as_str()) {
+        return Err(refused(
+            "other-browser",
+            "this sign-in was not begun in this browser",
+        ));
+    }
+    let under_way = oidc.take(&back.state).ok_or_else(|| {
+        refused(
+            "stale-sign-in",
+            "this sign-in was used already or took too long",
+        )
+    })?;
+    if back.code.is_empty() {
+        tracing::warn!(error = %crate::text::clean(&back.error, 100), "the identity provider refused a sign-in");
+        return Err(refused(
+            "provider-refused",
+            "the identity provider did not sign you in",
+        ));
+    }
+    let redirect = redirect_uri(&state);
+    let claims = {
+        let (state, code) = (state.clone(), back.code);
+        let (nonce, verifier) = (under_way.nonce, under_way.verifier);
+        blocking(move || {
+            let oidc = state.oidc().ok_or_else(not_set_up)?;
+            oidc.provider.claims(&code, &verifier, &redirect, &nonce)
+        })
+        .await
+        .inspect_err(|error| {
+            tracing::warn!(error = %chain(error), "a sign-in at the identity provider failed");
+        })?
+    };
+    let session = state.sign_in_by(&oidc.config, &claims).await?;
+    let next = crate::web::login::safe_next(&under_way.next).to_owned();
+    let mut response = onwards(&next);
+    let gone = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0");
+    let headers = response.headers_mut();
+    headers.append(header::SET_COOKIE, session.cookie());
+    if let Ok(gone) = HeaderValue::from_str(&gone) {
+        headers.append(header::SET_COOKIE, gone);
+    }
+    Ok(response)
+}
+
+/// A page of ours that leads on: after a redirect from the provider the browser wouldn't send the session's strict cookie.
+fn onwards(next: &str) -> Response {
+    let page = maud::html! {
+        (maud::DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content=(format!("0;url={next}"));
+                title { "Forestage" }
+            }
+            body { a href=(next) { "Forestage" } }
+        }
+    };
+    (
+        [(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        )],
+        page,
+    )
+        .into_response()
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let all = headers.get_all(header::COOKIE).iter();
+    all.filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+}
+
+/// Registered at the provider: the server's first address and this path.
+fn redirect_uri(state: &AppState) -> String {
+    let base = state.trust().server_urls.first().map_or("", String::as_str);
+    format!("{base}/login/oidc/back")
+}
+
+#[cfg(test)]
+mod tests;

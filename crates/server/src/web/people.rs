@@ -1,0 +1,365 @@
+//! Accounts, API tokens, one's own account, the audit. Whatever is changed here is changed by the admin API.
+
+use axum::extract::{Query, State};
+use maud::{Markup, html};
+use serde::Deserialize;
+use wire::admin_api::AuditRow;
+use wire::people::{Me, Role, TOKEN_DAYS, TOKEN_DAYS_MAX, TokenRow, UserRow};
+
+use super::assets;
+use super::layout::or_dash;
+use super::visitor::Visitor;
+use super::words::{Words, en};
+use crate::error::Failure;
+use crate::people::audit::Wanted;
+use crate::people::roles::May;
+use crate::routes::page::encode;
+use crate::state::AppState;
+
+type Page = Result<Markup, Failure>;
+
+/// Rows of the audit on one page.
+const AUDIT_ROWS: usize = 100;
+
+/// `GET /users`
+pub(super) async fn show_users(visitor: Visitor, State(state): State<AppState>) -> Page {
+    let users = state.user_rows().await?;
+    let sites: Vec<String> = sqlx::query_scalar("SELECT code FROM sites ORDER BY code")
+        .fetch_all(state.db().read())
+        .await
+        .map_err(|source| Failure::Database {
+            what: "read the sites",
+            source,
+        })?;
+    let content = users_page(visitor.words, &users, &sites, &visitor.user.name);
+    Ok(visitor.page(visitor.words.t("Users"), None, &content))
+}
+
+/// `GET /tokens`
+pub(super) async fn show_tokens(visitor: Visitor, State(state): State<AppState>) -> Page {
+    let tokens = state.token_rows(&visitor.user).await?;
+    let scopes: Vec<&str> = May::SCOPES
+        .iter()
+        .filter(|may| visitor.user.may(**may))
+        .map(|may| may.name())
+        .collect();
+    let content = tokens_page(visitor.words, &tokens, &scopes);
+    Ok(visitor.page(visitor.words.t("Tokens"), None, &content))
+}
+
+/// `GET /account`
+pub(super) async fn show_account(visitor: Visitor, State(state): State<AppState>) -> Page {
+    let me = state.me(&visitor.user).await?;
+    let content = account_page(visitor.words, &me);
+    Ok(visitor.page(visitor.words.t("My account"), None, &content))
+}
+
+/// What of the audit is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct AuditQuery {
+    who: String,
+    action: String,
+    text: String,
+    cursor: Option<i64>,
+}
+
+/// `GET /audit`
+pub(super) async fn show_audit(
+    visitor: Visitor,
+    State(state): State<AppState>,
+    Query(query): Query<AuditQuery>,
+) -> Page {
+    let wanted = Wanted {
+        who: query.who.clone(),
+        action: query.action.clone(),
+        text: query.text.clone(),
+        ..Wanted::default()
+    };
+    let (rows, next) = state.audit_page(&wanted, query.cursor, AUDIT_ROWS).await?;
+    let content = audit_page(visitor.words, &rows, &query, next);
+    Ok(visitor.page(visitor.words.t("Audit"), None, &content))
+}
+
+/// The word of a role, to be translated.
+const fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Admin => en("Administrator"),
+        Role::SchoolAdmin => en("School administrator"),
+        Role::AssetClerk => en("Asset clerk"),
+        Role::FactoryOperator => en("Factory operator"),
+        Role::Viewer => en("Viewer"),
+    }
+}
+
+fn headline(title: &str, count: Option<String>) -> Markup {
+    html! {
+        div.headline.page-title {
+            h1 { (title) }
+            @if let Some(count) = count { span.muted { (count) } }
+        }
+    }
+}
+
+fn users_page(words: Words, users: &[UserRow], sites: &[String], own: &str) -> Markup {
+    html! {
+        (headline(words.t("Users"), Some(words.number(users.len() as u64))))
+        div.scroll tabindex="0" role="region" aria-label=(words.t("Users")) {
+            table.list aria-label=(words.t("Users")) {
+                thead { tr {
+                    @for title in [en("Name"), en("Role"), en("Site"), en("Prestages"), en("Signs in"), en("Last used"), en("Actions")] {
+                        th scope="col" { (words.t(title)) }
+                    }
+                } }
+                tbody { @for user in users { (user_row(words, user, own)) } }
+            }
+        }
+        section.card {
+            h2 { (words.t("New account")) }
+            p.muted { (words.t("It gets a one-time password, which is shown once. They choose their own when they sign in.")) }
+            form.stacked data-api="POST /api/v1/users" data-secret="one-time-password" {
+                label for="name" { (words.t("Name")) }
+                input id="name" name="name" required maxlength="100" autocomplete="off" autocapitalize="none" spellcheck="false";
+                label for="role" { (words.t("Role")) }
+                select id="role" name="role" {
+                    @for role in Role::ALL { option value=(role) selected[role == Role::Viewer] { (words.t(role_word(role))) } }
+                }
+                label for="site" { (words.t("Site")) }
+                select id="site" name="site" {
+                    option value="" { (words.t("All sites")) }
+                    @for site in sites { option value=(site) { (site) } }
+                }
+                label for="prestages" { (words.t("Prestages, for a factory operator")) }
+                input id="prestages" name="prestages" data-type="list" autocomplete="off" spellcheck="false";
+                button.primary type="submit" { (words.t("Make the account")) }
+            }
+        }
+        script src=(assets::address("people.js")) defer {}
+    }
+}
+
+fn user_row(words: Words, user: &UserRow, own: &str) -> Markup {
+    let path = format!("/api/v1/users/{}", encode(&user.name));
+    let prestages: Vec<&str> = user.prestages.iter().map(|name| name.as_str()).collect();
+    html! { tr {
+        th scope="row" { (user.name) @if !user.display.is_empty() { " " span.muted { (user.display) } } }
+        td { (words.t(role_word(user.role))) }
+        td { (or_dash(&user.site)) }
+        td { (or_dash(&prestages.join(", "))) }
+        td {
+            @if !user.issuer.is_empty() { (user.issuer) }
+            @else if user.one_time { (words.t("not yet")) }
+            @else { (words.t("with a password")) }
+        }
+        td { @match user.last_used_at_ms { Some(at) => (words.time(at)), None => "—" } }
+        td.buttons {
+            @if user.issuer.is_empty() {
+                button type="button" data-api={ "POST " (path) "/reset-password" } data-secret="one-time-password"
+                    data-confirm=(words.fill("Give {name} a new password? Their sessions and tokens end at once.", &[("name", &user.name)])) {
+                    (words.t("Reset password"))
+                }
+            }
+            @if user.name != own {
+                button.danger type="button" data-api={ "DELETE " (path) } data-confirm-type=(user.name)
+                    data-confirm=(words.fill("Remove the account {name}?", &[("name", &user.name)])) {
+                    (words.t("Remove"))
+                }
+            }
+        }
+    } }
+}
+
+fn tokens_page(words: Words, tokens: &[TokenRow], scopes: &[&str]) -> Markup {
+    html! {
+        (headline(words.t("Tokens"), Some(words.number(tokens.len() as u64))))
+        p.muted { (words.t("A token lets a program do what you may do, or a part of it.")) }
+        @if tokens.is_empty() {
+            div.empty { h2 { (words.t("No tokens yet")) } }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label=(words.t("Tokens")) {
+                table.list aria-label=(words.t("Tokens")) {
+                    thead { tr {
+                        @for title in [en("Token for"), en("User"), en("May"), en("Ends"), en("Last used"), en("Actions")] {
+                            th scope="col" { (words.t(title)) }
+                        }
+                    } }
+                    tbody { @for token in tokens { (token_row(words, token)) } }
+                }
+            }
+        }
+        section.card {
+            h2 { (words.t("New token")) }
+            form.stacked data-api="POST /api/v1/tokens" data-secret="token" {
+                label for="title" { (words.t("Token for")) }
+                input id="title" name="title" required maxlength="200" autocomplete="off";
+                label for="days" { (words.t("Days until it ends")) }
+                input id="days" name="days" type="number" min="1" max=(TOKEN_DAYS_MAX) value=(TOKEN_DAYS);
+                fieldset {
+                    legend { (words.t("May only do this; none: all that you may")) }
+                    @for scope in scopes {
+                        label.check { input type="checkbox" name="scopes" value=(scope) data-type="each"; " " code { (scope) } }
+                    }
+                }
+                button.primary type="submit" { (words.t("Make the token")) }
+            }
+        }
+        script src=(assets::address("people.js")) defer {}
+    }
+}
+
+fn token_row(words: Words, token: &TokenRow) -> Markup {
+    html! { tr {
+        th scope="row" { (token.title) }
+        td { (token.user) }
+        td { @if token.scopes.is_empty() { (words.t("all that the user may")) } @else { (token.scopes.join(", ")) } }
+        td { (words.time(token.expires_at_ms)) }
+        td { @match token.last_used_at_ms { Some(at) => (words.time(at)), None => (words.t("never")) } }
+        td {
+            button.danger type="button" data-api={ "DELETE /api/v1/tokens/" (token.id) }
+                data-confirm=(words.fill("Revoke the token for {title}?", &[("title", &token.title)])) {
+                (words.t("Revoke"))
+            }
+        }
+    } }
+}
+
+fn account_page(words: Words, me: &Me) -> Markup {
+    html! {
+        (headline(words.t("My account"), None))
+        section.card {
+            dl.facts {
+                dt { (words.t("Name")) } dd { (me.user.name) }
+                dt { (words.t("Role")) } dd { (words.t(role_word(me.user.role))) }
+                @if !me.user.site.is_empty() { dt { (words.t("Site")) } dd { (me.user.site) } }
+                dt { (words.t("May")) } dd { (me.scopes.join(", ")) }
+            }
+            p { a href="/tokens" { (words.t("My API tokens")) } }
+        }
+        section.card {
+            h2 { (words.t("Change the password")) }
+            @if me.user.issuer.is_empty() {
+                form.stacked data-api="POST /api/v1/me/password" data-then="/login" {
+                    input type="hidden" name="user" value=(me.user.name) autocomplete="username" data-type="omit";
+                    label for="password" { (words.t("Password so far")) }
+                    input id="password" name="password" type="password" required autocomplete="current-password";
+                    label for="new-password" { (words.t("New password")) }
+                    input id="new-password" name="new-password" type="password" required minlength="10" autocomplete="new-password";
+                    p.note.muted { (words.t("You are signed out everywhere and sign in with the new password. API tokens stay.")) }
+                    button.primary type="submit" { (words.t("Change the password")) }
+                }
+            } @else {
+                p { (words.fill("You sign in at {issuer}; the password is changed there.", &[("issuer", &me.user.issuer)])) }
+            }
+        }
+    }
+}
+
+fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<i64>) -> Markup {
+    let filter = format!(
+        "who={}&action={}&text={}",
+        encode(&query.who),
+        encode(&query.action),
+        encode(&query.text)
+    );
+    html! {
+        (headline(words.t("Audit"), None))
+        form.filters method="get" action="/audit" role="search" {
+            label { (words.t("Who")) " " input name="who" value=(query.who); }
+            label { (words.t("Action")) " " input name="action" value=(query.action); }
+            label { (words.t("Text")) " " input type="search" name="text" value=(query.text); }
+            button type="submit" { (words.t("Search")) }
+            a href="/audit" { (words.t("Show all")) }
+        }
+        @if rows.is_empty() {
+            div.empty { h2 { (words.t("Nothing that fits")) } }
+        } @else {
+            div.scroll tabindex="0" role="region" aria-label=(words.t("Audit")) {
+                table.list aria-label=(words.t("Audit")) {
+                    thead { tr {
+                        @for title in [en("Row"), en("When"), en("Who"), en("Action"), en("Subject"), en("Details")] {
+                            th scope="col" { (words.t(title)) }
+                        }
+                    } }
+                    tbody { @for row in rows { tr {
+                        th.number scope="row" { (row.number) }
+                        td { (words.time(row.at_ms)) }
+                        td { (row.who) }
+                        td { code { (row.action) } }
+                        td { (row.subject) }
+                        td { (row.detail) }
+                    } } }
+                }
+            }
+        }
+        nav.buttons aria-label=(words.t("Pages")) {
+            @if query.cursor.is_some() { a href={ "/audit?" (filter) } { (words.t("Newest")) } }
+            @if let Some(next) = next { a rel="next" href={ "/audit?" (filter) "&cursor=" (next) } { (words.t("Older")) } }
+        }
+        p.muted { (words.t("Each row is chained to the one before. To check the chain:")) " " code { "forestage audit verify" } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVIL: &str = "<script>alert(1)</script>";
+
+    #[test]
+    fn hostile_names_stay_text() {
+        let user = UserRow {
+            name: EVIL.into(),
+            role: Role::Viewer,
+            site: EVIL.into(),
+            prestages: Vec::new(),
+            issuer: String::new(),
+            display: EVIL.into(),
+            one_time: false,
+            created_at_ms: 0,
+            last_used_at_ms: None,
+        };
+        let row = AuditRow {
+            number: 1,
+            at_ms: 0,
+            who: EVIL.into(),
+            action: EVIL.into(),
+            subject: EVIL.into(),
+            detail: EVIL.into(),
+            digest: None,
+        };
+        let query = AuditQuery {
+            who: EVIL.into(),
+            text: "\"><b>".into(),
+            ..AuditQuery::default()
+        };
+        let pages = [
+            users_page(Words::ENGLISH, &[user], &[EVIL.into()], "admin"),
+            audit_page(Words::BOKMAL, &[row], &query, Some(7)),
+        ];
+        for page in pages {
+            let html = page.into_string();
+            assert!(
+                !html.contains("<script>") && !html.contains("<b>"),
+                "{html}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_is_offered_to_remove_themselves() {
+        let user = |name: &str| UserRow {
+            name: name.into(),
+            role: Role::Admin,
+            site: String::new(),
+            prestages: Vec::new(),
+            issuer: String::new(),
+            display: String::new(),
+            one_time: false,
+            created_at_ms: 0,
+            last_used_at_ms: Some(1),
+        };
+        let html = users_page(Words::ENGLISH, &[user("me"), user("you")], &[], "me").into_string();
+        assert!(html.contains("DELETE /api/v1/users/you"));
+        assert!(!html.contains("DELETE /api/v1/users/me"));
+    }
+}
