@@ -166,9 +166,7 @@ impl OidcConfig {
 
     /// What someone in these groups is.
     pub(super) fn role_of(&self, groups: &[String]) -> Option<&GroupRole> {
-        self.roles
-            .iter()
-            .find(|rule| groups.iter().any(|group| *group == rule.group))
+        self.roles.iter().find(|rule| groups.contains(&rule.group))
     }
 }
 
