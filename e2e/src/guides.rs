@@ -163,6 +163,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start(root: &Utf8Path, forestage: &Utf8Path, name: &str) -> Result<Self> {
+        Self::start_with(root, forestage, name, &[])
+    }
+
+    /// The same with further options of `forestage serve`.
+    pub(crate) fn start_with(
+        root: &Utf8Path,
+        forestage: &Utf8Path,
+        name: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let folder = root.join("target/guides").join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder}"))?;
@@ -177,6 +187,7 @@ impl World {
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--data", folder.join("data").as_str()])
             .args(["--ready-file", ready_file.as_str()])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -9,6 +9,7 @@ mod documents;
 mod first_light;
 mod fleet;
 mod guides;
+mod oidc;
 mod scenarios;
 mod summary;
 mod world;
@@ -44,6 +45,8 @@ enum Command {
         /// Only pages whose address contains one of these, such as `/devices`
         pages: Vec<String>,
     },
+    /// Signing in at an identity provider, in a real browser
+    Oidc,
     /// All of it, as the tests run them
     All,
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Scenarios { name } => scenarios::run(name.as_deref()),
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
+        Command::Oidc => oidc::run(),
         Command::All => {
             let options = FirstLight {
                 exit: true,
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
             };
             guides::run(&[])
                 .and_then(|()| browser::run(&[]))
+                .and_then(|()| oidc::run())
                 .and_then(|()| scenarios::run(None))
                 .and_then(|()| first_light::run(&options))
         }

@@ -29,6 +29,11 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ),
     ("chromium", "the console's pages in a real browser"),
     ("npm", "fetching axe-core, which checks them"),
+    (
+        "python3-venv",
+        "fetching the identity provider that the tests sign in at",
+    ),
+    ("jq", "reading answers in guides"),
     ("dosfstools", "checking FAT volumes in tests"),
 ];
 
