@@ -108,7 +108,7 @@ impl Walk<'_> {
         self.browser
             .go(&format!("{}/login/oidc/back?state=1&code=1", self.url))?;
         self.says("not begun in this browser")?;
-        self.to_the_provider("/")?;
+        self.go_to_provider("/")?;
         self.browser
             .value("document.querySelector('button[value=\"deny\"]').click()")?;
         // This provider forgets the state when it refuses, which makes it an answer to nobody.
@@ -117,7 +117,7 @@ impl Walk<'_> {
     }
 
     /// Follows the link on the sign-in page.
-    fn to_the_provider(&mut self, next: &str) -> Result<()> {
+    fn go_to_provider(&mut self, next: &str) -> Result<()> {
         self.browser
             .go(&format!("{}/login?next={next}", self.url))?;
         self.says("the county's account")?;
@@ -133,7 +133,7 @@ impl Walk<'_> {
     }
 
     fn sign_in_as(&mut self, name: &str, next: &str) -> Result<()> {
-        self.to_the_provider(next)?;
+        self.go_to_provider(next)?;
         self.browser
             .value("document.querySelector('input[name=sub]').focus()")?;
         self.browser.type_text(name)?;
