@@ -4,6 +4,8 @@
 pub mod docs;
 pub mod openapi;
 pub(crate) mod page;
+#[cfg(test)]
+mod reference;
 mod texts;
 
 use axum::Router;
