@@ -52,7 +52,7 @@ fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
         ("overview-nothing", &kept[..], nothing),
         ("overview-empty", &[], Filter::default()),
     ] {
-        let content = overview::overview(rows, &filter, clock, 1);
+        let content = overview::overview(words, rows, &filter, clock, 1);
         write(name, Section::Overview, live, content)?;
     }
     for row in &rows {
@@ -63,7 +63,15 @@ fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
         else {
             continue;
         };
-        let content = run::run_page(&sample::detail(run), Some(row));
+        let content = run::run_page(
+            run::Sight {
+                words,
+                may_operate: true,
+            },
+            &sample::detail(run),
+            Some(row),
+            &[],
+        );
         let name = format!("run-{}", run.state);
         write(&name, Section::Runs, Some("/live/runs/1"), content)?;
     }

@@ -29,6 +29,8 @@ use crate::state::{AppState, now_ms};
 /// Log lines in a run's detail; older ones stay in the database.
 const LOG_LINES_MAX: usize = 2000;
 
+/// Runs of one device on its pages: a machine that was tried more often has another trouble.
+const DEVICE_RUNS_MAX: i64 = 50;
 /// Ids in one query: SQLite and PostgreSQL take thousands, and longer lists are no quicker.
 const IDS_MAX: usize = 200;
 
@@ -97,7 +99,6 @@ pub(crate) struct StoredRun {
     identity: String,
     take: i64,
     document: String,
-    order_document: String,
 }
 
 macro_rules! devices_sql {
@@ -122,7 +123,7 @@ macro_rules! runs_sql {
         concat!(
             "SELECT runs.id, runs.device, devices.serial, devices.site, runs.deployment, runs.sequence, runs.state, ",
             "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
-            "deployments.document, runs.order_document FROM runs JOIN devices ON devices.id = runs.device ",
+            "deployments.document FROM runs JOIN devices ON devices.id = runs.device ",
             "JOIN deployments ON deployments.name = runs.deployment ",
             $rest
         )
@@ -408,8 +409,34 @@ impl AppState {
             identity,
             last_lines,
             median_model,
-            variables: variables(&stored_run.order_document)?,
+            variables: self.variables_of(&stored_run.id).await?,
         }))
+    }
+
+    async fn variables_of(&self, run: &str) -> Result<Vec<RunVariable>, Failure> {
+        let order: String = sqlx::query_scalar("SELECT order_document FROM runs WHERE id = $1")
+            .bind(run)
+            .fetch_one(self.db().read())
+            .await
+            .doing("read the order of a run")?;
+        variables(&order)
+    }
+
+    /// The latest runs of a device, newest first.
+    pub(crate) async fn runs_of_device(&self, device: DeviceId) -> Result<Vec<RunRow>, Failure> {
+        let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
+            "WHERE runs.device = $1 ORDER BY runs.started_at_ms DESC, runs.id LIMIT $2"
+        ))
+        .bind(device.to_string())
+        .bind(DEVICE_RUNS_MAX)
+        .fetch_all(self.db().read())
+        .await
+        .doing("read the runs of a device")?;
+        let mut rows = Vec::with_capacity(runs.len());
+        for run in &runs {
+            rows.push(self.run_row_of(run).await?);
+        }
+        Ok(rows)
     }
 
     /// Puts beside each step how long it usually takes; tells the model that this is of, if it isn't of all.

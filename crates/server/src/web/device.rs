@@ -45,8 +45,7 @@ pub(super) async fn show(
         .into_iter()
         .find(|row| row.serial == serial && row.state != DeviceState::Quarantined)
         .ok_or_else(|| Failure::not_found("device with this serial number"))?;
-    let mut runs = state.run_rows_for(&user).await?;
-    runs.retain(|run| run.device == row.device);
+    let runs = state.runs_of_device(row.device).await?;
     let receipts = if user.may(May::SeeReceipts) {
         receipts::list(
             State(state.clone()),

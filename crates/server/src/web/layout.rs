@@ -146,12 +146,12 @@ pub fn plan_address(serial: &str) -> String {
 
 /// A serial number that leads to its device's page; machines in quarantine are no known devices and have none.
 #[must_use]
-pub fn serial_link(serial: &str, state: DeviceState) -> Markup {
+pub fn serial_link(words: Words, serial: &str, state: DeviceState) -> Markup {
     html! {
         @if state == DeviceState::Quarantined || serial.trim().is_empty() {
-            span.mono title="Serial number" { (or_dash(serial)) }
+            span.mono title=(words.t("Serial number")) { (or_dash(serial)) }
         } @else {
-            a.mono href=(device_address(serial)) title="Serial number" { (serial) }
+            a.mono href=(device_address(serial)) title=(words.t("Serial number")) { (serial) }
         }
     }
 }

@@ -54,7 +54,7 @@ pub fn devices(words: Words, rows: &[DeviceRow]) -> Markup {
         en("Collections"),
     ];
     let rows: Vec<_> = rows.iter().map(|row| html! {
-        th scope="row" { (layout::serial_link(&row.serial, row.state)) }
+        th scope="row" { (layout::serial_link(words, &row.serial, row.state)) }
         td { (layout::or_dash(row.name.as_deref().unwrap_or_default())) }
         td { (layout::or_dash(&row.asset_tag)) }
         td { (row.model) }

@@ -20,6 +20,8 @@ use wire::admin_api::DeviceRow;
 use wire::names::{DeviceId, RunId};
 
 use super::filter::{Clock, Filter};
+use super::run::Sight;
+use super::words::Words;
 use super::{overview, run};
 use crate::error::Failure;
 pub(super) use source::Seen;
@@ -48,6 +50,7 @@ trait Follow: Send + Sync + 'static {
 /// The stream of the overview; rows up to the update `at` are on the page already.
 pub(super) fn overview<S: Source>(
     source: S,
+    words: Words,
     filter: Filter,
     at: u64,
     permit: OwnedSemaphorePermit,
@@ -57,6 +60,7 @@ pub(super) fn overview<S: Source>(
         changes,
         Overview {
             source,
+            words,
             filter,
             at,
             sent: None,
@@ -69,6 +73,7 @@ pub(super) fn overview<S: Source>(
 /// The stream of one run; log lines up to `after` are on the page already.
 pub(super) fn run<S: Source>(
     source: S,
+    sight: Sight,
     run: RunId,
     after: u64,
     permit: OwnedSemaphorePermit,
@@ -78,6 +83,7 @@ pub(super) fn run<S: Source>(
         changes,
         Run {
             source,
+            sight,
             run,
             device: None,
             after,
@@ -143,6 +149,7 @@ async fn wait(changes: &mut impl Changes, page: &impl Follow, sent_at: Instant) 
 
 struct Overview<S> {
     source: S,
+    words: Words,
     filter: Filter,
     at: u64,
     /// The rows on the page, as they were sent; `None` before the first update.
@@ -170,12 +177,15 @@ impl<S: Source> Follow for Overview<S> {
                 None => self.sent.is_none() && fleet.is_unchanged_since(row.device, self.at),
             };
             if !is_on_page {
-                let moved = before.and_then(|old| overview::cells(old, row, clock.now_ms));
+                let moved =
+                    before.and_then(|old| overview::cells(self.words, old, row, clock.now_ms));
                 match moved {
                     Some(moved) => cells.insert(overview::row_id(row), moved),
                     None => changed.insert(
                         overview::row_id(row),
-                        overview::device(row, clock.now_ms).into_string().into(),
+                        overview::device(self.words, row, clock.now_ms)
+                            .into_string()
+                            .into(),
                     ),
                 };
             }
@@ -193,7 +203,7 @@ impl<S: Source> Follow for Overview<S> {
             .filter(|row| !now_sent.contains_key(&row.device))
             .map(|row| overview::row_id(row))
             .collect();
-        let tiles = overview::tiles(&rows, &self.filter, clock).into_string();
+        let tiles = overview::tiles(self.words, &rows, &self.filter, clock).into_string();
         let tiles_changed = (tiles != self.tiles).then(|| tiles.clone());
         let same = self.sent.is_some()
             && changed.is_empty()
@@ -211,7 +221,7 @@ impl<S: Source> Follow for Overview<S> {
             "kept": kept,
             "gone": gone,
             "tiles": tiles_changed,
-            "count": overview::count(selected.len(), rows.len()),
+            "count": overview::count(self.words, selected.len(), rows.len()),
         });
         Ok(Some(
             Event::default().event("overview").data(update.to_string()),
@@ -221,6 +231,7 @@ impl<S: Source> Follow for Overview<S> {
 
 struct Run<S> {
     source: S,
+    sight: Sight,
     run: RunId,
     device: Option<DeviceId>,
     after: u64,
@@ -243,7 +254,7 @@ impl<S: Source> Follow for Run<S> {
         self.device = Some(detail.row.device);
         let device = self.source.device_row(detail.row.device).await?;
         let mut changed = serde_json::Map::new();
-        for (id, part) in run::parts(&detail, device.as_ref()) {
+        for (id, part) in run::parts(self.sight, &detail, device.as_ref()) {
             let html = part.into_string();
             if self.parts.get(id) != Some(&html) {
                 changed.insert(id.to_owned(), html.clone().into());
@@ -257,7 +268,8 @@ impl<S: Source> Follow for Run<S> {
         if changed.is_empty() && lines.is_empty() {
             return Ok(None);
         }
-        let log = (!lines.is_empty()).then(|| run::log_lines(lines).into_string());
+        let log =
+            (!lines.is_empty()).then(|| run::log_lines(self.sight.words, lines).into_string());
         let update = json!({ "parts": changed, "log": log });
         Ok(Some(Event::default().event("run").data(update.to_string())))
     }

@@ -72,77 +72,91 @@ pub fn sort_key(row: &DeviceRow) -> String {
 
 /// The content of the overview page.
 #[must_use]
-pub fn overview(rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock, at: u64) -> Markup {
+pub fn overview(
+    words: Words,
+    rows: &[Arc<DeviceRow>],
+    filter: &Filter,
+    clock: Clock,
+    at: u64,
+) -> Markup {
     let shown = select(rows, filter, clock);
     html! {
-        h1.hidden { "Overview" }
-        (tiles(rows, filter, clock))
-        (filters(rows, filter))
-        p.count #count role="status" { (count(shown.len(), rows.len())) }
-        table.devices role="table" aria-label="Devices" data-at=(at) {
+        h1.hidden { (words.t("Overview")) }
+        (tiles(words, rows, filter, clock))
+        (filters(words, rows, filter))
+        p.count #count role="status" { (count(words, shown.len(), rows.len())) }
+        table.devices role="table" aria-label=(words.t("Devices")) data-at=(at) {
             thead role="rowgroup" {
                 tr role="row" {
                     @for (class, title, note) in COLUMNS {
-                        th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then_some(note)] {
-                            (title)
+                        th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then(|| words.t(note))] {
+                            (words.t(title))
                         }
                     }
                 }
             }
-            @for row in shown.iter().take(ROWS_MAX) { (device(row, clock.now_ms)) }
+            @for row in shown.iter().take(ROWS_MAX) { (device(words, row, clock.now_ms)) }
         }
-        div.empty #empty hidden[!shown.is_empty()] { (empty(rows.is_empty())) }
+        div.empty #empty hidden[!shown.is_empty()] { (empty(words, rows.is_empty())) }
     }
 }
 
 /// Class, title and explanation of each column.
 const COLUMNS: [(&str, &str, &str); 9] = [
-    ("name", "Device", ""),
-    ("state", "State", ""),
-    ("model", "Model", "Below: what lies staged on the disk"),
-    ("site", "Site and class", ""),
+    ("name", en("Device"), ""),
+    ("state", en("State"), ""),
+    (
+        "model",
+        en("Model"),
+        en("Below: what lies staged on the disk"),
+    ),
+    ("site", en("Site and class"), ""),
     (
         "aim",
-        "Deployment",
-        "Below: the collections the device is in",
+        en("Deployment"),
+        en("Below: the collections the device is in"),
     ),
-    ("step", "Step", ""),
-    ("time", "Elapsed of expected", ""),
+    ("step", en("Step"), ""),
+    ("time", en("Elapsed of expected"), ""),
     (
         "content number",
-        "Content",
-        "How much came from the machine's own disk, and what was fetched over the network",
+        en("Content"),
+        en("How much came from the machine's own disk, and what was fetched over the network"),
     ),
-    ("seen number", "Last seen", ""),
+    ("seen number", en("Last seen"), ""),
 ];
 
 /// How many rows are shown, in words.
 #[must_use]
-pub fn count(shown: usize, all: usize) -> String {
+pub fn count(words: Words, shown: usize, all: usize) -> String {
     if shown > ROWS_MAX {
-        format!("The first {ROWS_MAX} of {shown} devices; narrow the filter to see the others")
+        words.fill(
+            "The first {max} of {n} devices; narrow the filter to see the others",
+            &[("max", &ROWS_MAX), ("n", &shown)],
+        )
     } else if shown == all {
-        format!("{all} {}", if all == 1 { "device" } else { "devices" })
+        let all = u64::try_from(all).unwrap_or(u64::MAX);
+        words.count(all, "{n} device", "{n} devices")
     } else {
-        format!("{shown} of {all} devices")
+        words.fill("{n} of {m} devices", &[("n", &shown), ("m", &all)])
     }
 }
 
-fn empty(no_devices: bool) -> Markup {
+fn empty(words: Words, no_devices: bool) -> Markup {
     html! {
         @if no_devices {
-            h2 { "No devices yet" }
-            p { "Import an asset file to begin: " code { "forestage asset import laptops.csv" } }
+            h2 { (words.t("No devices yet")) }
+            p { (words.t("Import an asset file to begin:")) " " code { "forestage asset import laptops.csv" } }
         } @else {
-            h2 { "No device matches" }
-            p { a href="/" { "Show all devices" } }
+            h2 { (words.t("No device matches")) }
+            p { a href="/" { (words.t("Show all devices")) } }
         }
     }
 }
 
 /// The counts by state; each is a link that sets or clears the filter.
 #[must_use]
-pub fn tiles(rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock) -> Markup {
+pub fn tiles(words: Words, rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock) -> Markup {
     let (mut counts, mut today) = (BTreeMap::new(), 0_usize);
     let counted = rows
         .iter()
@@ -152,26 +166,32 @@ pub fn tiles(rows: &[Arc<DeviceRow>], filter: &Filter, clock: Clock) -> Markup {
         today += usize::from(is_done_since(row, clock.today_ms));
     }
     html! {
-        nav.tiles #tiles aria-label="Devices by state" {
+        nav.tiles #tiles aria-label=(words.t("Devices by state")) {
             @for state in STATES {
                 @let count = counts.get(state_key(state)).copied().unwrap_or_default();
                 @let current = filter.state == Some(state);
                 @let target = filter.with_state((!current).then_some(state));
-                (tile(state, &layout::capital(state), count, current, &target))
+                (tile(words, (state, words.t(layout::state_word(state))), count, current, &target))
                 @if state == DeviceState::Completed {
                     @let target = filter.with_done_today(!filter.done_today);
-                    (tile(state, "Done today", today, filter.done_today, &target))
+                    (tile(words, (state, words.t("Done today")), today, filter.done_today, &target))
                 }
             }
         }
     }
 }
 
-fn tile(state: DeviceState, word: &str, count: usize, current: bool, target: &Filter) -> Markup {
+fn tile(
+    words: Words,
+    (state, word): (DeviceState, &str),
+    count: usize,
+    current: bool,
+    target: &Filter,
+) -> Markup {
     html! {
         a class={ "tile s-" (state_key(state)) @if count == 0 { " none" } }
             href={ "/" (target.query()) } aria-current=[current.then_some("true")]
-            title=(if current { "Show all states" } else { "Show only these" }) {
+            title=(if current { words.t("Show all states") } else { words.t("Show only these") }) {
             span.figure { (count) }
             span.word { (layout::icon(layout::state_icon(state))) (word) }
         }
@@ -286,7 +306,7 @@ pub(super) fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Ch
     ]
 }
 
-fn filters(rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
+fn filters(words: Words, rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
     let [site, class, rest @ ..] = choices(rows, filter);
     let more = filter.model.is_some()
         || filter.collection.is_some()
@@ -298,62 +318,76 @@ fn filters(rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
     html! {
         form.filters #filters method="get" action="/" role="search" {
             label.search {
-                span.hidden { "Search" }
+                span.hidden { (words.t("Search")) }
                 (layout::icon(layout::SEARCH))
                 input type="search" name="text" value=(filter.text) maxlength="100" autocomplete="off"
-                    placeholder="Search name, serial, model, class";
+                    placeholder=(words.t("Search name, serial, model, class"));
             }
-            (site.select(Words::ENGLISH))
-            (class.select(Words::ENGLISH))
+            (site.select(words))
+            (class.select(words))
             label {
-                span.hidden { "State" }
+                span.hidden { (words.t("State")) }
                 select name="state" {
-                    option value="" { "All states" }
+                    option value="" { (words.t("All states")) }
                     @for state in STATES {
                         option value=(state_key(state)) selected[filter.state == Some(state)] {
-                            (layout::capital(state))
+                            (words.t(layout::state_word(state)))
                         }
                     }
                 }
             }
             @if filter.done_today { input type="hidden" name="done" value="today"; }
             details.more-filters open[more] {
-                summary { "More" }
+                summary { (words.t("More")) }
                 div.filters {
-                    @for choice in &rest { (choice.select(Words::ENGLISH)) }
-                    (seen_and_fetched(filter))
+                    @for choice in &rest { (choice.select(words)) }
+                    (seen_and_fetched(words, filter))
                 }
             }
-            button type="submit" { "Apply" }
-            @if !filter.is_empty() { a.clear href="/" { "Clear" } }
+            button type="submit" { (words.t("Apply")) }
+            @if !filter.is_empty() { a.clear href="/" { (words.t("Clear")) } }
             a.clear href={ "/api/v1/devices.csv" (filter.query()) } download="devices.csv" { "CSV" }
         }
     }
 }
 
-fn seen_and_fetched(filter: &Filter) -> Markup {
-    let words = |seen: Seen| match seen {
-        Seen::Within(minutes) => format!("Seen within {}", format::minutes(minutes)),
-        Seen::Before(minutes) => format!("Not seen for {}", format::minutes(minutes)),
+fn seen_and_fetched(words: Words, filter: &Filter) -> Markup {
+    let told = |seen: Seen| match seen {
+        Seen::Within(minutes) => {
+            words.fill("Seen within {time}", &[("time", &span(words, minutes))])
+        }
+        Seen::Before(minutes) => {
+            words.fill("Not seen for {time}", &[("time", &span(words, minutes))])
+        }
     };
     let mut offered = Seen::CHOICES.to_vec();
     offered.extend(filter.seen.filter(|seen| !Seen::CHOICES.contains(seen)));
     html! {
         label {
-            span.hidden { "Last seen" }
+            span.hidden { (words.t("Last seen")) }
             select name="seen" {
-                option value="" { "Seen at any time" }
+                option value="" { (words.t("Seen at any time")) }
                 @for seen in offered {
-                    option value=(seen.key()) selected[filter.seen == Some(seen)] { (words(seen)) }
+                    option value=(seen.key()) selected[filter.seen == Some(seen)] { (told(seen)) }
                 }
             }
         }
         label.fetched-filter {
-            span { "Fetched more than" }
+            span { (words.t("Fetched more than")) }
             input type="number" name="fetched" min="0" max="1000000" inputmode="numeric"
                 value=[filter.fetched_megabytes];
             span { "MB" }
         }
+    }
+}
+
+/// Minutes as people say them.
+fn span(words: Words, minutes: u32) -> String {
+    let count = |n: u32, one, many| words.count(u64::from(n), one, many);
+    match minutes {
+        minutes if minutes % 1440 == 0 => count(minutes / 1440, en("{n} day"), en("{n} days")),
+        minutes if minutes % 60 == 0 => count(minutes / 60, en("{n} hour"), en("{n} hours")),
+        minutes => count(minutes, en("{n} minute"), en("{n} minutes")),
     }
 }
 
@@ -365,7 +399,7 @@ pub fn row_id(row: &DeviceRow) -> String {
 
 /// One device: a `tbody` of one line, or two if something must be said.
 #[must_use]
-pub fn device(row: &DeviceRow, now_ms: i64) -> Markup {
+pub fn device(words: Words, row: &DeviceRow, now_ms: i64) -> Markup {
     let row = &as_of(row, now_ms);
     let name = row.name.as_deref().unwrap_or("—");
     html! {
@@ -376,9 +410,9 @@ pub fn device(row: &DeviceRow, now_ms: i64) -> Markup {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }
                     }
-                    span.sub { (layout::serial_link(&row.serial, row.state)) }
+                    span.sub { (layout::serial_link(words, &row.serial, row.state)) }
                 }
-                td.state role="cell" { (layout::state_chip(row.state)) }
+                td.state role="cell" { (layout::chip(words, row.state)) }
                 td.model role="cell" title=(row.model) {
                     span { (layout::or_dash(&row.model.product)) }
                     span.sub { (row.bundle.as_deref().unwrap_or(&row.model.vendor)) }
@@ -392,16 +426,16 @@ pub fn device(row: &DeviceRow, now_ms: i64) -> Markup {
                     span.sub { (collections(row)) }
                 }
                 @match &row.run {
-                    Some(run) => { (run_cells(run)) }
+                    Some(run) => { (run_cells(words, run)) }
                     None => {
                         td.step role="cell" { span.muted { "—" } }
                         td.time role="cell" { span.muted { "—" } }
                         td.content.number role="cell" { span.muted { "—" } }
                     }
                 }
-                td.number.seen role="cell" { (last_seen(row.last_seen_at_ms, now_ms)) }
+                td.number.seen role="cell" { (last_seen(words, row.last_seen_at_ms, now_ms)) }
             }
-            @if let Some(trouble) = trouble(row) { (trouble) }
+            @if let Some(trouble) = trouble(words, row) { (trouble) }
         }
     }
 }
@@ -423,12 +457,14 @@ const fn is_working(state: DeviceState) -> bool {
     matches!(state, DeviceState::Running | DeviceState::Stalled)
 }
 
-fn run_cells(run: &RunRow) -> Markup {
-    let fetched = format!(
-        "{} of content, {} in all at the server, {} at the machine's network card",
-        format::bytes(run.content.network_packed),
-        format::bytes(run.server_bytes),
-        format::bytes(run.interface_bytes)
+fn run_cells(words: Words, run: &RunRow) -> Markup {
+    let fetched = words.fill(
+        "{content} of content, {server} in all at the server, {card} at the machine's network card",
+        &[
+            ("content", &words.bytes(run.content.network_packed)),
+            ("server", &words.bytes(run.server_bytes)),
+            ("card", &words.bytes(run.interface_bytes)),
+        ],
     );
     html! {
         td.step role="cell" {
@@ -439,10 +475,10 @@ fn run_cells(run: &RunRow) -> Markup {
             }
             @if is_working(run.state) { (layout::progress(run.step_percent.unwrap_or(0))) }
         }
-        td.time role="cell" { (elapsed(run)) }
+        td.time role="cell" { (elapsed(words, run)) }
         td.content.number role="cell" title=(fetched) {
-            span.local { (local_share(run)) }
-            span.sub.fetched { (fetched_megabytes(run)) }
+            span.local { (local_share(words, run)) }
+            span.sub.fetched { (fetched_megabytes(words, run)) }
         }
     }
 }
@@ -457,23 +493,28 @@ fn percent(run: &RunRow) -> String {
 }
 
 /// How much of the content didn't cross the network.
-fn local_share(run: &RunRow) -> String {
+fn local_share(words: Words, run: &RunRow) -> String {
     let local = run.content.unchanged.saturating_add(run.content.local);
     let all = local.saturating_add(run.content.network);
     if all == 0 {
         return "—".to_owned();
     }
-    format!("{} % local", format::share(local, all))
+    words.fill("{n} % local", &[("n", &format::share(local, all))])
 }
 
-fn fetched_megabytes(run: &RunRow) -> String {
-    format!("{} MB", format::megabytes(run.content.network_packed))
+fn fetched_megabytes(words: Words, run: &RunRow) -> String {
+    format!("{} MB", words.megabytes(run.content.network_packed))
 }
 
 /// What changes many times in the course of a run, as the script writes it into a row that it has; `None` if the rows
 /// differ in more than that.
 #[must_use]
-pub fn cells(before: &DeviceRow, after: &DeviceRow, now_ms: i64) -> Option<serde_json::Value> {
+pub fn cells(
+    words: Words,
+    before: &DeviceRow,
+    after: &DeviceRow,
+    now_ms: i64,
+) -> Option<serde_json::Value> {
     let run = after.run.as_ref().filter(|run| is_working(run.state))?;
     if still(before) != still(after) {
         return None;
@@ -484,8 +525,8 @@ pub fn cells(before: &DeviceRow, after: &DeviceRow, now_ms: i64) -> Option<serde
         run.step_title,
         percent(run),
         run.step_percent.unwrap_or(0),
-        local_share(run),
-        fetched_megabytes(run),
+        local_share(words, run),
+        fetched_megabytes(words, run),
         format::seconds_between(seen, now_ms),
     ]))
 }
@@ -506,27 +547,46 @@ fn still(row: &DeviceRow) -> DeviceRow {
 
 /// Elapsed and expected time with the databar. While the run goes on, the page counts on by itself.
 #[must_use]
-pub fn elapsed(run: &RunRow) -> Markup {
+pub fn elapsed(words: Words, run: &RunRow) -> Markup {
     let bar = databar(run.elapsed_seconds, run.expected_seconds, run.state);
+    let label = bar_label(words, &bar.label);
     html! {
         div.timing data-elapsed=[(run.state == DeviceState::Running).then_some(run.elapsed_seconds)]
             data-expected=(run.expected_seconds) {
             span.line {
                 span.elapsed { (format::clock(run.elapsed_seconds)) }
                 @if run.expected_seconds > 0 { span.muted { " / " (format::clock(run.expected_seconds)) } }
-                span.label { (bar.label) }
+                span.label { (label) }
             }
             (layout::bar(&bar))
         }
     }
 }
 
-fn last_seen(at_ms: Option<i64>, now_ms: i64) -> Markup {
+/// The label of a databar in the visitor's language.
+fn bar_label(words: Words, label: &str) -> String {
+    if let Some(time) = label.strip_suffix(" over") {
+        return words.fill("{n} over", &[("n", &time)]);
+    }
+    if let Some(time) = label.strip_suffix(" faster") {
+        return words.fill("{n} faster", &[("n", &time)]);
+    }
+    let known = [
+        en("failed"),
+        en("stalled"),
+        en("no estimate"),
+        en("on time"),
+    ];
+    let known = known.into_iter().find(|known| *known == label);
+    known.map_or_else(|| label.to_owned(), |known| words.t(known).to_owned())
+}
+
+fn last_seen(words: Words, at_ms: Option<i64>, now_ms: i64) -> Markup {
     html! {
         @match at_ms {
             Some(at_ms) => {
                 @let seconds = format::seconds_between(at_ms, now_ms);
-                span data-ago=(seconds) title={ (format::moment(at_ms)) " UTC" } { (format::ago(seconds)) }
+                span data-ago=(seconds) title={ (words.moment(at_ms)) " UTC" } { (words.ago(seconds)) }
             }
             None => { span.muted { "—" } }
         }
@@ -534,7 +594,7 @@ fn last_seen(at_ms: Option<i64>, now_ms: i64) -> Markup {
 }
 
 /// The second line: what went wrong and what to do, or why the device is kept apart.
-fn trouble(row: &DeviceRow) -> Option<Markup> {
+fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
     let run = row.run.as_ref();
     let text = match row.state {
         DeviceState::Failed => {
@@ -543,16 +603,17 @@ fn trouble(row: &DeviceRow) -> Option<Markup> {
                 .filter(|chain| !chain.is_empty());
             chain
                 .or_else(|| row.message.clone())
-                .unwrap_or_else(|| "The run failed without an error message.".into())
+                .unwrap_or_else(|| words.t("The run failed without an error message.").into())
         }
-        DeviceState::Stalled => row
-            .message
-            .clone()
-            .unwrap_or_else(|| "Silent for too long: no heartbeat from the machine.".into()),
+        DeviceState::Stalled => row.message.clone().unwrap_or_else(|| {
+            words
+                .t("Silent for too long: no heartbeat from the machine.")
+                .into()
+        }),
         DeviceState::Quarantined => row
             .message
             .clone()
-            .unwrap_or_else(|| "The machine can't prove who it is.".into()),
+            .unwrap_or_else(|| words.t("The machine can't prove who it is.").into()),
         DeviceState::Imported
         | DeviceState::Staged
         | DeviceState::CheckedIn
@@ -565,11 +626,11 @@ fn trouble(row: &DeviceRow) -> Option<Markup> {
             td role="cell" aria-colspan="9" {
                 div.note {
                     @if let Some(step) = failed.and_then(|run| run.failed_step.as_ref()) {
-                        span { "Step " code { (step) } }
+                        span { (words.t("Step")) " " code { (step) } }
                     }
                     span.what { (layout::prose(&text)) }
                     @if let Some(hint) = failed.and_then(|run| run.hint.as_ref()) {
-                        span.hint { b { "What to do: " } (layout::prose(hint)) }
+                        span.hint { b { (words.t("What to do:")) " " } (layout::prose(hint)) }
                     }
                 }
             }
@@ -610,7 +671,13 @@ mod tests {
             site: Some("BJO".into()),
             ..Filter::default()
         };
-        let html = tiles(&rows, &site.with_state(Some(DeviceState::Failed)), CLOCK).into_string();
+        let html = tiles(
+            Words::ENGLISH,
+            &rows,
+            &site.with_state(Some(DeviceState::Failed)),
+            CLOCK,
+        )
+        .into_string();
         assert!(
             html.contains(r#"href="/?site=BJO" aria-current="true""#),
             "the current tile clears the state: {html}"
@@ -623,6 +690,7 @@ mod tests {
 
     #[test]
     fn counts_in_words() {
+        let count = |shown, all| count(Words::ENGLISH, shown, all);
         assert_eq!(count(1, 1), "1 device");
         assert_eq!(count(3, 30), "3 of 30 devices");
         assert!(count(ROWS_MAX + 1, ROWS_MAX + 1).starts_with("The first 3000 of 3001"));
@@ -638,18 +706,19 @@ mod tests {
         let mut later = row.clone();
         later.run.as_mut().unwrap().step_percent = Some(99);
         later.last_seen_at_ms = Some(sample::NOW_MS - 1000);
-        let told = cells(row, &later, sample::NOW_MS).unwrap();
+        let told = cells(Words::ENGLISH, row, &later, sample::NOW_MS).unwrap();
         assert_eq!((&told[2], &told[3]), (&"99 %".into(), &99.into()));
         later.class = "another".into();
-        assert_eq!(cells(row, &later, sample::NOW_MS), None);
+        assert_eq!(cells(Words::ENGLISH, row, &later, sample::NOW_MS), None);
         let mut failed = row.clone();
         failed.run.as_mut().unwrap().state = DeviceState::Failed;
-        assert_eq!(cells(row, &failed, sample::NOW_MS), None);
+        assert_eq!(cells(Words::ENGLISH, row, &failed, sample::NOW_MS), None);
     }
 
     #[test]
     fn no_text_of_a_device_becomes_markup() {
         let html = overview(
+            Words::ENGLISH,
             &[Arc::new(sample::hostile_device())],
             &Filter::default(),
             CLOCK,
@@ -664,7 +733,14 @@ mod tests {
             ..Filter::default()
         };
         sample::assert_harmless(
-            &overview(&[Arc::new(sample::hostile_device())], &filter, CLOCK, 1).into_string(),
+            &overview(
+                Words::BOKMAL,
+                &[Arc::new(sample::hostile_device())],
+                &filter,
+                CLOCK,
+                1,
+            )
+            .into_string(),
         );
     }
 
@@ -675,7 +751,7 @@ mod tests {
         let mut page = String::new();
         for state in STATES {
             page.push_str(
-                &device(find(state), sample::NOW_MS)
+                &device(Words::ENGLISH, find(state), sample::NOW_MS)
                     .into_string()
                     .replace("<t", "\n<t")
                     .replace("<span", "\n<span"),

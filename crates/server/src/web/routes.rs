@@ -15,7 +15,7 @@ use super::filter::{Clock, Filter, FilterQuery};
 use super::live::Seen;
 use super::login::{Stage, login_page_beside, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
-use super::{lists, live, overview, plan, run};
+use super::{layout, lists, live, overview, plan, run};
 use crate::catalog::{packages, sequences};
 use crate::error::Failure;
 use crate::people::auth::{LoginError, SessionToken};
@@ -37,7 +37,7 @@ pub(super) async fn show_overview(
     let filter = Filter::from(query);
     let fleet = state.fleet().await?;
     let rows = overview::within(&fleet, &visitor.user.reach);
-    let content = overview::overview(&rows, &filter, Clock::now(), fleet.at());
+    let content = overview::overview(visitor.words, &rows, &filter, Clock::now(), fleet.at());
     let live = format!("/live/overview{}", filter.query());
     let title = visitor.words.t("Overview");
     Ok(visitor.page(title, Some(&live), &content))
@@ -54,10 +54,22 @@ pub(super) async fn show_run(
     let device = state
         .device_row_for(&visitor.user, detail.row.device)
         .await?;
-    let content = run::run_page(&detail, device.as_ref());
+    let all = state.runs_of_device(detail.row.device).await?;
+    let content = run::run_page(sight(&visitor), &detail, device.as_ref(), &all);
     let live = format!("/live/runs/{run}");
-    let title = format!("{}: {}", run::title(&detail), detail.row.state);
+    let title = format!(
+        "{}: {}",
+        run::title(&detail),
+        visitor.words.t(layout::state_word(detail.row.state))
+    );
     Ok(visitor.page(&title, Some(&live), &content))
+}
+
+fn sight(visitor: &Visitor) -> run::Sight {
+    run::Sight {
+        words: visitor.words,
+        may_operate: visitor.user.may(May::Operate),
+    }
 }
 
 pub(super) async fn show_plan(
@@ -124,7 +136,11 @@ pub(super) async fn live_overview(
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok(live::overview(Seen::by(visitor.user, state), query.into(), at, permit).into_response())
+    Ok({
+        let words = visitor.words;
+        let source = Seen::by(visitor.user, state);
+        live::overview(source, words, query.into(), at, permit).into_response()
+    })
 }
 
 #[derive(Deserialize)]
@@ -150,7 +166,11 @@ pub(super) async fn live_run(
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok(live::run(Seen::by(visitor.user, state), run, after, permit).into_response())
+    Ok({
+        let sight = sight(&visitor);
+        let source = Seen::by(visitor.user, state);
+        live::run(source, sight, run, after, permit).into_response()
+    })
 }
 
 fn too_many_streams() -> Failure {

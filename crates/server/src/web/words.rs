@@ -170,6 +170,12 @@ impl Words {
         self.decimal(format::precise(milliseconds))
     }
 
+    /// Megabytes with two decimals and no unit.
+    #[must_use]
+    pub fn megabytes(self, count: u64) -> String {
+        self.decimal(format::megabytes(count))
+    }
+
     fn decimal(self, text: String) -> String {
         match self.0 {
             Language::English => text,

@@ -12,6 +12,11 @@ use wire::names::DeviceId;
 
 use super::super::sample;
 use super::*;
+
+const SIGHT: Sight = Sight {
+    words: Words::ENGLISH,
+    may_operate: true,
+};
 use crate::fleet::view::Fleet;
 use crate::people::roles::Reach;
 
@@ -99,12 +104,18 @@ struct Live(Body);
 
 impl Live {
     fn overview(source: &Fake) -> Self {
-        let stream = overview(source.clone(), Filter::default(), 0, permit());
+        let stream = overview(
+            source.clone(),
+            Words::ENGLISH,
+            Filter::default(),
+            0,
+            permit(),
+        );
         Self::of(stream.into_response())
     }
 
     fn run(source: &Fake, run: RunId, after: u64) -> Self {
-        Self::of(super::run(source.clone(), run, after, permit()).into_response())
+        Self::of(super::run(source.clone(), SIGHT, run, after, permit()).into_response())
     }
 
     fn of(response: axum::response::Response) -> Self {
