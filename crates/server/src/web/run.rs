@@ -797,7 +797,8 @@ mod tests {
         let html = drawn(&detail, Some(&device)).into_string();
         assert!(html.contains("admin_password") && html.contains("secret, not shown"));
         assert!(html.contains("the median of ThinkPad L14 Gen 5") && html.contains("(n 40)"));
-        let others = run_page(SIGHT, &detail, None, &[detail.row.clone()]).into_string();
+        let others =
+            run_page(SIGHT, &detail, None, std::slice::from_ref(&detail.row)).into_string();
         assert!(!others.contains("Other runs"), "a run is not its own other");
     }
 
