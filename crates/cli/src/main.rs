@@ -67,6 +67,9 @@ enum Command {
     )]
     Login(login::Login),
     /// Forget the server and the token
+    ///
+    /// The server revokes the token, so that a copy of it is worth nothing. If the server can't be told, it is forgotten
+    /// all the same.
     #[command(after_help = "Example:\n  forestage logout")]
     Logout,
     /// Show which server we are logged in to, and whether it answers

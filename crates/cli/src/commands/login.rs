@@ -74,12 +74,21 @@ pub(crate) fn run_login(command: &Login, output: &Output) -> Outcome<()> {
     })
 }
 
-/// Forgets the token. The server keeps its digest; nobody has the token any more.
+/// Revokes the token and forgets it. It is forgotten even if the server can't be told; then it ends by itself.
 pub(crate) fn run_logout(output: &Output) -> Outcome<()> {
     let settings = Settings::load()?;
+    let told = settings
+        .connect()
+        .is_ok_and(|client| client.revoke_token("current").is_ok());
     Settings::forget()?;
-    output.answer(&serde_json::json!({ "logged-in": false }), |_| {
-        format!("logged out of {}\n", settings.url)
+    let answer = serde_json::json!({ "logged-in": false, "revoked": told });
+    output.answer(&answer, |_| {
+        let rest = if told {
+            ""
+        } else {
+            "the server could not be told: if the token may have been copied, revoke it with `forestage token revoke`\n"
+        };
+        format!("logged out of {}\n{rest}", settings.url)
     })
 }
 

@@ -75,8 +75,13 @@ fn the_server() {
         stderr.starts_with("error: cannot log in to https://localhost:"),
         "{stderr}"
     );
-    assert!(world.run(&["logout"]).starts_with("logged out of"));
+    // A copy of the token is worth nothing afterwards.
+    let config = std::fs::read_to_string(world.path("config.json")).unwrap();
+    assert_eq!(world.json(&["logout"])["revoked"], true);
     assert_eq!(world.fail(&["status"]).0, 2);
+    world.write("config.json", &config);
+    assert_eq!(world.fail(&["status"]).0, 1);
+    assert_eq!(world.json(&["logout"])["revoked"], false);
 }
 
 #[test]

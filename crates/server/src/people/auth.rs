@@ -616,7 +616,7 @@ fn wants_page(request: &Request) -> bool {
         && request.headers().get(header::ACCEPT).is_some_and(html)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers
         .get(header::AUTHORIZATION)?
         .to_str()

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use sqlx::FromRow;
 use wire::people::{NewToken, TOKEN_DAYS, TOKEN_DAYS_MAX, TOKENS_MAX, TokenMade, TokenRow};
 
@@ -11,7 +11,7 @@ use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
-use crate::people::auth::{DAY_MS, User};
+use crate::people::auth::{DAY_MS, User, bearer};
 use crate::people::roles::May;
 use crate::routes::read_json;
 use crate::secret;
@@ -20,6 +20,8 @@ use crate::text::clean;
 
 /// Digits of the digest by which a token is called: enough for none to be taken for another.
 const ID_DIGITS: usize = 16;
+/// What the token that a request came with is called; no id, which are digits.
+const CURRENT: &str = "current";
 
 #[derive(FromRow)]
 struct StoredToken {
@@ -204,12 +206,18 @@ async fn store(db: &mut Write, token: &StoredToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `DELETE /api/v1/tokens/{id}`: it is worth nothing from now on.
+/// `DELETE /api/v1/tokens/{id}`: it is worth nothing from now on. `current` is the one that the request came with.
 pub(crate) async fn revoke(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Failure> {
+    let current = bearer(&headers).map(secret::digest);
+    let is_wanted = |digest: &str| match id == CURRENT {
+        true => current.as_deref() == Some(digest),
+        false => id_of(digest) == id,
+    };
     let mut db = state.db().write().await?;
     let tokens: Vec<(String, String, String)> =
         sqlx::query_as("SELECT digest, user_name, title FROM tokens")
@@ -218,7 +226,7 @@ pub(crate) async fn revoke(
             .doing("read the tokens")?;
     let found = tokens
         .into_iter()
-        .find(|(digest, owner, _)| id_of(digest) == id && sees(&user, owner));
+        .find(|(digest, owner, _)| is_wanted(digest) && sees(&user, owner));
     let Some((digest, owner, title)) = found else {
         return Err(
             Failure::not_found(format!("token {id}")).hint("`forestage token list` shows yours")

@@ -61,7 +61,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<TokenMade>("")
         .fails(400, "bad-scope", "There is no such scope.")
         .fails(409, "too-many-tokens", "There are 100 already.")
-        .of("DELETE", "/api/v1/tokens/{id}", "Revoke an API token.", "One's own; an admin revokes any.")
+        .of("DELETE", "/api/v1/tokens/{id}", "Revoke an API token.", "One's own; an admin revokes any. `current` is the token that the request comes with.")
         .of("GET", "/api/v1/audit", "Tell who did what.", "Newest first, 5000 rows at most. Filters are combined.")
         .query("who", "Who did it: a user, `device` or `server`.")
         .query("action", "What was done, such as `asset-imported`.")
