@@ -282,6 +282,9 @@ pub struct ImportDraft {
     pub rows_total: u32,
     /// The rows asked for.
     pub rows: Vec<ImportLine>,
+    /// What taking it back did, once it is taken back.
+    #[serde(default)]
+    pub undone: Option<UndoReport>,
 }
 
 /// Accepts a draft.

@@ -29,12 +29,19 @@ use crate::webhooks::outbox::emit_device;
 /// Document, time of arrival, device and site if known, and who sent it.
 type StoredReceipt = (String, i64, Option<String>, Option<String>, String);
 
-/// `GET /api/v1/receipts`: those of the machines in reach; a factory operator sees the ones they sent.
+/// `GET /api/v1/receipts`
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Query(page): Query<PageQuery>,
 ) -> Result<(HeaderMap, Json<Vec<ReceiptRow>>), Failure> {
+    let rows = seen(&state, &user).await?;
+    let (headers, rows) = page.cut("/api/v1/receipts", rows, receipt_key)?;
+    Ok((headers, Json(rows)))
+}
+
+/// Those of the machines in reach, newest first; a factory operator sees the ones they sent.
+pub(crate) async fn seen(state: &AppState, user: &User) -> Result<Vec<ReceiptRow>, Failure> {
     let rows: Vec<StoredReceipt> = sqlx::query_as(
         "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM receipts \
          LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
@@ -62,9 +69,7 @@ pub(crate) async fn list(
             device,
         })
     };
-    let rows = seen.map(row).collect::<Result<Vec<_>, Failure>>()?;
-    let (headers, rows) = page.cut("/api/v1/receipts", rows, receipt_key)?;
-    Ok((headers, Json(rows)))
+    seen.map(row).collect()
 }
 
 /// By which a page of receipts is continued.

@@ -26,6 +26,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let style = [
         include_str!("assets/style.css"),
         include_str!("assets/hand_out.css"),
+        include_str!("assets/imports.css"),
         include_str!("assets/watch.css"),
         &databar::stylesheet(),
     ]

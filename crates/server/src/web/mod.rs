@@ -14,6 +14,7 @@ pub mod filter;
 pub mod format;
 pub mod frame;
 mod hand_out;
+mod imports;
 mod insights;
 pub mod layout;
 pub mod lists;
@@ -60,7 +61,7 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 /// Every page, one line each. An entry of the navigation appears with the page that has its address.
 #[rustfmt::skip]
 fn pages_all() -> Pages {
-    hand_out::pages(Pages::default())
+    imports::pages(hand_out::pages(Pages::default()))
         .get("/", May::View, Section::Overview, routes::show_overview)
         .get("/insights", May::View, Section::Insights, insights::show)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)

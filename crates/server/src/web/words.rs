@@ -20,6 +20,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/frame.txt"),
     include_str!("words/nb/hand_out.txt"),
     include_str!("words/nb/insights.txt"),
+    include_str!("words/nb/imports.txt"),
     include_str!("words/nb/lists.txt"),
     include_str!("words/nb/people.txt"),
     include_str!("words/nb/plan.txt"),

@@ -334,6 +334,7 @@ fn draft(
         plan: digest(planned),
         rows_total,
         rows: rows.into_iter().map(Planned::line).collect(),
+        undone: None,
     }
 }
 
@@ -413,7 +414,13 @@ pub(crate) async fn done_rows(
 async fn done(state: &AppState, row: ImportRow, window: Window) -> Result<ImportDraft, Failure> {
     let mut connection = state.db().read().acquire().await.doing("read an import")?;
     let rows = done_rows(&mut connection, row.import).await?;
+    let report: String = sqlx::query_scalar("SELECT report FROM imports WHERE id = $1")
+        .bind(row.import)
+        .fetch_one(&mut *connection)
+        .await
+        .doing("read what an undo did")?;
     drop(connection);
+    let undone = (!report.is_empty()).then(|| stored("report of an undo", &report));
     let (rows_total, rows) = window.cut(rows, DoneRow::result);
     Ok(ImportDraft {
         form: String::new(),
@@ -427,6 +434,7 @@ async fn done(state: &AppState, row: ImportRow, window: Window) -> Result<Import
         plan: String::new(),
         rows_total,
         rows: rows.iter().map(DoneRow::line).collect::<Result<_, _>>()?,
+        undone: undone.transpose()?,
         import: row,
     })
 }

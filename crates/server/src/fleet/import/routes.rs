@@ -343,6 +343,30 @@ pub(crate) async fn discard(
     drafts::get(&state, &user, id).await.map(Json)
 }
 
+async fn undo_in(
+    connection: &mut sqlx::AnyConnection,
+    user: &User,
+    id: i64,
+    wish: &UndoImport,
+) -> Result<undo::Undo, Failure> {
+    let rows = drafts::done_rows(connection, id).await?;
+    let fleet = write::fleet(connection).await?;
+    let in_use = undo::in_use(connection).await?;
+    undo::plan(&rows, &fleet, &in_use, &user.reach, wish)
+}
+
+/// What taking back an accepted import would do.
+pub(crate) async fn undo_report(
+    state: &AppState,
+    user: &User,
+    row: &ImportRow,
+    wish: &UndoImport,
+) -> Result<UndoReport, Failure> {
+    let mut connection = state.db().read().acquire().await.doing("read an import")?;
+    let undo = undo_in(&mut connection, user, row.import, wish).await?;
+    Ok(undo.report)
+}
+
 /// `POST /api/v1/imports/{id}/undo`
 pub(crate) async fn take_back(
     State(state): State<AppState>,
@@ -357,10 +381,7 @@ pub(crate) async fn take_back(
         let message = format!("import {id} is {}, not accepted", row.state.word());
         return Err(Failure::conflict("not-accepted", message));
     }
-    let rows = drafts::done_rows(&mut db, id).await?;
-    let fleet = write::fleet(&mut db).await?;
-    let in_use = undo::in_use(&mut db).await?;
-    let undo = undo::plan(&rows, &fleet, &in_use, &user.reach, &wish)?;
+    let undo = undo_in(&mut db, &user, id, &wish).await?;
     if wish.dry_run {
         return Ok(Json(undo.report));
     }

@@ -119,16 +119,16 @@ fn decide(
 }
 
 /// Looks up what depends on the devices of an import.
-pub(crate) async fn in_use(db: &mut Write) -> Result<InUse, Failure> {
+pub(crate) async fn in_use(connection: &mut sqlx::AnyConnection) -> Result<InUse, Failure> {
     let checked_in: Vec<(String,)> = sqlx::query_as(
         "SELECT id FROM devices WHERE checked_in_at_ms > 0 UNION SELECT device FROM device_keys",
     )
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *connection)
     .await
     .doing("read which machines have checked in")?;
     let referred_to: Vec<(String,)> =
         sqlx::query_as("SELECT device FROM runs UNION SELECT device FROM assignments")
-            .fetch_all(&mut **db)
+            .fetch_all(&mut *connection)
             .await
             .doing("read which machines are in use")?;
     let set = |rows: Vec<(String,)>| rows.into_iter().map(|(device,)| device).collect();

@@ -36,6 +36,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// As it was written.
+    pub(crate) fn oldest(&self) -> &str {
+        &self.oldest
+    }
+
     pub(crate) fn question(&self) -> Result<Question, Failure> {
         let oldest = self.oldest.split(',').filter(|id| !id.is_empty());
         let limit = self.limit.unwrap_or(RECONCILED_ROWS_DEFAULT);

@@ -4,8 +4,10 @@
 // is: `number`, `boolean`, `json`, `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
 // an empty field is left out unless `data-empty="send"`. A name with dots makes objects. Several checkboxes of one name
 // with `data-type="each"` make a list. `<input type="file" data-body>` sends the file's bytes as the whole body, and the
-// other fields become the query. `data-query` on a field puts it into the query too.
-// `data-then` is where to go afterwards (`{key}` from the reply); without it the page is loaded again. `data-done` is
+// other fields become the query; `data-named="file"` puts the file's name there under that key. `data-query` on a field puts
+// it into the query too. `data-in="mapping"` puts a field into that object under its name as it is, dots and all, and
+// `data-changed` sends it only if it was changed.
+// `data-then` is where to go afterwards (`{key}` or `{key.key}` from the reply); without it the page is loaded again. `data-done` is
 // what to say. A button with `data-confirm` asks first; with `data-confirm-type` the text must be typed.
 // A button alone may carry `data-api` too: it sends its `data-body` (JSON), or nothing.
 "use strict";
@@ -49,6 +51,7 @@
       if (field.dataset.type === "omit") continue;
       if (field.dataset.body !== undefined) {
         raw = field.type === "file" ? field.files[0] : field.value;
+        if (field.dataset.named && raw?.name) query.append(field.dataset.named, raw.name);
         continue;
       }
       if (field.dataset.type === "each") {
@@ -56,7 +59,12 @@
         if (field.type !== "checkbox" || field.checked) list.push(field.value);
         continue;
       }
+      if (field.dataset.changed !== undefined && field.value === field.defaultValue) continue;
       const value = valueOf(field);
+      if (field.dataset.in !== undefined) {
+        if (value !== undefined) (body[field.dataset.in] ??= {})[field.name] = value;
+        continue;
+      }
       if (inPath(field.name)) path = path.replace(`{${field.name}}`, encodeURIComponent(value ?? ""));
       else if (value === undefined) continue;
       else if (field.dataset.query !== undefined) query.append(field.name, String(value));
@@ -138,7 +146,7 @@
     }
     toastNext(done ?? say("done"));
     if (then === undefined) location.reload();
-    else location.assign(then.replace(/\{([^}]+)\}/g, (_, key) => encodeURIComponent(reply?.[key] ?? "")));
+    else location.assign(then.replace(/\{([^}]+)\}/g, (_, keys) => encodeURIComponent(keys.split(".").reduce((part, key) => part?.[key], reply) ?? "")));
   };
 
   const busy = (holder, on) => {
