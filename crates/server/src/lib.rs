@@ -22,6 +22,7 @@ mod webhooks;
 
 pub mod error;
 pub mod people;
+pub mod readers;
 pub mod routes;
 pub mod state;
 pub mod web;

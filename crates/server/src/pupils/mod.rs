@@ -19,6 +19,13 @@ pub(crate) mod store;
 use crate::people::roles::May;
 use crate::routes::Routes;
 
+/// Reads a list as each of the two kinds it may be.
+pub(crate) fn read_list(bytes: &[u8]) {
+    for purpose in [list_file::Purpose::Pupils, list_file::Purpose::HandOut] {
+        let _ = list_file::parse(bytes, purpose);
+    }
+}
+
 /// The routes of this folder.
 #[rustfmt::skip]
 pub(crate) fn routes(routes: Routes) -> Routes {

@@ -10,6 +10,11 @@ pub(crate) mod sign;
 use crate::people::roles::May;
 use crate::routes::Routes;
 
+/// Reads the address of a receiver.
+pub(crate) fn read_address(text: &str) {
+    let _ = post::parse_url(text);
+}
+
 /// The routes of this folder.
 #[rustfmt::skip]
 pub(crate) fn routes(routes: Routes) -> Routes {
