@@ -26,6 +26,7 @@ pub mod pages;
 mod people;
 pub mod plan;
 pub mod prestage;
+mod quarantine;
 mod routes;
 pub mod run;
 #[cfg(test)]
@@ -68,6 +69,7 @@ fn pages_all() -> Pages {
         .get("/devices", May::View, Section::Devices, routes::show_devices)
         .get("/devices/{serial}", May::View, Section::Devices, device::show)
         .get("/devices/{serial}/plan", May::View, Section::Devices, routes::show_plan)
+        .get("/quarantine", May::ChangeAssets, Section::Quarantine, quarantine::show)
         .get("/sites", May::View, Section::Sites, targeting::show_sites)
         .get("/sites/{code}", May::View, Section::Sites, targeting::show_site)
         .get("/classes", May::View, Section::Classes, targeting::show_classes)

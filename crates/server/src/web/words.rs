@@ -24,6 +24,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/lists.txt"),
     include_str!("words/nb/people.txt"),
     include_str!("words/nb/plan.txt"),
+    include_str!("words/nb/quarantine.txt"),
     include_str!("words/nb/targeting.txt"),
     include_str!("words/nb/watch.txt"),
 ];

@@ -61,5 +61,5 @@ pub(super) fn turn(words: Words, address: &str, page: usize, total: usize) -> Ma
 
 /// A notice above a page: something to know before going on.
 pub(super) fn notice(content: &Markup) -> Markup {
-    html! { div.notice role="note" { (content) } }
+    html! { div.remark role="note" { (content) } }
 }
