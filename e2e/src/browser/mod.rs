@@ -30,6 +30,12 @@ printf 'name: tiny-os\nversion: "1"\nkind: os-image\ntitle: Lite system\nsource:
 forestage package import tiny-os.yaml
 "#;
 
+/// A receiver where nobody listens, so that there is a page of a webhook and of what came of a message.
+const A_WEBHOOK: &str = r"
+forestage webhook add http://127.0.0.1:9/forestage --title 'the asset system'
+if forestage webhook test 1; then exit 1; fi
+";
+
 /// A prestage needs a boot image, which only the demo builds.
 const NOT_HERE: &str = "/prestages/{name}";
 
@@ -60,6 +66,7 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
     world.run_page(root, "simulate")?;
     world.run_page(root, "console")?;
     world.run_script(A_PACKAGE)?;
+    world.run_script(A_WEBHOOK)?;
     let mut browser = Browser::start(&folder)?;
     let pictures = std::env::var("FORESTAGE_PICTURES")
         .map_or_else(|_| folder.join("pictures"), Utf8PathBuf::from);

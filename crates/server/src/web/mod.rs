@@ -36,6 +36,7 @@ pub mod sequence;
 mod targeting;
 pub mod text_diff;
 pub mod visitor;
+mod webhooks;
 pub mod words;
 
 use std::sync::Arc;
@@ -89,6 +90,8 @@ fn pages_all() -> Pages {
         .get("/tokens", May::BeSomebody, Section::Tokens, people::show_tokens)
         .get("/account", May::BeSomebody, Section::Overview, people::show_account)
         .get("/audit", May::Administer, Section::Audit, people::show_audit)
+        .get("/webhooks", May::Administer, Section::Webhooks, webhooks::show_all)
+        .get("/webhooks/{id}", May::Administer, Section::Webhooks, webhooks::show_one)
         .get("/api", May::BeSomebody, Section::Api, api::show_api)
         .get("/login/oidc", May::Anyone, Section::Overview, oidc::begin)
         .get("/login/oidc/back", May::Anyone, Section::Overview, oidc::back)

@@ -27,6 +27,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/quarantine.txt"),
     include_str!("words/nb/targeting.txt"),
     include_str!("words/nb/watch.txt"),
+    include_str!("words/nb/webhooks.txt"),
 ];
 
 /// Read once; a page asks for a few dozen of them.

@@ -79,7 +79,7 @@ impl AppState {
         rows.into_iter().map(Stored::row).collect()
     }
 
-    async fn webhook(&self, id: i64) -> Result<WebhookRow, Failure> {
+    pub(crate) async fn webhook(&self, id: i64) -> Result<WebhookRow, Failure> {
         let found = self
             .webhooks()
             .await?
