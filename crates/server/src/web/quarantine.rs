@@ -95,7 +95,10 @@ fn machine(words: Words, row: &QuarantineRow) -> Markup {
             } @else {
                 (candidates(words, row))
                 div.buttons {
-                    (decide(row, &json!({ "what": "new-asset" }), html! { (words.t("New asset")) }, words.t("Take this machine in as a new asset?"), false))
+                    // Two assets never have one serial number.
+                    @if !row.candidates.iter().any(|candidate| candidate.serial == row.serial) {
+                        (decide(row, &json!({ "what": "new-asset" }), html! { (words.t("New asset")) }, words.t("Take this machine in as a new asset?"), false))
+                    }
                     (decide(row, &json!({ "what": "reject" }), html! { (words.t("Stays out")) }, words.t("Keep this machine out?"), true))
                 }
             }
@@ -260,6 +263,17 @@ mod tests {
         let (bound, free) = (drawn(row(true)), drawn(row(false)));
         assert!(bound.contains(replace) && !bound.contains(is_asset));
         assert!(free.contains(is_asset) && !free.contains(replace));
+    }
+
+    #[test]
+    fn a_serial_number_that_an_asset_has_makes_no_new_asset() {
+        let new = "&quot;what&quot;:&quot;new-asset&quot;";
+        let other = QuarantineRow {
+            serial: "PF3ABC13".into(),
+            ..row(false)
+        };
+        assert!(!drawn(row(false)).contains(new));
+        assert!(drawn(other).contains(new));
     }
 
     #[test]
