@@ -66,34 +66,14 @@ fn main() -> ExitCode {
 fn demo(arguments: &[String]) -> Result<()> {
     setup::everything()?;
     build_programs()?;
-    run(cargo()
-        .args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "e2e",
-            "--",
-            "first-light",
-        ])
-        .args(arguments))
+    run(e2e()?.arg("first-light").args(arguments))
 }
 
 fn test() -> Result<()> {
     setup::everything()?;
     timed("check", check_without_setup)?;
     timed("build the programs", build_programs)?;
-    timed("guides and virtual machines", || {
-        run(cargo().args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "e2e",
-            "--",
-            "all",
-        ]))
-    })
+    timed("guides and virtual machines", || run(e2e()?.arg("all")))
 }
 
 fn check() -> Result<()> {
@@ -166,9 +146,12 @@ fn fuzz() -> Result<()> {
     Ok(())
 }
 
-/// The release programs: `forestage` for people, `forestage-agent` (static) for devices.
+/// The release programs: `forestage` for people, `forestage-agent` (static) for devices, and `e2e` that drives both.
+///
+/// `forestage` and `e2e` are built as one selection: each alone has other features of what they share, and would compile
+/// the server again.
 fn build_programs() -> Result<()> {
-    run(cargo().args(["build", "--release", "--package", "cli"]))?;
+    run(cargo().args(["build", "--release", "--package", "cli", "--package", "e2e"]))?;
     run(cargo().args([
         "build",
         "--profile",
@@ -178,6 +161,18 @@ fn build_programs() -> Result<()> {
         "--target",
         setup::AGENT_TARGET,
     ]))
+}
+
+/// `e2e` as `build_programs` made it. Without `CARGO` it takes the programs beside it as they are.
+fn e2e() -> Result<Command> {
+    let own = std::env::current_exe()?;
+    let target = own
+        .ancestors()
+        .nth(2)
+        .context("xtask lies in no target folder")?;
+    let mut command = Command::new(target.join("release/e2e"));
+    command.current_dir(root()).env_remove("CARGO");
+    Ok(command)
 }
 
 fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -15,6 +15,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long is waited between two looks at a page.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// What is told of a page that doesn't get into the state that is waited for.
+const SEEN: &str = "location.pathname + ', ' + document.readyState + ', focus on ' \
+    + (document.activeElement?.id || document.activeElement?.tagName) + ': ' + document.body?.innerText.slice(0, 300)";
+
 /// A browser with one page.
 pub(crate) struct Browser {
     process: Child,
@@ -183,12 +187,16 @@ impl Browser {
 
     /// Goes to an address and waits until its page and its scripts are there.
     pub(crate) fn go(&mut self, url: &str) -> Result<()> {
+        // The page that is left may have the same address, and what is typed into it is lost.
+        self.value("window.isLeft = true")?;
         let reply = self.call("Page.navigate", &json!({ "url": url }))?;
         if let Some(error) = reply.get("errorText") {
             bail!("cannot go to {url}: {error}");
         }
+        // Without a loader it's the same page, at another place in it.
+        let is_new = reply.get("loaderId").map_or("true", |_| "!window.isLeft");
         self.wait(&format!(
-            "document.readyState === 'complete' && location.href.startsWith({})",
+            "{is_new} && document.readyState === 'complete' && location.href.startsWith({})",
             json!(
                 url.split(['?', '#'])
                     .next()
@@ -219,10 +227,17 @@ impl Browser {
                 return Ok(());
             }
             if started.elapsed() > ANSWER_MAX {
-                bail!("still not so: {expression}");
+                let seen = self.value(SEEN).unwrap_or_default();
+                bail!("still not so: {expression}; the page is {seen}");
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Waits until a field has the focus, which a page gives to its first one only when it is drawn.
+    pub(crate) fn wait_for_focus(&mut self, field: &str) -> Result<()> {
+        self.wait(&format!("document.activeElement?.id === {}", json!(field)))
+            .with_context(|| format!("the field `{field}` doesn't get the focus"))
     }
 
     /// Types text into what has the focus, as a keyboard-wedge scanner does, key by key.

@@ -111,8 +111,10 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
 /// Signs in as a person does, by keyboard.
 fn sign_in(browser: &mut Browser, url: &str) -> Result<()> {
     browser.go(&format!("{url}/login"))?;
+    browser.wait_for_focus("user")?;
     browser.type_text("admin")?;
     browser.press("Tab")?;
+    browser.wait_for_focus("password")?;
     browser.type_text(guides::PASSWORD)?;
     browser.press("Enter")?;
     browser
