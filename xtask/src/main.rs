@@ -24,7 +24,10 @@ Commands:
   nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
-              --only NAME       Only this one; `console` is the server under load, and only measured if named
+              --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
+                                25 GB and half an hour; `console` is the server under load, only measured if named
+              --rounds N        How often each is run (3)
+              --profile small   Try the engine with a few hundred MB; its figures mean little
   setup     Only install what the other commands need
 ";
 

@@ -37,14 +37,35 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("dosfstools", "checking FAT volumes in tests"),
 ];
 
+/// What the content engine is measured against, and with. Not in Debian: rustic and desync.
+const BENCH_PACKAGES: &[(&str, &str)] = &[
+    ("mmdebstrap", "the trees that are measured with"),
+    ("e2fsprogs", "ext4 filesystem images"),
+    ("time", "processor time and memory of each run"),
+    ("squashfs-tools", "a peer"),
+    ("wimtools", "a peer, and NTFS volumes as Windows has them"),
+    ("ntfs-3g", "NTFS volumes"),
+    ("partclone", "a peer"),
+    ("borgbackup", "a peer"),
+    ("restic", "a peer"),
+    ("casync", "a peer"),
+    ("xdelta3", "a peer"),
+    ("zstd", "a peer"),
+];
+
 /// Debian packages and the Rust target.
 pub(crate) fn everything() -> Result<()> {
-    debian_packages()?;
+    debian_packages(DEBIAN_PACKAGES)?;
     rust_target()
 }
 
-fn debian_packages() -> Result<()> {
-    let missing: Vec<&(&str, &str)> = DEBIAN_PACKAGES
+/// What `cargo xtask bench` runs against.
+pub(crate) fn bench_peers() -> Result<()> {
+    debian_packages(BENCH_PACKAGES)
+}
+
+fn debian_packages(packages: &'static [(&str, &str)]) -> Result<()> {
+    let missing: Vec<&(&str, &str)> = packages
         .iter()
         .filter(|(name, _)| !is_installed(name) && !is_there_otherwise(name))
         .collect();

@@ -1,56 +1,201 @@
-//! How many bytes an update costs.
+//! How many bytes an update costs: everything that is sent to a device which has the old version, indexes included.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::Command;
 
-use content::Library;
-use serde_json::{Value, json};
+use camino::Utf8Path;
+use content::{Library, Manifest, NoMeter, capture_image, capture_tree};
+use serde_json::{Map, Value, json};
 use wire::digest::Digest;
 
 use crate::data::Data;
-use crate::ours;
+use crate::race::{Ratio, result};
 
-/// The bytes to fetch from one desktop image to the next, manifest included, beside the blocks that are really new.
-pub(crate) fn update_image(data: &Data) -> Value {
-    let folder = tempfile::tempdir_in(&data.kept).unwrap();
-    let library =
-        Library::open(folder.path().join("library").as_path().try_into().unwrap()).unwrap();
-    let kept = |name: &str| data.kept.join(name).to_str().unwrap().to_owned();
-    ours::capture(&kept("old.img"), &library);
-    let before = library.stats();
-    let digest = ours::capture(&kept("new.img"), &library);
-    let after = library.stats();
-    let manifest = library.manifest_bytes(&digest).unwrap().unwrap();
-    let manifest_bytes = zstd::bulk::compress(&manifest, 3).unwrap().len() as u64;
-    let ours = after.stored_bytes - before.stored_bytes + manifest_bytes;
-    let ideal = new_blocks(&kept("old.img"), &kept("new.img"));
-    json!({
-        "name": "update-image",
-        "unit": "bytes",
-        "ours": ours,
-        "manifest": manifest_bytes,
-        "chunks": after.chunks - before.chunks,
-        "peers": { "new-4k-blocks-zstd": { "bytes": ideal } },
-    })
+type Measure = fn(&str, &Data) -> Value;
+
+/// All of them, by name.
+pub(crate) const ALL: [(&str, Measure); 4] = [
+    ("update-package", |name, data| {
+        update_package(name, data, "usr/lib/jvm", 0.40, 1.1)
+    }),
+    ("update-package-security", |name, data| {
+        update_package(name, data, ".", 0.30, 1.2)
+    }),
+    ("update-image", |name, data| {
+        update_image(name, data, "ntfs")
+    }),
+    ("update-image-ext4", |name, data| {
+        update_image(name, data, "img")
+    }),
+];
+
+/// From one version of a tree to the next.
+fn update_package(name: &str, data: &Data, below: &str, of_casync: f64, of_xdelta3: f64) -> Value {
+    let tree = |version: &str| data.kept.join(format!("tree-{version}")).join(below);
+    let ours = ours(data, &mut |library, version| {
+        let mut writer = library.pack_writer().unwrap();
+        let folder = tree(version);
+        let manifest = capture_tree(utf8(&folder), &mut writer, &NoMeter).unwrap();
+        writer.finish().unwrap();
+        manifest
+    });
+    let mut sent = Map::new();
+    let mut missing = Vec::new();
+    let script = |script: &str| peer(data, below, script);
+    let casync = "casync make --store=$O/s old.caidx $W/tree-old/$B >/dev/null; mv $O/s $O/before; mkdir $O/s
+        casync make --store=$O/s --seed=$O/before new.caidx $W/tree-new/$B >/dev/null
+        (cd $O/s; find . -name '*.cacnk' | while read -r f; do [ -e ../before/$f ] || stat -c %s $f; done; stat -c %s $O/new.caidx)";
+    let xdelta3 = "for v in old new; do tar --sort=name -C $W/tree-$v/$B -c . > $v.tar; done
+        xdelta3 -e -q -9 -B 2147483648 -s old.tar new.tar delta; stat -c %s delta";
+    for (peer, text) in [("casync", casync), ("xdelta3", xdelta3)] {
+        match script(&format!("command -v {peer} >/dev/null || exit 100; {text}")) {
+            Some(bytes) => {
+                sent.insert(peer.to_owned(), json!(bytes));
+            }
+            None => missing.push(peer),
+        }
+    }
+    let ratios = [("casync", of_casync), ("xdelta3", of_xdelta3)];
+    report(name, &ours, sent, &ratios, &missing)
 }
 
-/// The blocks that `new` has and `old` hasn't, compressed together.
-fn new_blocks(old: &str, new: &str) -> u64 {
+/// From one image to the next, made again with everything in another place. What can't be avoided are the blocks that the
+/// old one has nowhere.
+fn update_image(name: &str, data: &Data, kind: &str) -> Value {
+    let image = |version: &str| data.kept.join(format!("{version}.{kind}"));
+    if !image("new").exists() {
+        return json!({ "name": name, "missing": ["wimlib", "mkntfs"] });
+    }
+    let ours = ours(data, &mut |library, version| {
+        let mut writer = library.pack_writer().unwrap();
+        let image = File::open(image(version)).unwrap();
+        let manifest = capture_image(&image, &mut writer, &NoMeter).unwrap();
+        writer.finish().unwrap();
+        manifest
+    });
+    let fresh = new_blocks(&image("old"), &image("new"));
+    let ideal = zstd::bulk::compress(&fresh, 3).unwrap().len();
+    let sent = Map::from_iter([("new-4k-blocks".to_owned(), json!(ideal))]);
+    report(name, &ours, sent, &[("new-4k-blocks", 1.3)], &[])
+}
+
+struct Sent {
+    frames: u64,
+    manifest: u64,
+    chunks: u64,
+}
+
+/// What a device is sent that has the old version.
+fn ours(data: &Data, capture: &mut dyn FnMut(&Library, &str) -> Manifest) -> Sent {
+    let folder = tempfile::tempdir_in(&data.kept).unwrap();
+    let library = Library::open(&utf8(folder.path()).join("library")).unwrap();
+    capture(&library, "old");
+    let before = library.stats();
+    let manifest = capture(&library, "new");
+    let after = library.stats();
+    Sent {
+        frames: after.stored_bytes - before.stored_bytes,
+        manifest: manifest.encode().len() as u64,
+        chunks: after.chunks - before.chunks,
+    }
+}
+
+fn report(
+    name: &str,
+    ours: &Sent,
+    sent: Map<String, Value>,
+    goals: &[(&'static str, f64)],
+    missing: &[&str],
+) -> Value {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of two lengths")]
+    let total = (ours.frames + ours.manifest) as f64;
+    let ratios = goals.iter().filter_map(|(peer, limit)| {
+        let ratio = total / sent.get(*peer)?.as_f64()?;
+        Some(Ratio {
+            name: peer,
+            ratio,
+            limit: *limit,
+            is_most: true,
+        })
+    });
+    let ratios: Vec<Ratio> = ratios.collect();
+    let more = json!({ "missing": missing, "frames": ours.frames, "manifest": ours.manifest, "chunks": ours.chunks });
+    result(name, "bytes", Some(total), sent, &ratios, more)
+}
+
+/// The sum of the numbers that a script prints; `None` if its program is missing.
+fn peer(data: &Data, below: &str, script: &str) -> Option<u64> {
+    let folder = tempfile::tempdir_in(&data.kept).unwrap();
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .env("W", &data.kept)
+        .env("B", below)
+        .env("O", folder.path())
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    if output.status.code() == Some(100) {
+        return None;
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{script}: {}: {error}",
+        output.status
+    );
+    let printed = String::from_utf8(output.stdout).unwrap();
+    Some(
+        printed
+            .lines()
+            .map(|line| line.trim().parse::<u64>().unwrap())
+            .sum(),
+    )
+}
+
+/// The length of a file.
+#[expect(clippy::cast_precision_loss, reason = "for ratios")]
+pub(crate) fn length(path: &Path) -> f64 {
+    std::fs::metadata(path).unwrap().len() as f64
+}
+
+/// What a file takes on the disk: an image without its holes.
+#[expect(clippy::cast_precision_loss, reason = "for ratios")]
+pub(crate) fn used(path: &Path) -> f64 {
+    (std::fs::metadata(path).unwrap().blocks() * 512) as f64
+}
+
+/// Which share of the blocks of `new` `old` doesn't have in the same place.
+#[expect(clippy::cast_precision_loss, reason = "a ratio of two counts")]
+pub(crate) fn changed_share(old: &Path, new: &Path) -> f64 {
+    let (old, mut all, mut changed) = (File::open(old).unwrap(), 0_u64, 0_u64);
+    each_block(new, &mut |at, block| {
+        let mut there = vec![0; block.len()];
+        old.read_exact_at(&mut there, at).unwrap();
+        all += u64::from(block.iter().any(|byte| *byte != 0));
+        changed += u64::from(there != block);
+    });
+    changed as f64 / all as f64
+}
+
+/// The blocks that `new` has and `old` has nowhere.
+fn new_blocks(old: &Path, new: &Path) -> Vec<u8> {
     let mut known = HashSet::new();
-    each_block(old, &mut |block| {
+    each_block(old, &mut |_, block| {
         known.insert(Digest::of(block));
     });
     let mut fresh = Vec::new();
-    each_block(new, &mut |block| {
+    each_block(new, &mut |_, block| {
         if known.insert(Digest::of(block)) {
             fresh.extend_from_slice(block);
         }
     });
-    zstd::bulk::compress(&fresh, 3).unwrap().len() as u64
+    fresh
 }
 
-fn each_block(path: &str, see: &mut dyn FnMut(&[u8])) {
+fn each_block(path: &Path, see: &mut dyn FnMut(u64, &[u8])) {
     let file = File::open(path).unwrap();
     let length = file.metadata().unwrap().len();
     let mut buffer = vec![0; 1 << 20];
@@ -58,7 +203,13 @@ fn each_block(path: &str, see: &mut dyn FnMut(&[u8])) {
     while at < length {
         let part = usize::try_from((length - at).min(buffer.len() as u64)).unwrap();
         file.read_exact_at(&mut buffer[..part], at).unwrap();
-        buffer[..part].chunks(4096).for_each(&mut *see);
-        at += part as u64;
+        for block in buffer[..part].chunks(4096) {
+            see(at, block);
+            at += block.len() as u64;
+        }
     }
+}
+
+fn utf8(path: &Path) -> &Utf8Path {
+    path.try_into().unwrap()
 }

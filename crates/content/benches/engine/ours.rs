@@ -5,10 +5,18 @@ use std::os::unix::fs::FileExt;
 
 use camino::Utf8Path;
 use content::{
-    Library, Manifest, NoMeter, capture_image, capture_tree, converge_image, converge_library,
-    converge_tree,
+    Library, Manifest, NoMeter, capture_image, capture_tree, converge_image, converge_tree,
+    write_bundle,
 };
+use serde_json::json;
 use wire::digest::Digest;
+
+use crate::stage;
+
+/// How a script starts us.
+pub(crate) fn command() -> String {
+    format!("{} ours", std::env::current_exe().unwrap().display())
+}
 
 pub(crate) fn run(arguments: &[String]) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -34,12 +42,17 @@ pub(crate) fn run(arguments: &[String]) {
             let (library, manifest) = open(library, manifest);
             converge_tree(&manifest, folder.into(), &[&library], &NoMeter).unwrap();
         }
-        ["copy-library", library, manifest, to] => {
-            let (library, manifest) = open(library, manifest);
-            let to = Library::open(to.into()).unwrap();
-            converge_library(&[manifest], &to, &[&library], &NoMeter).unwrap();
+        ["bundle", library, manifest, to] => bundle(library, manifest, to),
+        ["stage", bundle, target, library, rate] => stage::run(bundle, target, library, rate),
+        ["read-used", library, manifest, target] => {
+            let target = File::open(target).unwrap();
+            let read = |part: &mut [u8], at| target.read_exact_at(part, at);
+            each_used(library, manifest, &read);
         }
-        ["read-used", library, manifest, target] => read_used(library, manifest, target),
+        ["write-used", library, manifest, target] => {
+            let target = File::options().write(true).open(target).unwrap();
+            each_used(library, manifest, &|part, at| target.write_all_at(part, at));
+        }
         ref other => panic!("no such race: {other:?}"),
     }
 }
@@ -60,20 +73,44 @@ fn open(library: &str, manifest: &str) -> (Library, Manifest) {
     (library, manifest)
 }
 
-/// Reads every used block once, in order, and does nothing with it.
-fn read_used(library: &str, manifest: &str, target: &str) {
+/// Goes over every used block once, in order.
+fn each_used(library: &str, manifest: &str, visit: &dyn Fn(&mut [u8], u64) -> std::io::Result<()>) {
     let (_, manifest) = open(library, manifest);
     let content::manifest::Shape::Image(image) = manifest.shape() else {
         panic!("this is no image");
     };
-    let target = File::open(target).unwrap();
-    let mut buffer = vec![0; 256 << 10];
+    let mut buffer = vec![1; 256 << 10];
     for extent in image.extents() {
         let (mut at, end) = (extent.offset, extent.offset + extent.bytes);
         while at < end {
             let part = usize::try_from((end - at).min(buffer.len() as u64)).unwrap();
-            target.read_exact_at(&mut buffer[..part], at).unwrap();
+            visit(&mut buffer[..part], at).unwrap();
             at += part as u64;
         }
     }
+}
+
+/// A bundle with one image in it.
+fn bundle(library: &str, manifest: &str, to: &str) {
+    let (library, manifest) = open(library, manifest);
+    let bytes = manifest.encode();
+    let root = serde_json::from_value(json!({
+        "format": 1, "prestage": "bench", "version": 1, "built-at-ms": 1,
+        "model": { "vendor": "", "product": "", "sku": "", "baseboard": "" },
+        "stage": { "format": 1, "name": "stage", "variables": {}, "steps": [] },
+        "packages": [{
+            "name": "debian", "version": "1", "kind": "os-image", "title": "", "manifest": Digest::of(&bytes),
+            "manifest-bytes": bytes.len(), "content-bytes": manifest.content_bytes(), "models": [],
+            "volume-bytes-min": 0,
+        }],
+        "manifests": [], "packs": [], "content-bytes": 0,
+    }));
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(to)
+        .unwrap();
+    write_bundle(root.unwrap(), &library, &stage::key(), &mut file, &NoMeter).unwrap();
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures for people, and as JSON for machines.
 
+mod engine;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -18,6 +20,8 @@ const GOALS_SECONDS: [(&str, f64); 3] = [
 struct Options {
     json: Option<PathBuf>,
     only: Option<String>,
+    rounds: Option<String>,
+    profile: Option<String>,
 }
 
 /// Runs the benchmarks and prints a table. Being slow is no failure.
@@ -25,6 +29,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
     if options.only.as_deref() == Some("console") {
         return console(&options);
+    }
+    let mut results = plans(&options)?;
+    if !results.is_empty() {
+        eprintln!(
+            "{:<20} {:>12} {:>12} {:>12} {:>10}  met",
+            "name", "median", "least", "most", "goal"
+        );
+    }
+    for result in &results {
+        eprintln!("{}", row(result));
+    }
+    if engine::is_wanted(&options) {
+        let measured = engine::measure(&options)?;
+        for row in measured.iter().flat_map(engine::rows) {
+            eprintln!("{row}");
+        }
+        results.extend(measured);
+    }
+    if results.is_empty() {
+        bail!("no benchmark has that name");
+    }
+    match options.json {
+        Some(file) => write(&file, &json!({ "results": results })),
+        None => Ok(()),
+    }
+}
+
+/// Lint and dry run of sequences.
+fn plans(options: &Options) -> Result<Vec<Value>> {
+    let only = options.only.as_deref();
+    if only.is_some_and(|only| GOALS_SECONDS.iter().all(|(name, _)| *name != only)) {
+        return Ok(Vec::new());
     }
     let output = cargo()
         .args([
@@ -41,29 +77,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !output.status.success() {
         bail!("the benchmark ended with {}", output.status);
     }
-    let mut results = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let figure: Value =
-            serde_json::from_str(line).with_context(|| format!("not a figure: {line}"))?;
-        let name = figure["name"].as_str().unwrap_or_default().to_owned();
-        if options.only.as_ref().is_none_or(|only| *only == name) {
-            results.push(judged(&name, &figure));
-        }
-    }
-    if results.is_empty() {
-        bail!("no benchmark has that name");
-    }
-    eprintln!(
-        "{:<20} {:>12} {:>12} {:>12} {:>10}  met",
-        "name", "median", "least", "most", "goal"
-    );
-    for result in &results {
-        eprintln!("{}", row(result));
-    }
-    match options.json {
-        Some(file) => write(&file, &json!({ "results": results })),
-        None => Ok(()),
-    }
+    let judge = |figure: &Value| judged(figure["name"].as_str().unwrap_or_default(), figure);
+    let results = figures(&output.stdout)?
+        .iter()
+        .map(judge)
+        .collect::<Vec<_>>();
+    let is_wanted = |result: &Value| only.is_none_or(|only| result["name"] == only);
+    Ok(results.into_iter().filter(is_wanted).collect())
+}
+
+/// What a benchmark printed: a line of JSON for each figure.
+fn figures(printed: &[u8]) -> Result<Vec<Value>> {
+    String::from_utf8_lossy(printed)
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a figure: {line}")))
+        .collect()
 }
 
 /// The console under load takes a minute and both processors, so it is measured when asked for.
@@ -83,6 +111,8 @@ impl Options {
         let mut options = Self {
             json: None,
             only: None,
+            rounds: None,
+            profile: None,
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -92,6 +122,8 @@ impl Options {
             match argument.as_str() {
                 "--json" => options.json = Some(value?.into()),
                 "--only" => options.only = Some(value?.clone()),
+                "--rounds" => options.rounds = Some(value?.clone()),
+                "--profile" => options.profile = Some(value?.clone()),
                 other => bail!("bench has no option `{other}`"),
             }
         }
