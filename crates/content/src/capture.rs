@@ -2,6 +2,7 @@
 //!
 //! How content is cut is described in `docs/formats/pack.md`; no reader depends on it.
 
+mod ahead;
 mod chunker;
 mod cuts;
 mod ext4;
@@ -18,13 +19,13 @@ use rustix::fs::{Mode, OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 use wire::digest::Digest;
 
+use self::ahead::{Listed, reading_ahead};
 use self::chunker::Chunker;
 use self::cuts::Cuts;
 use crate::error::ContentError;
 use crate::library::PackWriter;
 use crate::manifest::{
-    BLOCK_BYTES, ChunkRef, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree,
-    TreePath,
+    BLOCK_BYTES, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree, TreePath,
 };
 use crate::meter::{Meter, Tally};
 
@@ -32,56 +33,8 @@ use crate::meter::{Meter, Tally};
 const OWN_CHUNKS_BYTES: u64 = 256 << 10;
 /// How much is read at once.
 const READ_BYTES: usize = 256 << 10;
-/// How many bytes of chunks are compressed at once, on all cores.
-const BATCH_BYTES: usize = 16 << 20;
 /// More entries would not fit into a manifest; the walk stops before it fills the memory.
 const ENTRIES_MAX: usize = 4 << 20;
-
-/// Collects chunks and adds them to a pack, many at a time.
-struct Batcher<'w, 'l> {
-    to: &'w mut PackWriter<'l>,
-    chunks: Vec<ChunkRef>,
-    pending: Vec<Vec<u8>>,
-    pending_bytes: usize,
-}
-
-impl<'w, 'l> Batcher<'w, 'l> {
-    fn new(to: &'w mut PackWriter<'l>) -> Self {
-        Self {
-            to,
-            chunks: Vec::new(),
-            pending: Vec::new(),
-            pending_bytes: 0,
-        }
-    }
-
-    fn take(&mut self, chunk: &[u8]) -> Result<(), ContentError> {
-        self.pending.push(chunk.to_vec());
-        self.pending_bytes += chunk.len();
-        if self.pending_bytes >= BATCH_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), ContentError> {
-        let digests = self.to.add_all(&self.pending)?;
-        for (chunk, digest) in self.pending.drain(..).zip(digests) {
-            self.chunks.push(ChunkRef {
-                digest,
-                bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
-            });
-        }
-        self.pending_bytes = 0;
-        Ok(())
-    }
-
-    fn finish(mut self, shape: Shape) -> Result<Manifest, ContentError> {
-        self.flush()?;
-        Manifest::new(self.chunks, shape)
-    }
-}
 
 /// Captures a folder as a tree: names as bytes, sorted; modes, owners, links, empty folders, mtimes.
 ///
@@ -97,25 +50,36 @@ pub fn capture_tree(
     walk(top, &mut Vec::new(), &mut entries)?;
     let total = entries.iter().map(file_bytes).sum();
     let mut tally = Tally::new(meter, total);
-    let mut batcher = Batcher::new(to);
     let mut chunker = Chunker::new(1);
+    let files: Vec<Listed> = (entries.iter())
+        .filter(|entry| file_bytes(entry) > 0)
+        .map(|entry| (top.join(entry.path.as_path()), file_bytes(entry)))
+        .collect();
+    let (chunks, digests) = to.add_all(|sink| {
+        reading_ahead(&files, |ahead| {
+            let mut digests = Vec::with_capacity(files.len());
+            while let Some((path, bytes)) = ahead.next_file() {
+                let has_own_chunks = *bytes >= OWN_CHUNKS_BYTES;
+                if has_own_chunks {
+                    chunker.flush(sink)?;
+                }
+                let push = &mut |part: &[u8]| chunker.push(part, sink);
+                digests.push(read_file(path, *bytes, &mut tally, push)?);
+                if has_own_chunks {
+                    chunker.flush(sink)?;
+                }
+            }
+            chunker.flush(sink)?;
+            Ok(digests)
+        })
+    })?;
+    let mut digests = digests.into_iter();
     for entry in &mut entries {
-        let path = top.join(entry.path.as_path());
-        let has_own_chunks = file_bytes(entry) >= OWN_CHUNKS_BYTES;
-        if has_own_chunks {
-            chunker.flush(&mut |chunk| batcher.take(chunk))?;
-        }
-        if let EntryKind::File { bytes, digest } = &mut entry.kind {
-            *digest = read_file(&path, *bytes, &mut tally, &mut |part| {
-                chunker.push(part, &mut |chunk| batcher.take(chunk))
-            })?;
-        }
-        if has_own_chunks {
-            chunker.flush(&mut |chunk| batcher.take(chunk))?;
+        if let EntryKind::File { bytes: 1.., digest } = &mut entry.kind {
+            *digest = digests.next().unwrap_or(*digest);
         }
     }
-    chunker.flush(&mut |chunk| batcher.take(chunk))?;
-    batcher.finish(Shape::Tree(Tree::new(entries)?))
+    Manifest::new(chunks, Shape::Tree(Tree::new(entries)?))
 }
 
 fn file_bytes(entry: &Entry) -> u64 {
@@ -250,41 +214,43 @@ pub fn capture_image(
     let image_bytes = seek(image, SeekFrom::End(0)).map_err(|error| io()(error.into()))?;
     let segments = data_segments(image, image_bytes).map_err(|error| io()(error.into()))?;
     let mut tally = Tally::new(meter, segments.iter().map(|segment| segment.bytes).sum());
-    let mut batcher = Batcher::new(to);
     let mut chunker = Chunker::new(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
     let mut cuts = Cuts::new(ext4::file_stretches(image, image_bytes));
-    let mut extents: Vec<Extent> = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
-    for segment in segments {
-        let mut at = segment.offset;
-        let end = segment.offset + segment.bytes;
-        while at < end {
-            let part = &mut buffer
-                [..usize::try_from((end - at).min(READ_BYTES as u64)).unwrap_or(READ_BYTES)];
-            image.read_exact_at(part, at).map_err(io())?;
-            for run in runs(part) {
-                let (offset, bytes) = (at + run.start as u64, run.len() as u64);
-                let mut rest = &part[run];
-                while !rest.is_empty() {
-                    let here = offset + bytes - rest.len() as u64;
-                    if cuts.falls_at(here, rest, chunker.pending()) {
-                        chunker.flush(&mut |chunk| batcher.take(chunk))?;
+    let (chunks, extents) = to.add_all(|sink| {
+        let mut extents: Vec<Extent> = Vec::new();
+        for segment in segments {
+            let mut at = segment.offset;
+            let end = segment.offset + segment.bytes;
+            while at < end {
+                let part = &mut buffer
+                    [..usize::try_from((end - at).min(READ_BYTES as u64)).unwrap_or(READ_BYTES)];
+                image.read_exact_at(part, at).map_err(io())?;
+                for run in runs(part) {
+                    let (offset, bytes) = (at + run.start as u64, run.len() as u64);
+                    let mut rest = &part[run];
+                    while !rest.is_empty() {
+                        let here = offset + bytes - rest.len() as u64;
+                        if cuts.falls_at(here, rest, chunker.pending()) {
+                            chunker.flush(sink)?;
+                        }
+                        let (now, later) = rest.split_at(cuts.next_after(here, rest.len()));
+                        chunker.push(now, sink)?;
+                        rest = later;
                     }
-                    let (now, later) = rest.split_at(cuts.next_after(here, rest.len()));
-                    chunker.push(now, &mut |chunk| batcher.take(chunk))?;
-                    rest = later;
+                    match extents.last_mut() {
+                        Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
+                        _ => extents.push(Extent { offset, bytes }),
+                    }
                 }
-                match extents.last_mut() {
-                    Some(last) if last.offset + last.bytes == offset => last.bytes += bytes,
-                    _ => extents.push(Extent { offset, bytes }),
-                }
+                at += part.len() as u64;
+                tally.add(part.len() as u64)?;
             }
-            at += part.len() as u64;
-            tally.add(part.len() as u64)?;
         }
-    }
-    chunker.flush(&mut |chunk| batcher.take(chunk))?;
-    batcher.finish(Shape::Image(Image::new(image_bytes, extents)?))
+        chunker.flush(sink)?;
+        Ok(extents)
+    })?;
+    Manifest::new(chunks, Shape::Image(Image::new(image_bytes, extents)?))
 }
 
 /// The parts of the image that may hold something, in whole blocks, in order.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use camino::Utf8Path;
+use rustix::fs::{Advice, fadvise};
 use tracing::warn;
 use wire::digest::Digest;
 
@@ -359,7 +360,11 @@ impl Library {
                 .is_none_or(|(opened, _)| *opened != path.as_path())
             {
                 open = match File::open(&**path) {
-                    Ok(file) => Some((path.as_path(), file)),
+                    Ok(file) => {
+                        // What follows is read before it is asked for.
+                        let _only_a_hint = fadvise(&file, 0, None, Advice::Sequential);
+                        Some((path.as_path(), file))
+                    }
                     Err(error) => {
                         let error = ContentError::io("open", path)(error);
                         warn!("{}; the content in it counts as missing", chain(&error));

@@ -2,9 +2,7 @@
 //!
 //! Sources promise nothing: what they hand over is checked by whoever uses it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, mpsc};
-use std::thread;
+use std::collections::HashSet;
 
 use tracing::warn;
 use wire::digest::Digest;
@@ -65,7 +63,7 @@ const FRAMES_ON_THEIR_WAY_MAX: usize = 64;
 /// next chunk: fresh memory costs more than unpacking into memory that is warm.
 pub(crate) type Prepare<'a, T> = dyn Fn(&Frame, &mut Buffer) -> Result<T, ContentError> + Sync + 'a;
 
-/// Fetches `wanted` (at most [`WANTED_MAX`], each once) from `sources` in order, each asked for what the ones before
+/// Fetches `wanted` (each once) from `sources` in order, each asked for what the ones before
 /// did not have. While one thread reads, `prepare` runs on all cores and gets the checked bytes of a chunk; `accept`
 /// gets what it returned, one after the other and in the order the source had. Here only `network_packed` is counted:
 /// how often a chunk is used is known to the caller.
@@ -110,9 +108,6 @@ pub(crate) fn count(counts: &mut ContentBytes, kind: SourceKind, bytes: u64) {
     }
 }
 
-/// What became of a frame, by its place in the order of the source; `None` if it was damaged.
-type Prepared<T> = (usize, Digest, Result<Option<T>, ContentError>);
-
 /// Fetches from one source. The outer error is one of our own, the inner one is the source's.
 fn fetch_from<T: Send>(
     source: &dyn ChunkSource,
@@ -122,127 +117,54 @@ fn fetch_from<T: Send>(
     prepare: &Prepare<'_, T>,
     accept: &mut dyn FnMut(T, SourceKind) -> Result<(), ContentError>,
 ) -> Result<Result<(), ContentError>, ContentError> {
-    let (to_workers, frames) = mpsc::sync_channel::<(usize, Frame)>(FRAMES_ON_THEIR_WAY_MAX);
-    let (to_us, prepared) = mpsc::channel::<Prepared<T>>();
-    let frames = Mutex::new(frames);
-    thread::scope(|scope| {
-        for _ in 0..parallel::workers().min(ask.len()) {
-            let (frames, to_us) = (&frames, to_us.clone());
-            scope.spawn(move || work(frames, &to_us, prepare));
+    let wanted: HashSet<Digest> = ask.iter().copied().collect();
+    let begin = || {
+        let mut raw = Buffer::default();
+        move |frame: Frame| match frame.unpack_into(&mut raw) {
+            Ok(()) => (frame.digest(), prepare(&frame, &mut raw).map(Some)),
+            Err(_) => (frame.digest(), Ok(None)),
         }
-        drop(to_us);
-        let mut line = Line {
-            source,
-            open,
-            accept,
-            prepared,
-            early: BTreeMap::new(),
-            sent: 0,
-            accepted: 0,
-        };
-        // An error of our own must not be taken for one of the source.
-        let mut own_error = None;
-        let result = source.fetch(ask, &mut |frame| {
-            if source.kind() == SourceKind::Network {
-                counts.network_packed += frame.frame_bytes();
-            }
-            line.send(frame, &to_workers).map_err(|error| {
-                own_error = Some(error);
-                ContentError::Cancelled
-            })
-        });
-        drop(to_workers);
-        match own_error {
-            Some(error) => Err(error),
-            None => line.finish().map(|()| result),
-        }
-    })
-}
-
-/// One worker: checks and prepares frames until there are no more.
-fn work<T>(
-    frames: &Mutex<mpsc::Receiver<(usize, Frame)>>,
-    to_us: &mpsc::Sender<Prepared<T>>,
-    prepare: &Prepare<'_, T>,
-) {
-    let mut raw = Buffer::default();
-    loop {
-        let next = parallel::lock(frames).recv();
-        let Ok((place, frame)) = next else { return };
-        let result = match frame.unpack_into(&mut raw) {
-            Ok(()) => prepare(&frame, &mut raw).map(Some),
-            Err(_) => Ok(None),
-        };
-        // Nobody waits any more if an earlier frame ended the work.
-        if to_us.send((place, frame.digest(), result)).is_err() {
-            return;
-        }
-    }
-}
-
-/// Frames on their way through the workers, put back into their order at the end.
-struct Line<'a, 's, T> {
-    source: &'s dyn ChunkSource,
-    open: &'a mut HashSet<Digest>,
-    accept: &'a mut dyn FnMut(T, SourceKind) -> Result<(), ContentError>,
-    prepared: mpsc::Receiver<Prepared<T>>,
-    /// What is prepared before something in front of it.
-    early: BTreeMap<usize, (Digest, Option<T>)>,
-    sent: usize,
-    accepted: usize,
-}
-
-impl<T> Line<'_, '_, T> {
-    fn send(
-        &mut self,
-        frame: Frame,
-        to_workers: &mpsc::SyncSender<(usize, Frame)>,
-    ) -> Result<(), ContentError> {
-        if !self.open.contains(&frame.digest()) {
+    };
+    let mut accept = |(digest, prepared): (Digest, Result<Option<T>, ContentError>)| {
+        let Some(prepared) = prepared? else {
+            warn!("chunk {digest} came damaged; asking the next source");
+            source.damaged(&digest);
             return Ok(());
-        }
-        while let Ok(prepared) = self.prepared.try_recv() {
-            self.take(prepared)?;
-        }
-        while self.sent - self.accepted >= FRAMES_ON_THEIR_WAY_MAX {
-            self.wait()?;
-        }
-        if to_workers.send((self.sent, frame)).is_err() {
-            return Err(ContentError::Cancelled);
-        }
-        self.sent += 1;
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), ContentError> {
-        while self.accepted < self.sent {
-            self.wait()?;
+        };
+        // A source may hand the same chunk over twice.
+        if open.remove(&digest) {
+            accept(prepared, source.kind())?;
         }
         Ok(())
-    }
-
-    fn wait(&mut self) -> Result<(), ContentError> {
-        match self.prepared.recv() {
-            Ok(prepared) => self.take(prepared),
-            // Only a panic ends all workers early; the scope passes it on.
-            Err(mpsc::RecvError) => Err(ContentError::Cancelled),
-        }
-    }
-
-    fn take(&mut self, (place, digest, result): Prepared<T>) -> Result<(), ContentError> {
-        self.early.insert(place, (digest, result?));
-        while let Some((digest, prepared)) = self.early.remove(&self.accepted) {
-            self.accepted += 1;
-            let Some(prepared) = prepared else {
-                warn!("chunk {digest} came damaged; asking the next source");
-                self.source.damaged(&digest);
-                continue;
+    };
+    let workers = parallel::workers().min(ask.len());
+    parallel::in_line(
+        workers,
+        FRAMES_ON_THEIR_WAY_MAX,
+        begin,
+        &mut accept,
+        |line| {
+            // An error of our own must not be taken for one of the source.
+            let mut own_error = None;
+            let mut sink = |frame: Frame| {
+                if source.kind() == SourceKind::Network {
+                    counts.network_packed += frame.frame_bytes();
+                }
+                if !wanted.contains(&frame.digest()) {
+                    return Ok(());
+                }
+                line.send(frame).map_err(|error| {
+                    own_error = Some(error);
+                    ContentError::Cancelled
+                })
             };
-            // A source may hand the same chunk over twice.
-            if self.open.remove(&digest) {
-                (self.accept)(prepared, self.source.kind())?;
+            // While the source is asked for the next ones, work on these goes on.
+            let mut asks = ask.chunks(WANTED_MAX);
+            let result = asks.try_for_each(|ask| source.fetch(ask, &mut sink));
+            match own_error {
+                Some(error) => Err(error),
+                None => Ok(result),
             }
-        }
-        Ok(())
-    }
+        },
+    )
 }

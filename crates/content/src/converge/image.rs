@@ -1,7 +1,6 @@
 //! Makes a volume equal to a filesystem image.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -20,9 +19,13 @@ use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Extent, Image, Manifest};
 use crate::meter::{Meter, Tally};
 use crate::parallel;
-use crate::source::{self, ChunkSource, WANTED_MAX};
+use crate::source::{self, ChunkSource};
 
-/// How many chunks of the target are read at once, on all cores.
+/// How many chunks of the target are read ahead of what is judged, on all cores.
+const LOOKS_AHEAD: usize = 64;
+/// How many chunks that differ are written at once: few pauses, and still early enough that a cut leaves little to do again.
+const WRITE_CHUNKS: usize = 4096;
+/// How many chunks are compared at once.
 const READ_CHUNKS: usize = 64;
 /// Zeros are written in blocks of this.
 const BLOCK: usize = 4096;
@@ -128,30 +131,33 @@ pub fn compare_image(
     Ok(first)
 }
 
-/// Which chunks of the target are worth a look before they are written.
+/// Whether a chunk of the target is worth a look before it is written.
 ///
-/// On a volume that holds something else altogether, reading it all first would take as long as writing. Once a whole
-/// batch differed, only a few chunks of each batch are looked at, until one of them is equal. What isn't looked at is
-/// written, which is always right; so only chunks that are at hand locally are left unlooked.
+/// On a volume that holds something else altogether, reading it all first would take as long as writing. Once as many as
+/// are looked at at once differed, only a few are looked at, until one of them is equal. What isn't looked at is written,
+/// which is always right; so only chunks that are at hand locally are left unlooked.
 #[derive(Default)]
 struct Looks {
-    all_differ: bool,
+    differed_since_equal: Cell<usize>,
+    passed: Cell<usize>,
 }
 
-/// Of a batch that probably differs as a whole, one chunk in so many is looked at.
+/// Where everything probably differs, one chunk in so many is looked at.
 const LOOK_ONE_IN: usize = 16;
 
 impl Looks {
-    fn choose(&self, batch: &[usize], is_at_hand: impl Fn(usize) -> bool) -> Vec<usize> {
-        let is_worth_it = |(place, index): &(usize, &usize)| {
-            !self.all_differ || place.is_multiple_of(LOOK_ONE_IN) || !is_at_hand(**index)
-        };
-        let chosen = batch.iter().enumerate().filter(is_worth_it);
-        chosen.map(|(_, index)| *index).collect()
+    fn is_worth_it(&self, is_at_hand: impl Fn() -> bool) -> bool {
+        if self.differed_since_equal.get() < LOOKS_AHEAD || !is_at_hand() {
+            return true;
+        }
+        self.passed.set(self.passed.get() + 1);
+        self.passed.get().is_multiple_of(LOOK_ONE_IN)
     }
 
-    fn learn(&mut self, looked: usize, equal: usize) {
-        self.all_differ = equal == 0 && looked > 0;
+    fn learn(&self, is_equal: bool) {
+        let differed = self.differed_since_equal.get();
+        self.differed_since_equal
+            .set(if is_equal { 0 } else { differed + 1 });
     }
 }
 
@@ -169,33 +175,50 @@ impl Work<'_> {
         sources: &[&dyn ChunkSource],
         tally: &mut Tally<'_>,
     ) -> Result<ContentBytes, ContentError> {
-        let mut counts = ContentBytes::default();
-        let mut differing = Vec::new();
-        let mut looks = Looks::default();
-        let indexes: Vec<usize> = (0..self.chunks.len()).collect();
-        for batch in indexes.chunks(READ_CHUNKS) {
-            let looked = looks.choose(batch, |index| {
-                let digest = &self.chunks[index].digest;
-                sources.first().is_some_and(|source| source.has(digest))
-            });
-            let found = parallel::map(&looked, |index| self.is_equal(*index));
-            let mut equal = HashSet::new();
-            for (index, is_equal) in looked.iter().zip(found) {
-                if is_equal? {
-                    equal.insert(*index);
-                    counts.unchanged += u64::from(self.chunks[*index].bytes);
-                    tally.add(u64::from(self.chunks[*index].bytes))?;
+        let counts = RefCell::new(ContentBytes::default());
+        let tally = RefCell::new(tally);
+        let differing = RefCell::new(Vec::new());
+        let looks = Looks::default();
+        let mut accept = |(index, is_equal): (usize, Result<bool, ContentError>)| {
+            let is_equal = is_equal?;
+            looks.learn(is_equal);
+            if !is_equal {
+                differing.borrow_mut().push(index);
+                return tally.borrow().check();
+            }
+            let bytes = u64::from(self.chunks[index].bytes);
+            counts.borrow_mut().unchanged += bytes;
+            tally.borrow_mut().add(bytes)
+        };
+        let write = || {
+            let mut indexes = std::mem::take(&mut *differing.borrow_mut());
+            indexes.sort_unstable();
+            let (mut counts, mut tally) = (counts.borrow_mut(), tally.borrow_mut());
+            self.write(&indexes, sources, &mut counts, &mut tally)
+        };
+        parallel::in_line(
+            parallel::workers(),
+            LOOKS_AHEAD,
+            || |index| (index, self.is_equal(index)),
+            &mut accept,
+            |line| {
+                for index in 0..self.chunks.len() {
+                    let digest = &self.chunks[index].digest;
+                    let is_at_hand = || sources.first().is_some_and(|source| source.has(digest));
+                    if looks.is_worth_it(is_at_hand) {
+                        line.send(index)?;
+                    } else {
+                        differing.borrow_mut().push(index);
+                    }
+                    if differing.borrow().len() >= WRITE_CHUNKS {
+                        write()?;
+                    }
                 }
-            }
-            looks.learn(looked.len(), equal.len());
-            differing.extend(batch.iter().filter(|index| !equal.contains(index)));
-            tally.check()?;
-            if differing.len() + READ_CHUNKS > WANTED_MAX {
-                self.write(&std::mem::take(&mut differing), sources, &mut counts, tally)?;
-            }
-        }
-        self.write(&differing, sources, &mut counts, tally)?;
-        Ok(counts)
+                Ok(())
+            },
+        )?;
+        write()?;
+        Ok(counts.into_inner())
     }
 
     fn pieces(&self, index: usize) -> impl Iterator<Item = Extent> {

@@ -10,7 +10,7 @@ use crate::error::ContentError;
 use crate::library::{Library, PackWriter};
 use crate::manifest::{ChunkRef, Manifest};
 use crate::meter::{Meter, Tally};
-use crate::source::{self, ChunkSource, WANTED_MAX};
+use crate::source::{self, ChunkSource};
 
 /// Makes `library` hold every chunk of `manifests`.
 ///
@@ -50,10 +50,8 @@ pub fn converge_library(
     }
     tally.add(counts.unchanged)?;
     let mut writer = library.pack_writer()?;
-    let result = wanted.chunks(WANTED_MAX).try_for_each(|wanted| {
-        let (open, error) = add(wanted, sources, &mut writer, &mut counts, &mut tally)?;
-        missing(&chunks, &offsets, &open, error)
-    });
+    let result = add(&wanted, sources, &mut writer, &mut counts, &mut tally)
+        .and_then(|(open, error)| missing(&chunks, &offsets, &open, error));
     let finished = writer.finish();
     result.and(finished)?;
     Ok(counts)

@@ -5,13 +5,16 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 
 use wire::digest::Digest;
 
 use super::{Library, recover, sync_folder};
 use crate::error::ContentError;
 use crate::frame::Frame;
+use crate::manifest::ChunkRef;
 use crate::pack::PackStream;
 use crate::parallel;
 
@@ -21,6 +24,12 @@ const PACK_BYTES_MAX: u64 = 1 << 30;
 const SYNC_BYTES: u64 = 64 << 20;
 /// Names are random; more than a few taken ones mean that something else is wrong.
 const NAME_ATTEMPTS_MAX: u32 = 16;
+
+/// How many chunks are compressed ahead of what is written: at most 128 MiB, and as much packed.
+const CHUNKS_ON_THEIR_WAY_MAX: usize = 128;
+
+/// Takes a chunk that was cut.
+pub(crate) type CutSink<'a> = dyn FnMut(&[u8]) -> Result<(), ContentError> + 'a;
 
 /// Adds chunks to a library. They count as present only after [`PackWriter::finish`].
 ///
@@ -35,6 +44,29 @@ struct OpenPack {
     path: PathBuf,
     stream: PackStream<File>,
     synced: u64,
+    /// The sync that runs while more is written.
+    syncing: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl OpenPack {
+    /// Begins to sync what was written so far, once the sync before is done.
+    fn begin_sync(&mut self) -> Result<(), ContentError> {
+        self.end_sync()?;
+        self.synced = self.stream.bytes();
+        let file = self.stream.flush()?.try_clone();
+        let file = file.map_err(ContentError::io("sync", &self.path))?;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    fn end_sync(&mut self) -> Result<(), ContentError> {
+        let synced = self.syncing.take().map(JoinHandle::join);
+        match synced {
+            None => Ok(()),
+            Some(Ok(synced)) => synced.map_err(ContentError::io("sync", &self.path)),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
 }
 
 impl<'a> PackWriter<'a> {
@@ -58,23 +90,38 @@ impl<'a> PackWriter<'a> {
         Ok(digest)
     }
 
-    /// Adds chunks, in this order, compressing on all cores. Returns their digests.
+    /// Adds the chunks that `cut` hands over, in their order and each once, while they are compressed on all cores. Returns
+    /// all of them, and what `cut` returns.
     ///
     /// # Errors
-    /// If a chunk is empty or too long, or can't be written.
-    pub fn add_all(&mut self, chunks: &[Vec<u8>]) -> Result<Vec<Digest>, ContentError> {
-        let digests = parallel::map(chunks, |raw| Digest::of(raw));
-        let mut fresh = Vec::new();
-        let mut seen = HashSet::new();
-        for (raw, digest) in chunks.iter().zip(&digests) {
-            if !self.contains(digest) && seen.insert(*digest) {
-                fresh.push((raw, *digest));
-            }
-        }
-        for frame in parallel::map(&fresh, |(raw, digest)| Frame::pack_with(raw, *digest)) {
-            self.put(&frame?)?;
-        }
-        Ok(digests)
+    /// With that of `cut`; or if a chunk is empty or too long, or can't be written.
+    pub(crate) fn add_all<A>(
+        &mut self,
+        cut: impl FnOnce(&mut CutSink<'_>) -> Result<A, ContentError>,
+    ) -> Result<(Vec<ChunkRef>, A), ContentError> {
+        let library = self.library;
+        let mut seen = self.added.clone();
+        let mut chunks = Vec::new();
+        let begin = || |(raw, digest): (Vec<u8>, Digest)| Frame::pack_with(&raw, digest);
+        let mut accept = |frame: Result<Frame, ContentError>| self.put(&frame?);
+        let cut = parallel::in_line(
+            parallel::cores(),
+            CHUNKS_ON_THEIR_WAY_MAX,
+            begin,
+            &mut accept,
+            |line| {
+                cut(&mut |raw| {
+                    let digest = Digest::of(raw);
+                    let bytes = u32::try_from(raw.len()).unwrap_or(u32::MAX);
+                    chunks.push(ChunkRef { digest, bytes });
+                    if !library.contains(&digest) && seen.insert(digest) {
+                        line.send((raw.to_vec(), digest))?;
+                    }
+                    Ok(())
+                })
+            },
+        )?;
+        Ok((chunks, cut))
     }
 
     /// Adds a frame as received, after unpacking and checking it, unless the library has it.
@@ -117,11 +164,7 @@ impl<'a> PackWriter<'a> {
         };
         open.stream.add(frame)?;
         if open.stream.bytes() - open.synced >= SYNC_BYTES {
-            open.synced = open.stream.bytes();
-            open.stream
-                .flush()?
-                .sync_data()
-                .map_err(ContentError::io("sync", &open.path))?;
+            open.begin_sync()?;
         }
         let is_full = open.stream.is_full() || open.stream.bytes() >= PACK_BYTES_MAX;
         self.open = Some(open);
@@ -149,6 +192,7 @@ impl<'a> PackWriter<'a> {
                     path,
                     stream: PackStream::new(file)?,
                     synced: 0,
+                    syncing: None,
                 });
             }
         }
@@ -159,9 +203,11 @@ impl<'a> PackWriter<'a> {
     }
 
     fn finish_pack(&mut self) -> Result<(), ContentError> {
-        let Some(OpenPack { path, stream, .. }) = self.open.take() else {
+        let Some(mut open) = self.open.take() else {
             return Ok(());
         };
+        open.end_sync()?;
+        let OpenPack { path, stream, .. } = open;
         let (file, entries, _, _) = stream.finish()?;
         file.sync_all().map_err(ContentError::io("sync", &path))?;
         let folder = &self.library.packs_folder;
