@@ -187,6 +187,7 @@ impl Connection {
         let body = CheckInBody {
             facts: self.volumes.kernel.facts(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: Some(self.volumes.environment),
             staged,
             run: *lock(&self.run),
         };

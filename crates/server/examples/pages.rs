@@ -52,7 +52,14 @@ fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
         ("overview-nothing", &kept[..], nothing),
         ("overview-empty", &[], Filter::default()),
     ] {
-        let content = overview::overview(words, rows, &filter, clock, 1);
+        let user = Visitor::sample(words, Section::Overview).user;
+        let sight = overview::Sight {
+            words,
+            user: &user,
+            fleet: &overview::Fleet::of(rows.to_vec()),
+            collections: &[],
+        };
+        let content = overview::overview(sight, &filter, clock);
         write(name, Section::Overview, live, content)?;
     }
     for row in &rows {

@@ -406,6 +406,19 @@ pub struct DeviceRow {
     /// What lies staged on its disk, such as `probook@3`: as it said itself, or else as the factory's receipt claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// The release of its boot image, as it said when it last checked in from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_image: Option<String>,
+    /// The site that it last checked in from, if one has that address: the code. Another one than `site` is a machine
+    /// that isn't where the import puts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_site: Option<String>,
+    /// That site's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_site_name: Option<String>,
+    /// The pupil who has it; only told to those who may see pupils.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pupil: Option<String>,
 }
 
 /// A run in a list. `GET /api/v1/runs`

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::Digest;
+use crate::event::Environment;
 use crate::facts::Facts;
 use crate::names::{DeviceId, PrestageName, RunId};
 use crate::order::Order;
@@ -55,6 +56,9 @@ pub struct CheckInBody {
     pub facts: Facts,
     /// The version of the agent.
     pub agent: String,
+    /// Where that agent runs; `None` from older agents.
+    #[serde(default)]
+    pub environment: Option<Environment>,
     /// What was staged, if anything.
     #[serde(default)]
     pub staged: Option<Staged>,

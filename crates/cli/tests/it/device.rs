@@ -6,6 +6,7 @@ use client::Client;
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::json;
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventBatch};
+use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::RunId;
 use wire::order::Order;
@@ -61,6 +62,7 @@ fn check_in(world: &World) -> Device {
     let body = CheckInBody {
         facts,
         agent: "0.1.0".into(),
+        environment: Some(Environment::BootImage),
         staged: None,
         run: None,
     };

@@ -6,13 +6,14 @@ use axum::response::IntoResponse;
 use wire::admin_api::DeviceRow;
 
 use crate::error::Failure;
-use crate::fleet::view::as_of;
 use crate::people::auth::User;
+use crate::people::reach::told;
+use crate::people::roles::May;
 use crate::state::AppState;
 use crate::web::filter::{Clock, Filter, FilterQuery};
 use crate::web::overview;
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 26] = [
     "name",
     "serial",
     "asset-tag",
@@ -35,6 +36,11 @@ const COLUMNS: [&str; 22] = [
     "network-bytes",
     "last-seen",
     "message",
+    "boot-image",
+    "seen-site",
+    "seen-site-name",
+    // The last one, and only for those who may see pupils.
+    "pupil",
 ];
 
 /// `GET /api/v1/devices.csv`: the devices that match the filter, in the order of the overview.
@@ -46,8 +52,9 @@ pub(crate) async fn csv(
     let (fleet, clock) = (state.fleet().await?, Clock::now());
     let rows = overview::within(&fleet, &user.reach);
     let shown = overview::select(&rows, &Filter::from(query), clock);
-    let rows = shown.iter().map(|row| as_of(row, clock.now_ms));
-    let text = table(rows).map_err(|source| Failure::System {
+    let rows = shown.iter();
+    let rows = rows.map(|row| told(&fleet, &user, row, clock.now_ms));
+    let text = table(rows, user.may(May::ViewPupils)).map_err(|source| Failure::System {
         what: "write a table",
         source,
     })?;
@@ -63,13 +70,16 @@ pub(crate) async fn csv(
 
 fn table(
     rows: impl Iterator<Item = DeviceRow>,
+    with_pupils: bool,
 ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
     // The mark of byte order: without it, Excel takes Norwegian letters for something else.
     let mut bytes = "\u{feff}".as_bytes().to_vec();
     let mut writer = csv::Writer::from_writer(&mut bytes);
-    writer.write_record(COLUMNS)?;
+    let columns = COLUMNS.len() - usize::from(!with_pupils);
+    writer.write_record(&COLUMNS[..columns])?;
     for row in rows {
-        writer.write_record(record(&row).map(|text| defused(&text)))?;
+        let record = record(&row).map(|text| defused(&text));
+        writer.write_record(&record[..columns])?;
     }
     writer.flush()?;
     drop(writer);
@@ -111,6 +121,10 @@ fn record(row: &DeviceRow) -> [String; COLUMNS.len()] {
         text(run.map(|run| run.content.network_packed.to_string())),
         text(seen.map(|seen| seen.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())),
         text(row.message.clone()),
+        text(row.boot_image.clone()),
+        text(row.seen_site.clone()),
+        text(row.seen_site_name.clone()),
+        text(row.pupil.clone()),
     ]
 }
 
@@ -139,11 +153,16 @@ mod tests {
     fn every_device_is_a_line_of_the_same_width() {
         let mut rows = crate::web::sample::devices();
         rows[0].class = "=HYPERLINK(\"x\"),\"\n".into();
-        let bytes = table(rows.iter().cloned()).unwrap();
-        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap();
-        let mut reader = csv::Reader::from_reader(text);
-        let read: Vec<_> = reader.records().map(Result::unwrap).collect();
-        assert_eq!(read.len(), rows.len());
-        assert_eq!(&read[0][7], "'=HYPERLINK(\"x\"),\"\n");
+        rows[0].pupil = Some("Åse".into());
+        for with_pupils in [true, false] {
+            let bytes = table(rows.iter().cloned(), with_pupils).unwrap();
+            let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap();
+            let mut reader = csv::Reader::from_reader(text);
+            let read: Vec<_> = reader.records().map(Result::unwrap).collect();
+            assert_eq!(read.len(), rows.len());
+            assert_eq!(&read[0][7], "'=HYPERLINK(\"x\"),\"\n");
+            let is_told = read[0].iter().any(|text| text == "Åse");
+            assert_eq!(is_told, with_pupils, "the pupil is the last column");
+        }
     }
 }

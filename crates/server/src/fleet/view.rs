@@ -19,7 +19,8 @@ use wire::names::{DeviceId, RunId};
 
 use crate::error::{Failure, chain};
 use crate::limits::STALLED_AFTER;
-use crate::people::auth::millis;
+use crate::people::auth::{User, millis};
+use crate::people::roles::May;
 use crate::state::{AppState, Change, now_ms, stopped};
 
 /// Changes are gathered for so long before pages hear of them: four updates a second is what an eye follows.
@@ -33,6 +34,17 @@ const HISTORY_AFTER: Duration = Duration::from_secs(10);
 /// More devices than this are read by reading all: the lists of ids would cost more than they save.
 const READ_SINGLY_MAX: usize = 500;
 
+/// The pupil who has a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) name: String,
+    /// The pupil's site: a school admin knows no pupils of others.
+    pub(crate) site: String,
+}
+
+/// Who has which device. Beside the rows and not in them, so that no row tells it to whoever happens to read rows.
+pub(crate) type Holders = HashMap<DeviceId, Holder>;
+
 /// All devices at one moment, in the order of site and serial number; machines in quarantine stand last.
 ///
 /// Clocks stand still in here: `elapsed-seconds` of a run that goes on is 0 until [`as_of`] fills it in, so that equal
@@ -43,19 +55,26 @@ pub struct Fleet {
     rows: Vec<Arc<DeviceRow>>,
     places: HashMap<DeviceId, usize>,
     runs: HashMap<RunId, DeviceId>,
+    holders: Holders,
     /// The update that brought each row.
     since: HashMap<DeviceId, u64>,
 }
 
 impl Fleet {
-    /// These devices, all of them new.
+    /// These devices, all of them new and nobody's.
+    #[must_use]
+    pub fn of(rows: Vec<Arc<DeviceRow>>) -> Self {
+        Self::after(&Self::default(), rows, Holders::new())
+    }
+
+    /// The same, with who has which.
     #[cfg(test)]
-    pub(crate) fn of(rows: Vec<Arc<DeviceRow>>) -> Self {
-        Self::after(&Self::default(), rows)
+    pub(crate) fn held_by(self, holders: Holders) -> Self {
+        Self { holders, ..self }
     }
 
     /// These devices, after an update of the fleet `before`.
-    fn after(before: &Self, mut rows: Vec<Arc<DeviceRow>>) -> Self {
+    fn after(before: &Self, mut rows: Vec<Arc<DeviceRow>>, holders: Holders) -> Self {
         rows.sort_by(|a, b| order(a).cmp(&order(b)));
         // Updates are counted from the time of the first one on: a page of a server that was started anew since then
         // knows a lower number than any row has.
@@ -83,6 +102,7 @@ impl Fleet {
             rows,
             places,
             runs,
+            holders,
             since,
         }
     }
@@ -111,6 +131,14 @@ impl Fleet {
         self.places
             .get(&device)
             .and_then(|place| self.rows.get(*place))
+    }
+
+    /// The name of the pupil who has this device, for someone who may know it.
+    #[must_use]
+    pub fn pupil(&self, user: &User, device: DeviceId) -> Option<&str> {
+        let holder = self.holders.get(&device)?;
+        let may_know = user.may(May::ViewPupils) && user.sees(&holder.site);
+        may_know.then_some(holder.name.as_str())
     }
 
     /// The device whose latest run this is.
@@ -272,15 +300,22 @@ impl AppState {
         let everything = taken.due.everything || devices.len() > READ_SINGLY_MAX;
         let after = if everything {
             let read = self.read_device_rows(None, &before).await?;
-            Fleet::after(&before, kept(read, &before))
+            let holders = self.read_holders(None).await?;
+            let rows = kept(read, &before, &holders);
+            Fleet::after(&before, rows, holders)
         } else {
             let ids: Vec<_> = devices.iter().copied().collect();
-            let read = kept(self.read_device_rows(Some(&ids), &before).await?, &before);
+            let read = self.read_device_rows(Some(&ids), &before).await?;
+            let mut holders = before.holders.clone();
+            holders.retain(|device, _| !devices.contains(device));
+            holders.extend(self.read_holders(Some(&ids)).await?);
+            let read = kept(read, &before, &holders);
             let untouched = before
                 .rows
                 .iter()
                 .filter(|row| !devices.contains(&row.device));
-            Fleet::after(&before, untouched.cloned().chain(read).collect())
+            let rows = untouched.cloned().chain(read).collect();
+            Fleet::after(&before, rows, holders)
         };
         taken.due = Due::default();
         drop(taken);
@@ -298,12 +333,14 @@ impl AppState {
     }
 }
 
-/// Rows that say the same as before stay the very same, so that whoever follows them need not compare.
-fn kept(read: Vec<DeviceRow>, before: &Fleet) -> Vec<Arc<DeviceRow>> {
+/// Rows that say the same as before stay the very same, so that whoever follows them need not compare. One that another
+/// pupil has now is another row.
+fn kept(read: Vec<DeviceRow>, before: &Fleet, holders: &Holders) -> Vec<Arc<DeviceRow>> {
     let keep = |row: DeviceRow| {
         let row = clockless(row);
+        let is_same_pupil = holders.get(&row.device) == before.holders.get(&row.device);
         match before.row(row.device) {
-            Some(old) if **old == row => Arc::clone(old),
+            Some(old) if **old == row && is_same_pupil => Arc::clone(old),
             _ => Arc::new(row),
         }
     };
@@ -381,7 +418,7 @@ mod tests {
     use wire::boot_config::Trust;
 
     /// Something that happens to a fleet, as SQL with the number of the device it happens to.
-    const HAPPENS: [&str; 9] = [
+    const HAPPENS: [&str; 11] = [
         "INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, \
          site, class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms) \
          VALUES ('$D', 'S$N', 'S$N', '', '', '', 'HP', 'ProBook', '', '', 'BJO', '1A', '', '', '', '[]', '', 1, 0, 0) \
@@ -400,6 +437,10 @@ mod tests {
         "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms) \
          SELECT '$D', 'k$N', '{}', 'unknown', '[]', $T WHERE NOT EXISTS (SELECT 1 FROM devices WHERE id = '$D') \
          ON CONFLICT DO NOTHING",
+        "INSERT INTO assignments (id, device, pupil, handed_out_at_ms, handed_out_by, note, returned_at_ms, returned_by, \
+         condition_note, ended_by, undone) SELECT '$R-$T', id, 'p', $T, '', '', 0, '', '', '', 0 FROM devices \
+         WHERE id = '$D' ON CONFLICT DO NOTHING",
+        "UPDATE assignments SET returned_at_ms = $T WHERE device = '$D'",
     ];
 
     async fn state(folder: &camino::Utf8Path) -> AppState {
@@ -426,6 +467,8 @@ mod tests {
             "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ('d', 'autumn', \
              '{\"name\":\"d\",\"collection\":\"autumn\",\"sequence\":\"s\",\"purpose\":\"required\",\
              \"expected-seconds\":900,\"cap\":10}', 0, 1)",
+            "INSERT INTO pupils (id, external_id, external_key, name, site, class, several, created_at_ms, listed_at_ms, \
+             left_at_ms, erased_at_ms) VALUES ('p', '1', '1', 'Kari', 'BJO', '1A', 1, 1, 1, 0, 0)",
         ] {
             sqlx::query(sql).execute(state.db().read()).await.unwrap();
         }
@@ -480,6 +523,7 @@ mod tests {
                 let fresh = state.read_device_rows(None, &Fleet::default()).await.unwrap();
                 let fresh: Vec<_> = fresh.into_iter().map(|row| Arc::new(clockless(row))).collect();
                 assert_eq!(view.rows(), Fleet::of(fresh).rows());
+                assert_eq!(view.holders, state.read_holders(None).await.unwrap());
                 state.db().close().await;
             });
         }
@@ -503,6 +547,10 @@ mod tests {
             state.fleet_view().mark_everything();
             let again = state.fleet().await.unwrap();
             assert!(Arc::ptr_eq(&after, &again), "reading all anew is no news");
+            happen(&state, 9, 1, 1).await;
+            let handed_out = state.fleet().await.unwrap();
+            let same = |place: usize| Arc::ptr_eq(&after.rows()[place], &handed_out.rows()[place]);
+            assert_eq!((same(0), same(1)), (false, true), "another pupil is news");
         });
     }
 

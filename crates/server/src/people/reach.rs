@@ -8,10 +8,11 @@ use wire::names::{DeviceId, RunId};
 use crate::db::Write;
 use crate::error::{Doing as _, Failure};
 use crate::fleet::targeting::membership::collection_rows;
+use crate::fleet::view::{Fleet, as_of};
 use crate::people::auth::User;
 use crate::people::roles::Reach;
 use crate::runs::rows::{StoredDevice, StoredRun};
-use crate::state::AppState;
+use crate::state::{AppState, now_ms};
 
 impl User {
     /// Whether a machine of this site exists for them.
@@ -24,6 +25,14 @@ impl User {
     #[must_use]
     pub fn sees_all(&self) -> bool {
         self.reach == Reach::Everywhere
+    }
+}
+
+/// A device's row as this user is told it: now, and with the pupil if they may know.
+pub(crate) fn told(fleet: &Fleet, user: &User, row: &DeviceRow, now_ms: i64) -> DeviceRow {
+    DeviceRow {
+        pupil: fleet.pupil(user, row.device).map(str::to_owned),
+        ..as_of(row, now_ms)
     }
 }
 
@@ -66,9 +75,9 @@ impl AppState {
         if user.reach == Reach::Nowhere {
             return Ok(Vec::new());
         }
-        let mut rows = self.device_rows().await?;
-        rows.retain(|row| user.sees(&row.site));
-        Ok(rows)
+        let (fleet, now) = (self.fleet().await?, now_ms());
+        let seen = fleet.rows().iter().filter(|row| user.sees(&row.site));
+        Ok(seen.map(|row| told(&fleet, user, row, now)).collect())
     }
 
     /// One device; `None` if there is no such for them.
@@ -77,8 +86,9 @@ impl AppState {
         user: &User,
         id: DeviceId,
     ) -> Result<Option<DeviceRow>, Failure> {
-        let row = self.device_row(id).await?;
-        Ok(row.filter(|row| user.sees(&row.site)))
+        let (fleet, now) = (self.fleet().await?, now_ms());
+        let row = fleet.row(id).filter(|row| user.sees(&row.site));
+        Ok(row.map(|row| told(&fleet, user, row, now)))
     }
 
     /// Every run they see, newest first.

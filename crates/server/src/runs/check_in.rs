@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::json;
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply};
+use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
@@ -471,12 +472,18 @@ async fn remember(
             .fetch_optional(&mut **db)
             .await
             .doing("look whether a device was seen before")?;
+    // The agent in the installed system may be another release than the boot image's.
+    let boot_image = match claimant.body.environment {
+        Some(Environment::BootImage) => claimant.body.agent.as_str(),
+        Some(Environment::Os) | None => "",
+    };
     let staged = match &claimant.body.staged {
         Some(staged) => to_json("write what is staged", staged)?,
         None => String::new(),
     };
     sqlx::query(
         "UPDATE devices SET facts = $1, identity = $2, seen_uuid = $6, staged = CASE WHEN $3 = '' THEN staged ELSE $3 END, \
+         boot_image = CASE WHEN $7 = '' THEN boot_image ELSE $7 END, \
          waiting = '', checked_in_at_ms = $4, last_seen_at_ms = $4 WHERE id = $5",
     )
     .bind(&claimant.facts)
@@ -485,6 +492,7 @@ async fn remember(
     .bind(now_ms())
     .bind(device.to_string())
     .bind(seen_uuid(&claimant.body.facts))
+    .bind(boot_image)
     .execute(&mut **db)
     .await
     .doing("store a check-in")?;

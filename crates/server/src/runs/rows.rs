@@ -20,7 +20,7 @@ use wire::receipt::ReceiptResult;
 use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::fleet::targeting::membership;
-use crate::fleet::view::{Fleet, as_of};
+use crate::fleet::view::{Fleet, Holder, Holders, as_of};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
 use crate::runs::live::{Live, read_event};
@@ -77,6 +77,8 @@ pub(crate) struct StoredDevice {
     pub(crate) facts: String,
     pub(crate) staged: String,
     pub(crate) seen_site: String,
+    seen_site_name: String,
+    boot_image: String,
     pub(crate) assigned_name: String,
     pub(crate) checked_in_at_ms: i64,
     pub(crate) last_seen_at_ms: i64,
@@ -108,9 +110,10 @@ macro_rules! devices_sql {
             "devices.vendor, devices.product, devices.sku, devices.baseboard, devices.site, ",
             "sites.name AS site_name, devices.class, ",
             "devices.message, devices.waiting, devices.facts, devices.staged, ",
-            "devices.seen_site, devices.assigned_name, ",
+            "devices.seen_site, COALESCE(seen.name, '') AS seen_site_name, devices.boot_image, devices.assigned_name, ",
             "devices.checked_in_at_ms, devices.last_seen_at_ms ",
             "FROM devices JOIN sites ON sites.code = devices.site ",
+            "LEFT JOIN sites seen ON seen.code = devices.seen_site ",
             $rest
         )
     };
@@ -239,6 +242,29 @@ impl AppState {
         }
         rows.extend(self.stranger_rows(ids).await?);
         Ok(rows)
+    }
+
+    /// Who has these devices (or all).
+    pub(crate) async fn read_holders(
+        &self,
+        ids: Option<&[DeviceId]>,
+    ) -> Result<Holders, Failure> {
+        let held: Vec<(String, String, String)> = self
+            .read_some(
+                "SELECT assignments.device, pupils.name, pupils.site FROM assignments \
+                 JOIN pupils ON pupils.id = assignments.pupil WHERE assignments.returned_at_ms = 0 \
+                 AND pupils.erased_at_ms = 0",
+                "assignments.device",
+                "",
+                ids,
+            )
+            .await
+            .doing("read who has which device")?;
+        held.into_iter()
+            .map(|(device, name, site)| {
+                Ok((stored_text("device id", &device)?, Holder { name, site }))
+            })
+            .collect()
     }
 
     /// Reads rows of these devices (or of all). Lists of ids are cut into pieces that every database takes.
@@ -572,6 +598,10 @@ impl AppState {
                     collections: Vec::new(),
                     last_seen_at_ms: Some(seen),
                     bundle: None,
+                    boot_image: None,
+                    seen_site: None,
+                    seen_site_name: None,
+                    pupil: None,
                 })
             })
             .collect()
@@ -658,7 +688,8 @@ fn device_row(
         .as_ref()
         .filter(|run| run.state == DeviceState::Failed)
         .and_then(|run| run.errors.first());
-    let waiting = (!device.waiting.is_empty()).then(|| device.waiting.clone());
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let waiting = some(device.waiting.clone());
     let message = if device.message.is_empty() {
         failure.cloned().or(waiting)
     } else {
@@ -679,6 +710,11 @@ fn device_row(
         collections,
         last_seen_at_ms: (last_seen > 0).then_some(last_seen),
         bundle,
+        boot_image: some(device.boot_image),
+        seen_site: some(device.seen_site),
+        seen_site_name: some(device.seen_site_name),
+        // Whoever knows for whom the row is fills it in.
+        pupil: None,
     })
 }
 

@@ -24,6 +24,7 @@ use super::run::Sight;
 use super::words::Words;
 use super::{overview, run};
 use crate::error::Failure;
+use crate::fleet::view::Fleet;
 pub(super) use source::Seen;
 use source::{Changes, Source, Touched};
 
@@ -63,6 +64,7 @@ pub(super) fn overview<S: Source>(
             words,
             filter,
             at,
+            before: Arc::default(),
             sent: None,
             tiles: String::new(),
         },
@@ -152,6 +154,8 @@ struct Overview<S> {
     words: Words,
     filter: Filter,
     at: u64,
+    /// The fleet at the latest update.
+    before: Arc<Fleet>,
     /// The rows on the page, as they were sent; `None` before the first update.
     sent: Option<HashMap<DeviceId, Arc<DeviceRow>>>,
     tiles: String,
@@ -165,7 +169,13 @@ impl<S: Source> Follow for Overview<S> {
     async fn update(&mut self) -> Result<Option<Event>, Failure> {
         let fleet = self.source.fleet().await?;
         let clock = Clock::now();
-        let rows = overview::within(&fleet, &self.source.reach());
+        let user = self.source.user();
+        let sight = overview::Sight {
+            words: self.words,
+            user,
+            fleet: &fleet,
+        };
+        let rows = overview::within(&fleet, &user.reach);
         let selected = overview::select(&rows, &self.filter, clock);
         let shown = &selected[..selected.len().min(overview::ROWS_MAX)];
         let (mut changed, mut cells) = (serde_json::Map::new(), serde_json::Map::new());
@@ -177,13 +187,16 @@ impl<S: Source> Follow for Overview<S> {
                 None => self.sent.is_none() && fleet.is_unchanged_since(row.device, self.at),
             };
             if !is_on_page {
-                let moved =
-                    before.and_then(|old| overview::cells(self.words, old, row, clock.now_ms));
+                let has_same_pupil =
+                    fleet.pupil(user, row.device) == self.before.pupil(user, row.device);
+                let moved = before
+                    .filter(|_| has_same_pupil)
+                    .and_then(|old| overview::cells(self.words, old, row, clock.now_ms));
                 match moved {
                     Some(moved) => cells.insert(overview::row_id(row), moved),
                     None => changed.insert(
                         overview::row_id(row),
-                        overview::device(self.words, row, clock.now_ms)
+                        overview::device(sight, row, clock.now_ms)
                             .into_string()
                             .into(),
                     ),
@@ -211,6 +224,7 @@ impl<S: Source> Follow for Overview<S> {
             && gone.is_empty()
             && tiles_changed.is_none();
         (self.sent, self.tiles) = (Some(now_sent), tiles);
+        self.before = Arc::clone(&fleet);
         if same {
             return Ok(None);
         }

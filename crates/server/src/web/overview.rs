@@ -13,11 +13,30 @@ use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
 use super::format;
 use super::layout;
 use super::words::{Words, en};
-use crate::fleet::view::{Fleet, as_of};
-use crate::people::roles::Reach;
+pub use crate::fleet::view::Fleet;
+use crate::fleet::view::as_of;
+use crate::people::auth::User;
+use crate::people::roles::{May, Reach};
 
 /// Rows on one page: the largest fleet in one piece. A browser draws only those in sight.
 pub const ROWS_MAX: usize = 3000;
+
+/// For whom the overview is drawn, and of what.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// The visitor's language.
+    pub words: Words,
+    /// The visitor.
+    pub user: &'a User,
+    /// All devices.
+    pub fleet: &'a Fleet,
+}
+
+impl Sight<'_> {
+    fn pupils(&self) -> bool {
+        self.user.may(May::ViewPupils)
+    }
+}
 
 /// The rows that someone with this reach sees.
 #[must_use]
@@ -72,37 +91,33 @@ pub fn sort_key(row: &DeviceRow) -> String {
 
 /// The content of the overview page.
 #[must_use]
-pub fn overview(
-    words: Words,
-    rows: &[Arc<DeviceRow>],
-    filter: &Filter,
-    clock: Clock,
-    at: u64,
-) -> Markup {
+pub fn overview(sight: Sight<'_>, filter: &Filter, clock: Clock) -> Markup {
+    let words = sight.words;
+    let rows = &within(sight.fleet, &sight.user.reach);
     let shown = select(rows, filter, clock);
     html! {
         h1.hidden { (words.t("Overview")) }
         (tiles(words, rows, filter, clock))
         (filters(words, rows, filter))
         p.count #count role="status" { (count(words, shown.len(), rows.len())) }
-        table.devices role="table" aria-label=(words.t("Devices")) data-at=(at) {
+        table.devices.with-pupils[sight.pupils()] role="table" aria-label=(words.t("Devices")) data-at=(sight.fleet.at()) {
             thead role="rowgroup" {
                 tr role="row" {
-                    @for (class, title, note) in COLUMNS {
+                    @for (class, title, note) in COLUMNS.iter().filter(|(class, ..)| *class != PUPIL || sight.pupils()) {
                         th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then(|| words.t(note))] {
                             (words.t(title))
                         }
                     }
                 }
             }
-            @for row in shown.iter().take(ROWS_MAX) { (device(words, row, clock.now_ms)) }
+            @for row in shown.iter().take(ROWS_MAX) { (device(sight, row, clock.now_ms)) }
         }
         div.empty #empty hidden[!shown.is_empty()] { (empty(words, rows.is_empty())) }
     }
 }
 
 /// Class, title and explanation of each column.
-const COLUMNS: [(&str, &str, &str); 9] = [
+const COLUMNS: [(&str, &str, &str); 10] = [
     ("name", en("Device"), ""),
     ("state", en("State"), ""),
     (
@@ -111,6 +126,7 @@ const COLUMNS: [(&str, &str, &str); 9] = [
         en("Below: what lies staged on the disk"),
     ),
     ("site", en("Site and class"), ""),
+    (PUPIL, en("Pupil"), ""),
     (
         "aim",
         en("Deployment"),
@@ -123,8 +139,15 @@ const COLUMNS: [(&str, &str, &str); 9] = [
         en("Content"),
         en("How much came from the machine's own disk, and what was fetched over the network"),
     ),
-    ("seen number", en("Last seen"), ""),
+    (
+        "seen number",
+        en("Last seen"),
+        en("Below: the release of its boot image"),
+    ),
 ];
+
+/// The class of the column that only those see who may see pupils.
+const PUPIL: &str = "pupil";
 
 /// How many rows are shown, in words.
 #[must_use]
@@ -399,7 +422,8 @@ pub fn row_id(row: &DeviceRow) -> String {
 
 /// One device: a `tbody` of one line, or two if something must be said.
 #[must_use]
-pub fn device(words: Words, row: &DeviceRow, now_ms: i64) -> Markup {
+pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
+    let words = sight.words;
     let row = &as_of(row, now_ms);
     let name = row.name.as_deref().unwrap_or("—");
     html! {
@@ -420,6 +444,12 @@ pub fn device(words: Words, row: &DeviceRow, now_ms: i64) -> Markup {
                 td.site role="cell" title=(row.site) {
                     span { (layout::or_dash(site_name(row))) }
                     span.sub { (row.class) }
+                    @if let Some(site) = seen_elsewhere(row) {
+                        span.elsewhere { (words.fill("seen at {site}", &[("site", &site)])) }
+                    }
+                }
+                @if sight.pupils() {
+                    td.pupil role="cell" { span { (sight.fleet.pupil(sight.user, row.device).unwrap_or_default()) } }
                 }
                 td.aim role="cell" {
                     span { (row.run.as_ref().map_or("—", |run| run.deployment.as_str())) }
@@ -433,7 +463,10 @@ pub fn device(words: Words, row: &DeviceRow, now_ms: i64) -> Markup {
                         td.content.number role="cell" { span.muted { "—" } }
                     }
                 }
-                td.number.seen role="cell" { (last_seen(words, row.last_seen_at_ms, now_ms)) }
+                td.number.seen role="cell" {
+                    (last_seen(words, row.last_seen_at_ms, now_ms))
+                    @if let Some(release) = &row.boot_image { span.sub { (release) } }
+                }
             }
             @if let Some(trouble) = trouble(words, row) { (trouble) }
         }
@@ -443,6 +476,12 @@ pub fn device(words: Words, row: &DeviceRow, now_ms: i64) -> Markup {
 fn collections(row: &DeviceRow) -> String {
     let names: Vec<_> = row.collections.iter().map(|name| name.as_str()).collect();
     names.join(", ")
+}
+
+/// The site where it was seen, if that isn't the one of the import.
+fn seen_elsewhere(row: &DeviceRow) -> Option<&str> {
+    let seen = row.seen_site.as_deref().filter(|seen| *seen != row.site)?;
+    row.seen_site_name.as_deref().or(Some(seen))
 }
 
 fn site_name(row: &DeviceRow) -> &str {
@@ -623,7 +662,7 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
     let failed = (row.state == DeviceState::Failed).then_some(run).flatten();
     Some(html! {
         tr.trouble role="row" {
-            td role="cell" aria-colspan="9" {
+            td role="cell" aria-colspan="10" {
                 div.note {
                     @if let Some(step) = failed.and_then(|run| run.failed_step.as_ref()) {
                         span { (words.t("Step")) " " code { (step) } }
@@ -642,7 +681,70 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
 mod tests {
     use super::super::filter::CLOCK;
     use super::super::sample;
+    use super::super::section::Section;
+    use super::super::visitor::Visitor;
     use super::*;
+    use crate::fleet::view::Holder;
+    use crate::people::roles::Role;
+
+    fn admin() -> User {
+        Visitor::sample(Words::ENGLISH, Section::Overview).user
+    }
+
+    #[test]
+    fn pupils_are_for_those_who_may_see_them() {
+        let holders = sample::holders();
+        let (device, holder) = holders.iter().next().unwrap();
+        let (device, name) = (*device, holder.name.clone());
+        let fleet = Fleet::of(sample::kept()).held_by(holders.clone());
+        let shows = |role, site: &str| {
+            let user = User {
+                role,
+                reach: Reach::of(role, site),
+                ..admin()
+            };
+            let sight = Sight {
+                words: Words::ENGLISH,
+                user: &user,
+                fleet: &fleet,
+            };
+            let page = overview(sight, &Filter::default(), CLOCK).into_string();
+            assert_eq!(
+                page.contains("class=\"pupil\""),
+                sight.pupils(),
+                "{role} has the column or not"
+            );
+            page.contains(&name)
+        };
+        let row = fleet.row(device).unwrap();
+        assert!(shows(Role::Admin, "") && shows(Role::AssetClerk, ""));
+        assert!(shows(Role::SchoolAdmin, &row.site));
+        assert!(!shows(Role::Viewer, "") && !shows(Role::Viewer, &row.site));
+        // A pupil of another site who has a device of this one.
+        let elsewhere = Holder {
+            site: "elsewhere".into(),
+            name: name.clone(),
+        };
+        let fleet = Fleet::of(sample::kept()).held_by([(device, elsewhere)].into());
+        let user = User {
+            role: Role::SchoolAdmin,
+            reach: Reach::of(Role::SchoolAdmin, &row.site),
+            ..admin()
+        };
+        assert_eq!(fleet.pupil(&user, device), None);
+        assert_eq!(fleet.pupil(&admin(), device), Some(name.as_str()));
+    }
+
+    #[test]
+    fn another_site_than_the_import_says_is_told_in_words() {
+        let mut row = sample::devices().remove(0);
+        (row.seen_site, row.seen_site_name) = (Some(row.site.clone()), Some("Here".into()));
+        assert_eq!(seen_elsewhere(&row), None);
+        (row.seen_site, row.seen_site_name) = (Some("XXX".into()), Some("Elsewhere".into()));
+        assert_eq!(seen_elsewhere(&row), Some("Elsewhere"));
+        row.seen_site_name = None;
+        assert_eq!(seen_elsewhere(&row), Some("XXX"));
+    }
 
     #[test]
     fn trouble_stands_first() {
@@ -717,14 +819,20 @@ mod tests {
 
     #[test]
     fn no_text_of_a_device_becomes_markup() {
-        let html = overview(
-            Words::ENGLISH,
-            &[Arc::new(sample::hostile_device())],
-            &Filter::default(),
-            CLOCK,
-            1,
-        )
-        .into_string();
+        let row = sample::hostile_device();
+        let holder = Holder {
+            name: sample::HOSTILE.into(),
+            site: sample::HOSTILE.into(),
+        };
+        let holders = [(row.device, holder)].into();
+        let fleet = Fleet::of(vec![Arc::new(row)]).held_by(holders);
+        let user = admin();
+        let sight = |words| Sight {
+            words,
+            user: &user,
+            fleet: &fleet,
+        };
+        let html = overview(sight(Words::ENGLISH), &Filter::default(), CLOCK).into_string();
         sample::assert_harmless(&html);
         let filter = Filter {
             text: sample::HOSTILE.into(),
@@ -733,14 +841,7 @@ mod tests {
             ..Filter::default()
         };
         sample::assert_harmless(
-            &overview(
-                Words::BOKMAL,
-                &[Arc::new(sample::hostile_device())],
-                &filter,
-                CLOCK,
-                1,
-            )
-            .into_string(),
+            &overview(sight(Words::BOKMAL), &filter, CLOCK).into_string(),
         );
     }
 
@@ -748,10 +849,16 @@ mod tests {
     fn rows_look_as_agreed() {
         let rows = sample::devices();
         let find = |state| rows.iter().find(|row| row.state == state).unwrap();
+        let (user, fleet) = (admin(), Fleet::of(sample::kept()).held_by(sample::holders()));
+        let sight = Sight {
+            words: Words::ENGLISH,
+            user: &user,
+            fleet: &fleet,
+        };
         let mut page = String::new();
         for state in STATES {
             page.push_str(
-                &device(Words::ENGLISH, find(state), sample::NOW_MS)
+                &device(sight, find(state), sample::NOW_MS)
                     .into_string()
                     .replace("<t", "\n<t")
                     .replace("<span", "\n<span"),

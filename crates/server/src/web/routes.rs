@@ -36,8 +36,12 @@ pub(super) async fn show_overview(
 ) -> Page {
     let filter = Filter::from(query);
     let fleet = state.fleet().await?;
-    let rows = overview::within(&fleet, &visitor.user.reach);
-    let content = overview::overview(visitor.words, &rows, &filter, Clock::now(), fleet.at());
+    let sight = overview::Sight {
+        words: visitor.words,
+        user: &visitor.user,
+        fleet: &fleet,
+    };
+    let content = overview::overview(sight, &filter, Clock::now());
     let live = format!("/live/overview{}", filter.query());
     let title = visitor.words.t("Overview");
     Ok(visitor.page(title, Some(&live), &content))

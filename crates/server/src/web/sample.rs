@@ -111,6 +111,20 @@ pub(crate) fn devices() -> Vec<DeviceRow> {
     (0..30).map(device).collect()
 }
 
+/// Two of them are handed out.
+#[cfg(test)]
+pub(crate) fn holders() -> crate::fleet::view::Holders {
+    let pupils = ["Kari Ødegård", "Ola Nordmann"];
+    let held = devices().into_iter().zip(pupils).map(|(row, name)| {
+        let holder = crate::fleet::view::Holder {
+            name: name.into(),
+            site: row.site,
+        };
+        (row.device, holder)
+    });
+    held.collect()
+}
+
 /// The same, as the server keeps them.
 pub(crate) fn kept() -> Vec<std::sync::Arc<DeviceRow>> {
     devices().into_iter().map(std::sync::Arc::new).collect()
@@ -188,6 +202,10 @@ fn device(number: usize) -> DeviceRow {
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
         bundle: (!number.is_multiple_of(5)).then(|| "probook@3".into()),
+        boot_image: named.then(|| "0.2.0".into()),
+        seen_site: named.then(|| if number == 2 { "KON".into() } else { site.into() }),
+        seen_site_name: named.then(|| if number == 2 { "Kongsbakken".into() } else { site_name.into() }),
+        pupil: None,
         last_seen_at_ms: match state {
             DeviceState::Imported => None,
             DeviceState::Staged => Some(NOW_MS - 86_400_000 * 47),
@@ -460,6 +478,9 @@ pub(crate) fn hostile_device() -> DeviceRow {
     row.site_name = text();
     row.class = text();
     row.message = Some(text());
+    row.boot_image = Some(text());
+    row.seen_site = Some("elsewhere".into());
+    row.seen_site_name = Some(text());
     if let Some(run) = &mut row.run {
         run.serial = text();
         run.name = Some(text());

@@ -17,6 +17,7 @@ use wire::device_api::{
     CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, Staged,
 };
 use wire::digest::Digest;
+use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::{PrestageName, RunId};
 use wire::order::Order;
@@ -403,6 +404,8 @@ pub(crate) struct Machine {
     key: SigningKey,
     pub(crate) facts: Facts,
     pub(crate) staged: Option<Staged>,
+    /// The release of the agent that runs, and where it does.
+    pub(crate) agent: (&'static str, Environment),
 }
 
 impl Machine {
@@ -417,13 +420,15 @@ impl Machine {
             key: SigningKey::from_bytes(uuid_bytes().as_slice().try_into().unwrap()),
             facts,
             staged: None,
+            agent: ("test", Environment::BootImage),
         }
     }
 
     pub(crate) fn sign(&self, challenge: &str) -> CheckIn {
         let body = CheckInBody {
             facts: self.facts.clone(),
-            agent: "test".into(),
+            agent: self.agent.0.into(),
+            environment: Some(self.agent.1),
             staged: self.staged.clone(),
             run: None,
         };

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use wire::device_api::{
     CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EVENTS_MAX, EventBatch,
 };
-use wire::event::{Event, EventBody};
+use wire::event::{Environment, Event, EventBody};
 use wire::facts::Facts;
 use wire::names::RunId;
 use wire::order::Order;
@@ -272,6 +272,7 @@ impl Device {
         let body = CheckInBody {
             facts: self.facts.clone(),
             agent: concat!("simulated ", env!("CARGO_PKG_VERSION")).to_owned(),
+            environment: Some(Environment::BootImage),
             staged: None,
             run: self.run(),
         };

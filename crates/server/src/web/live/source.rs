@@ -10,7 +10,6 @@ use wire::names::{DeviceId, RunId};
 use crate::error::Failure;
 use crate::fleet::view::Fleet;
 use crate::people::auth::User;
-use crate::people::roles::Reach;
 use crate::state::{AppState, Change};
 
 /// What has changed.
@@ -41,8 +40,8 @@ pub(in crate::web) trait Source: Clone + Send + Sync + 'static {
     fn changes(&self) -> Self::Changes;
     /// Begins to listen for updates of the fleet.
     fn news(&self) -> Self::Changes;
-    /// Whose machines the page shows.
-    fn reach(&self) -> Reach;
+    /// Who looks at the page.
+    fn user(&self) -> &User;
     /// All devices, as they are kept.
     fn fleet(&self) -> impl Future<Output = Answer<Arc<Fleet>>> + Send;
     /// One device.
@@ -118,8 +117,8 @@ impl Source for Seen {
         }
     }
 
-    fn reach(&self) -> Reach {
-        self.user.reach.clone()
+    fn user(&self) -> &User {
+        &self.user
     }
 
     async fn fleet(&self) -> Result<Arc<Fleet>, Failure> {

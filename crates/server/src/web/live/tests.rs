@@ -11,19 +11,23 @@ use wire::admin_api::{DeviceRow, DeviceState, RunDetail};
 use wire::names::DeviceId;
 
 use super::super::sample;
+use super::super::section::Section;
+use super::super::visitor::Visitor;
 use super::*;
 
 const SIGHT: Sight = Sight {
     words: Words::ENGLISH,
     may_operate: true,
 };
-use crate::fleet::view::Fleet;
-use crate::people::roles::Reach;
+use crate::fleet::view::{Holder, Holders};
+use crate::people::auth::User;
 
 #[derive(Clone)]
 struct Fake {
+    user: User,
     rows: Arc<Mutex<Vec<DeviceRow>>>,
     kept: Arc<Mutex<HashMap<DeviceId, Arc<DeviceRow>>>>,
+    holders: Arc<Mutex<Holders>>,
     change: watch::Sender<u64>,
 }
 
@@ -41,7 +45,20 @@ impl Fake {
             rows: Arc::new(Mutex::new(sample::devices())),
             kept: Arc::default(),
             change: watch::channel(0).0,
+            user: Visitor::sample(Words::ENGLISH, Section::Overview).user,
+            holders: Arc::default(),
         }
+    }
+
+    fn hand_out(&self, number: usize, pupil: &str) {
+        let row = self.rows.lock().unwrap()[number].clone();
+        let holder = Holder {
+            name: pupil.to_owned(),
+            site: row.site.clone(),
+        };
+        self.holders.lock().unwrap().insert(row.device, holder);
+        self.kept.lock().unwrap().insert(row.device, Arc::new(row));
+        self.change(|_| ());
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<DeviceRow>)) {
@@ -59,8 +76,8 @@ impl Source for Fake {
     fn news(&self) -> FakeChanges {
         self.changes()
     }
-    fn reach(&self) -> Reach {
-        Reach::Everywhere
+    fn user(&self) -> &User {
+        &self.user
     }
     async fn fleet(&self) -> Result<Arc<Fleet>, Failure> {
         let rows = self.rows.lock().unwrap().clone();
@@ -74,7 +91,8 @@ impl Source for Fake {
             }
             Arc::clone(known)
         });
-        Ok(Arc::new(Fleet::of(kept.collect())))
+        let holders = self.holders.lock().unwrap().clone();
+        Ok(Arc::new(Fleet::of(kept.collect()).held_by(holders)))
     }
     async fn device_row(&self, device: DeviceId) -> Result<Option<DeviceRow>, Failure> {
         Ok(self
@@ -182,6 +200,12 @@ async fn the_overview_is_followed_row_by_row() {
             .unwrap()
             .contains("<span class=\"figure\">2</span>")
     );
+
+    // Another pupil has a device that runs: the row is drawn, since no cell tells it.
+    source.hand_out(1, "Kari Ødegård");
+    let (_, update) = live.next().await.unwrap();
+    assert_eq!(update["rows"].as_object().unwrap().len(), 1);
+    assert!(update["rows"].to_string().contains("Kari Ødegård"));
 
     // Silence is broken by a beat, and the stream ends in the end.
     assert_eq!(live.next().await.unwrap().0, "beat");
