@@ -349,6 +349,14 @@ impl Client {
         self.get("/api/v1/runs")
     }
 
+    /// The runs that fit, newest first: names and values as in the address of the list of runs.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn runs_where(&self, filter: &[(&str, &str)]) -> Result<Vec<RunRow>, ClientError> {
+        self.get(&format!("/api/v1/runs?{}", query(filter)))
+    }
+
     /// One run, with its steps and log.
     ///
     /// # Errors
@@ -365,6 +373,14 @@ impl Client {
         self.send("POST", "/api/v1/receipts", receipt)
             .map(|_: IgnoredAny| ())
     }
+}
+
+/// Names and values as a query, without its `?`.
+pub(crate) fn query(pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", query_value(value)));
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 /// A value in a query: everything but the unreserved characters (RFC 3986, section 2.3) percent-encoded.

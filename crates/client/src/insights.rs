@@ -2,7 +2,7 @@
 
 use wire::insights::Insights;
 
-use crate::admin::query_value;
+use crate::admin::query;
 use crate::connection::Client;
 use crate::error::ClientError;
 
@@ -12,10 +12,6 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn insights(&self, filter: &[(&str, &str)]) -> Result<Insights, ClientError> {
-        let pairs = filter
-            .iter()
-            .map(|(name, value)| format!("{name}={}", query_value(value)));
-        let query = pairs.collect::<Vec<_>>().join("&");
-        self.get(&format!("/api/v1/insights?{query}"))
+        self.get(&format!("/api/v1/insights?{}", query(filter)))
     }
 }

@@ -24,8 +24,8 @@ const UNREACHABLE_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, Subcommand)]
 pub(crate) enum Run {
     /// List runs, newest first
-    #[command(after_help = "Example:\n  forestage run list")]
-    List,
+    #[command(after_help = "Example:\n  forestage run list --state failed --site BJO")]
+    List(List),
     /// Show a run: its steps, where content came from, and what went wrong
     #[command(after_help = "Example:\n  forestage run show PF3ABC12")]
     Show {
@@ -72,6 +72,54 @@ pub(crate) enum Run {
     },
 }
 
+/// `run list`
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only runs in this state
+    #[arg(long, value_parser = ["running", "stalled", "failed", "completed"])]
+    state: Option<String>,
+    /// Only runs of machines of this site
+    #[arg(long)]
+    site: Option<String>,
+    /// Only runs of deployments to this collection
+    #[arg(long)]
+    collection: Option<String>,
+    /// Only runs of this deployment
+    #[arg(long)]
+    deployment: Option<String>,
+    /// Only runs of machines of this model
+    #[arg(long)]
+    model: Option<String>,
+    /// Only runs of this machine: its serial number, name or asset tag
+    #[arg(long)]
+    device: Option<String>,
+    /// Only runs that began on this day or later, such as 2026-08-17
+    #[arg(long, value_name = "DAY")]
+    since: Option<String>,
+    /// So many runs at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    limit: Option<u32>,
+}
+
+impl List {
+    fn read(&self, client: &Client) -> Result<Vec<RunRow>, ClientError> {
+        let limit = self.limit.map(|limit| limit.to_string());
+        let filter = [
+            ("state", &self.state),
+            ("site", &self.site),
+            ("collection", &self.collection),
+            ("deployment", &self.deployment),
+            ("model", &self.model),
+            ("device", &self.device),
+            ("since", &self.since),
+            ("limit", &limit),
+        ];
+        let given = filter.iter();
+        let given = given.filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        client.runs_where(&given.collect::<Vec<_>>())
+    }
+}
+
 /// `run watch`
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
@@ -90,9 +138,8 @@ pub(crate) struct Watch {
 pub(crate) fn run(command: &Run, output: &Output) -> Outcome<()> {
     let client = connect()?;
     match command {
-        Run::List => {
-            let mut rows = client.runs().trying(|| "cannot list runs".into())?;
-            rows.sort_by_key(|row| std::cmp::Reverse(row.started_at_ms));
+        Run::List(list) => {
+            let rows = list.read(&client).trying(|| "cannot list runs".into())?;
             output.answer(&rows, |look| render_list(&rows, look))
         }
         Run::Show { run } => {
@@ -510,7 +557,7 @@ fn render_list(rows: &[RunRow], look: &Look) -> String {
         ]);
     }
     if table.is_empty() {
-        "no runs yet\n".into()
+        "no runs\n".into()
     } else {
         table.render(look, "")
     }

@@ -115,6 +115,16 @@ pub(crate) async fn change_members(
     find(&state, &name).await.map(Json)
 }
 
+impl AppState {
+    /// The names of all collections, for pages that let one choose.
+    pub(crate) async fn collection_names(&self) -> Result<Vec<String>, Failure> {
+        sqlx::query_scalar("SELECT name FROM collections ORDER BY name")
+            .fetch_all(self.db().read())
+            .await
+            .doing("read the names of the collections")
+    }
+}
+
 pub(crate) async fn find(
     state: &AppState,
     name: &CollectionName,

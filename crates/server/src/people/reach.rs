@@ -91,11 +91,6 @@ impl AppState {
         Ok(row.map(|row| told(&fleet, user, row, now)))
     }
 
-    /// Every run they see, newest first.
-    pub(crate) async fn run_rows_for(&self, user: &User) -> Result<Vec<RunRow>, Failure> {
-        self.run_rows_where(&|run| user.sees(&run.site)).await
-    }
-
     /// One run; `None` if there is no such for them.
     pub(crate) async fn run_row_for(
         &self,

@@ -27,6 +27,16 @@ impl PageQuery {
         self.limit.unwrap_or(usual).clamp(1, PAGE_ROWS_MAX)
     }
 
+    /// Whether a page is asked for, rather than the list.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Where the page begins.
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// The cursor of a list whose rows have numbers.
     pub(crate) fn cursor_number(&self) -> Result<Option<i64>, Failure> {
         let number = self.cursor.as_deref().map(str::parse).transpose();

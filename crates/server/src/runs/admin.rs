@@ -10,18 +10,27 @@ use crate::db::commit;
 use crate::error::{Doing as _, Failure};
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::page::PageQuery;
+use crate::routes::page::{PageQuery, next_page};
 use crate::routes::parse;
+use crate::runs::list::RunQuery;
 use crate::state::{AppState, Change};
+
+/// Runs in an answer to someone who doesn't say how many.
+const RUNS_MAX: usize = 5000;
 
 /// `GET /api/v1/runs`
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
+    Query(query): Query<RunQuery>,
     Query(page): Query<PageQuery>,
 ) -> Result<(HeaderMap, Json<Vec<RunRow>>), Failure> {
-    let rows = state.run_rows_for(&user).await?;
-    let (headers, rows) = page.cut("/api/v1/runs", rows, |row| row.run.to_string())?;
+    let limit = page.limit_or(RUNS_MAX);
+    let (rows, is_more) = state.runs_for(&user, &query, page.cursor(), limit).await?;
+    // Who asks for no page gets the newest, and is told of no other.
+    let next = rows.last().filter(|_| is_more && page.is_asked());
+    let next = next.map(|row| row.run);
+    let headers = next_page("/api/v1/runs", &query.pairs(), limit, next);
     Ok((headers, Json(rows)))
 }
 

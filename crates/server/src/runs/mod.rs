@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod insights;
+pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod orders;
 pub(crate) mod plans;

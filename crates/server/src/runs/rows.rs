@@ -21,7 +21,7 @@ use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::fleet::targeting::membership;
 use crate::fleet::view::{Fleet, Holder, Holders, as_of};
-use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, LIST_ROWS_MAX, STALLED_AFTER};
+use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
 use crate::runs::live::{Live, read_event};
 use crate::state::{AppState, now_ms};
@@ -95,7 +95,7 @@ pub(crate) struct StoredRun {
     sequence: String,
     pub(crate) state: String,
     server_bytes: i64,
-    started_at_ms: i64,
+    pub(crate) started_at_ms: i64,
     ended_at_ms: i64,
     last_seen_at_ms: i64,
     identity: String,
@@ -121,6 +121,7 @@ macro_rules! devices_sql {
 
 pub(crate) use devices_sql;
 
+/// Runs with what the lists need of their devices and deployments.
 macro_rules! runs_sql {
     ($rest:literal) => {
         concat!(
@@ -132,6 +133,8 @@ macro_rules! runs_sql {
         )
     };
 }
+
+pub(crate) use runs_sql;
 
 impl StoredDevice {
     /// The model: as imported, completed by what was seen.
@@ -245,10 +248,7 @@ impl AppState {
     }
 
     /// Who has these devices (or all).
-    pub(crate) async fn read_holders(
-        &self,
-        ids: Option<&[DeviceId]>,
-    ) -> Result<Holders, Failure> {
+    pub(crate) async fn read_holders(&self, ids: Option<&[DeviceId]>) -> Result<Holders, Failure> {
         let held: Vec<(String, String, String)> = self
             .read_some(
                 "SELECT assignments.device, pupils.name, pupils.site FROM assignments \
@@ -365,25 +365,6 @@ impl AppState {
             .fetch_optional(&mut **db)
             .await
             .doing("read a device")
-    }
-
-    /// The runs that fit, newest first.
-    pub(crate) async fn run_rows_where(
-        &self,
-        fits: &(dyn Fn(&StoredRun) -> bool + Sync),
-    ) -> Result<Vec<RunRow>, Failure> {
-        let runs: Vec<StoredRun> = sqlx::query_as(runs_sql!(
-            "ORDER BY runs.started_at_ms DESC, runs.id LIMIT $1"
-        ))
-        .bind(LIST_ROWS_MAX)
-        .fetch_all(self.db().read())
-        .await
-        .doing("read the runs")?;
-        let mut rows = Vec::with_capacity(runs.len());
-        for run in runs.iter().filter(|run| fits(run)) {
-            rows.push(self.run_row_of(run).await?);
-        }
-        Ok(rows)
     }
 
     /// One run; `None` if there is no such.
@@ -607,7 +588,7 @@ impl AppState {
             .collect()
     }
 
-    async fn run_row_of(&self, run: &StoredRun) -> Result<RunRow, Failure> {
+    pub(crate) async fn run_row_of(&self, run: &StoredRun) -> Result<RunRow, Failure> {
         let id: RunId = stored_text("run id", &run.id)?;
         let deployment: Deployment = stored("deployment", &run.document)?;
         let entry = self.views().get(self.db(), id).await?;

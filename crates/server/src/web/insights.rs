@@ -8,10 +8,12 @@ use wire::insights::{DayFigures, FailureReason, Insights, RunTimes, SiteProgress
 use super::filter::{Filter, FilterQuery, encode};
 use super::format;
 use super::overview;
+use super::runs;
 use super::visitor::Visitor;
 use super::words::Words;
 use crate::error::Failure;
 use crate::runs::insights::{Period, PeriodQuery, insights_for};
+use crate::runs::list::RunQuery;
 use crate::state::AppState;
 
 /// The height of a drawing in its own units; its width is 1000.
@@ -56,9 +58,22 @@ pub(super) fn page(
             (card(words.t("How long runs took"), &times(words, &told.times)))
             (card(words.t("Content from the disk and from the network"), &bytes(words, told)))
             (card(words.t("Slowest steps"), &steps(words, &told.steps)))
-            (card(words.t("Why runs failed"), &failures(words, &told.failures)))
+            (card(words.t("Why runs failed"), &html! {
+                (failures(words, &told.failures))
+                @if !told.failures.is_empty() { p { a href=(failed_runs(filter, period)) { (words.t("Show the runs that failed")) } } }
+            }))
         }
     }
+}
+
+/// The list of the runs that failed.
+fn failed_runs(filter: &Filter, period: Period) -> String {
+    let since = period.since.map(|day| day.to_string());
+    runs::address(&RunQuery {
+        state: "failed".into(),
+        since: since.unwrap_or_default(),
+        ..runs::of(filter)
+    })
 }
 
 /// Which machines, and which days.

@@ -29,6 +29,7 @@ pub mod prestage;
 mod quarantine;
 mod routes;
 pub mod run;
+mod runs;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod section;
@@ -66,6 +67,7 @@ fn pages_all() -> Pages {
     imports::pages(hand_out::pages(Pages::default()))
         .get("/", May::View, Section::Overview, routes::show_overview)
         .get("/insights", May::View, Section::Insights, insights::show)
+        .get("/runs", May::View, Section::Runs, runs::show)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
         .get("/devices", May::View, Section::Devices, routes::show_devices)
         .get("/devices/{serial}", May::View, Section::Devices, device::show)

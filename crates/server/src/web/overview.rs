@@ -12,6 +12,7 @@ use super::databar::databar;
 use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
 use super::format;
 use super::layout;
+use super::runs;
 use super::words::{Words, en};
 pub use crate::fleet::view::Fleet;
 use crate::fleet::view::as_of;
@@ -230,7 +231,24 @@ pub(super) struct Choice<'a> {
     values: BTreeMap<&'a str, String>,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    /// A choice among values that are called what they are.
+    pub(super) fn of(
+        name: &'static str,
+        title: &'static str,
+        all: &'static str,
+        chosen: &'a str,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        Self {
+            name,
+            title,
+            all,
+            chosen: Some(chosen).filter(|chosen| !chosen.is_empty()),
+            values: values.map(|value| (value, value.to_owned())).collect(),
+        }
+    }
+
     pub(super) fn select(&self, words: Words) -> Markup {
         html! {
             label {
@@ -369,6 +387,7 @@ fn filters(words: Words, rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
             }
             button type="submit" { (words.t("Apply")) }
             @if !filter.is_empty() { a.clear href="/" { (words.t("Clear")) } }
+            a.clear href=(runs::address(&runs::of(filter))) { (words.t("Runs")) }
             a.clear href={ "/api/v1/devices.csv" (filter.query()) } download="devices.csv" { "CSV" }
         }
     }
@@ -840,16 +859,17 @@ mod tests {
             class: Some(sample::HOSTILE.into()),
             ..Filter::default()
         };
-        sample::assert_harmless(
-            &overview(sight(Words::BOKMAL), &filter, CLOCK).into_string(),
-        );
+        sample::assert_harmless(&overview(sight(Words::BOKMAL), &filter, CLOCK).into_string());
     }
 
     #[test]
     fn rows_look_as_agreed() {
         let rows = sample::devices();
         let find = |state| rows.iter().find(|row| row.state == state).unwrap();
-        let (user, fleet) = (admin(), Fleet::of(sample::kept()).held_by(sample::holders()));
+        let (user, fleet) = (
+            admin(),
+            Fleet::of(sample::kept()).held_by(sample::holders()),
+        );
         let sight = Sight {
             words: Words::ENGLISH,
             user: &user,

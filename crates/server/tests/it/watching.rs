@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wire::admin_api::{RunDetail, RunRow};
+use wire::event::Environment;
 use wire::insights::Insights;
 
 use crate::harness::{Machine, Site, event, good_run, send};
@@ -58,6 +59,75 @@ fn a_run_that_failed_is_a_figure_until_it_goes_on() {
     let _again: RunRow = site.admin.send("POST", &path, &json!({})).unwrap();
     let told = insights(&site, "");
     assert_eq!((told.runs, told.failures.len()), (1, 0));
+}
+
+#[test]
+fn runs_are_chosen_before_they_are_cut_into_pages() {
+    let site = site();
+    for serial in ["PF2", "PF3"] {
+        Machine::new(serial).order(&site);
+    }
+    let runs =
+        |query: &str| -> Vec<RunRow> { site.admin.get(&format!("/api/v1/runs?{query}")).unwrap() };
+    let serials =
+        |query: &str| -> Vec<String> { runs(query).into_iter().map(|row| row.serial).collect() };
+    let all = runs("");
+    assert_eq!(all.len(), 3);
+    assert_eq!(serials("state=completed&limit=1"), ["PF1"], "the oldest");
+    assert_eq!(serials("state=running").len(), 2);
+    assert_eq!(serials("state=stalled&site=BJO").len(), 0);
+    assert_eq!(serials("state=failed").len(), 0);
+    assert_eq!(serials("device=pf1"), ["PF1"]);
+    assert_eq!(serials("device=PF4").len(), 0);
+    let row = &all[0];
+    for (name, value) in [
+        ("site", "BJO"),
+        ("deployment", row.deployment.as_str()),
+        ("collection", "laptops"),
+        ("since", "2000-01-01"),
+    ] {
+        assert_eq!(serials(&format!("{name}={value}")).len(), 3, "{name}");
+    }
+    for (name, value) in [
+        ("site", "KON"),
+        ("deployment", "no-such"),
+        ("collection", "no-such"),
+        ("model", "no-such"),
+        ("since", "2099-01-01"),
+    ] {
+        assert_eq!(serials(&format!("{name}={value}")).len(), 0, "{name}");
+    }
+    let wrong = site.admin.get::<Vec<RunRow>>("/api/v1/runs?state=staged");
+    assert_eq!(wrong.unwrap_err().status(), Some(400));
+
+    // Page by page it is the same list, also where several began in the same millisecond.
+    let mut paged = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = runs(&format!("limit=1{cursor}"));
+        let Some(row) = page.first() else { break };
+        cursor = format!("&cursor={}", row.run);
+        paged.push(row.run);
+    }
+    assert_eq!(paged, all.iter().map(|row| row.run).collect::<Vec<_>>());
+    let rest = runs(&format!("state=running&limit=5&cursor={}", all[0].run));
+    assert_eq!(rest.len(), 1);
+}
+
+#[test]
+fn a_device_tells_its_boot_image_and_keeps_it_when_its_system_asks() {
+    let site = site();
+    assert_eq!(site.device("PF2").boot_image, None, "it never asked");
+    let mut machine = Machine::new("PF2");
+    for (agent, expected) in [
+        (("1.0", Environment::BootImage), "1.0"),
+        (("2.0", Environment::Os), "1.0"),
+        (("1.1", Environment::BootImage), "1.1"),
+    ] {
+        machine.agent = agent;
+        machine.check_in(&site);
+        assert_eq!(site.device("PF2").boot_image.as_deref(), Some(expected));
+    }
 }
 
 #[test]
