@@ -40,6 +40,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset("hand_out.js", SCRIPT, include_str!("assets/hand_out.js")),
         asset("tables.js", SCRIPT, include_str!("assets/tables.js")),
         asset("people.js", SCRIPT, include_str!("assets/people.js")),
+        asset("bulk.js", SCRIPT, include_str!("assets/bulk.js")),
         asset("live.js", SCRIPT, include_str!("assets/live.js")),
     ]
 });

@@ -170,6 +170,13 @@ fn spoken(visitor: &Visitor) -> Markup {
         ("not-a-number", words.t("This must be a whole number.")),
         ("not-json", words.t("This must be JSON.")),
         ("selected", words.t("{n} selected")),
+        ("bulk-done", words.t("Done for {n}.")),
+        ("bulk-refused", words.t("For {n} it could not be done:")),
+        ("bulk-no-run", words.t("it has no run")),
+        (
+            "bulk-not-shown",
+            words.t("it is no longer among the rows that are shown"),
+        ),
         ("narrow", words.t("Narrow the list")),
         ("none-found", words.t("Nothing found")),
         ("pages", words.t("Pages")),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use maud::{Markup, html};
 use wire::admin_api::{DeviceRow, DeviceState, RunRow};
 
+use super::assets;
 use super::databar::databar;
 use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
 use super::format;
@@ -31,11 +32,18 @@ pub struct Sight<'a> {
     pub user: &'a User,
     /// All devices.
     pub fleet: &'a Fleet,
+    /// The collections that devices can be put into; only for a whole page.
+    pub collections: &'a [String],
 }
 
 impl Sight<'_> {
     fn pupils(&self) -> bool {
         self.user.may(May::ViewPupils)
+    }
+
+    /// Whether there is anything that they may do with several devices.
+    fn picks(&self) -> bool {
+        self.user.may(May::Operate) || self.user.may(May::Deploy)
     }
 }
 
@@ -106,6 +114,9 @@ pub fn overview(sight: Sight<'_>, filter: &Filter, clock: Clock) -> Markup {
                 tr role="row" {
                     @for (class, title, note) in COLUMNS.iter().filter(|(class, ..)| *class != PUPIL || sight.pupils()) {
                         th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then(|| words.t(note))] {
+                            @if *class == NAME && sight.picks() {
+                                input.pick-all type="checkbox" aria-label=(words.t("Tick all that are shown"));
+                            }
                             (words.t(title))
                         }
                     }
@@ -113,13 +124,14 @@ pub fn overview(sight: Sight<'_>, filter: &Filter, clock: Clock) -> Markup {
             }
             @for row in shown.iter().take(ROWS_MAX) { (device(sight, row, clock.now_ms)) }
         }
+        @if sight.picks() { (bulk(sight)) }
         div.empty #empty hidden[!shown.is_empty()] { (empty(words, rows.is_empty())) }
     }
 }
 
 /// Class, title and explanation of each column.
 const COLUMNS: [(&str, &str, &str); 10] = [
-    ("name", en("Device"), ""),
+    (NAME, en("Device"), ""),
     ("state", en("State"), ""),
     (
         "model",
@@ -147,6 +159,8 @@ const COLUMNS: [(&str, &str, &str); 10] = [
     ),
 ];
 
+/// The class of the first column.
+const NAME: &str = "name";
 /// The class of the column that only those see who may see pupils.
 const PUPIL: &str = "pupil";
 
@@ -449,6 +463,7 @@ pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
         tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row)) {
             tr role="row" {
                 th.name role="rowheader" scope="row" {
+                    @if sight.picks() && row.state != DeviceState::Quarantined { (pick(words, row)) }
                     @match &row.run {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }
@@ -495,6 +510,58 @@ pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
 fn collections(row: &DeviceRow) -> String {
     let names: Vec<_> = row.collections.iter().map(|name| name.as_str()).collect();
     names.join(", ")
+}
+
+/// The tick that chooses a device, see `assets/bulk.js`. A machine in quarantine is decided about elsewhere.
+fn pick(words: Words, row: &DeviceRow) -> Markup {
+    let name = row.name.as_deref().unwrap_or(&row.serial);
+    html! {
+        input.pick type="checkbox" value=(row.device) data-name=(name)
+            data-run=[row.run.as_ref().map(|run| run.run)]
+            aria-label=(words.fill(en("Tick {machine}"), &[("machine", &layout::or_dash(name))]));
+    }
+}
+
+/// What can be done with those that are ticked.
+fn bulk(sight: Sight<'_>) -> Markup {
+    let words = sight.words;
+    let each = |what: &str| format!("POST /api/v1/runs/{{run}}/{what}");
+    html! {
+        div.bulk #bulk role="region" aria-label=(words.t("What to do with the devices that are ticked")) hidden {
+            b data-count {}
+            @if sight.user.may(May::Operate) {
+                button type="button" data-each=(each("retry")) data-ask=(words.t("Retry {n} runs from the failed step?")) {
+                    (words.t("Retry from the failed step"))
+                }
+                button type="button" data-each=(each("rerun")) data-typed="rerun {n}"
+                    data-ask=(words.t("Run all steps again on {n} machines? What is on their disks may be overwritten.")) {
+                    (words.t("Run again from the start"))
+                }
+                button.danger type="button" data-each=(each("stop")) data-ask=(words.t("Stop the runs on {n} machines?")) {
+                    (words.t("Stop"))
+                }
+            }
+            @if sight.user.may(May::Deploy) {
+                label {
+                    span.hidden { (words.t("Collection")) }
+                    select name="collection" {
+                        option value="" { (words.t("Choose a collection")) }
+                        @for name in sight.collections { option value=(name) { (name) } }
+                    }
+                }
+                button type="button" data-members="add" data-typed="{collection} {n}"
+                    data-ask=(words.t("Put {n} machines into {collection}? Its required deployments begin on them, and may overwrite their disks.")) {
+                    (words.t("Put in"))
+                }
+                button type="button" data-members="remove" data-ask=(words.t("Take {n} machines out of {collection}?")) {
+                    (words.t("Take out"))
+                }
+            }
+            button.quiet type="button" data-untick { (words.t("Untick all")) }
+        }
+        div #bulk-result role="status" tabindex="-1" hidden {}
+        script src=(assets::address("bulk.js")) defer {}
+    }
 }
 
 /// The site where it was seen, if that isn't the one of the import.
@@ -726,6 +793,7 @@ mod tests {
                 words: Words::ENGLISH,
                 user: &user,
                 fleet: &fleet,
+                collections: &[],
             };
             let page = overview(sight, &Filter::default(), CLOCK).into_string();
             assert_eq!(
@@ -850,6 +918,7 @@ mod tests {
             words,
             user: &user,
             fleet: &fleet,
+            collections: &[],
         };
         let html = overview(sight(Words::ENGLISH), &Filter::default(), CLOCK).into_string();
         sample::assert_harmless(&html);
@@ -874,6 +943,7 @@ mod tests {
             words: Words::ENGLISH,
             user: &user,
             fleet: &fleet,
+            collections: &[],
         };
         let mut page = String::new();
         for state in STATES {

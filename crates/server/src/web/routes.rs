@@ -36,10 +36,16 @@ pub(super) async fn show_overview(
 ) -> Page {
     let filter = Filter::from(query);
     let fleet = state.fleet().await?;
+    let collections = if visitor.user.may(May::Deploy) {
+        state.collection_names().await?
+    } else {
+        Vec::new()
+    };
     let sight = overview::Sight {
         words: visitor.words,
         user: &visitor.user,
         fleet: &fleet,
+        collections: &collections,
     };
     let content = overview::overview(sight, &filter, Clock::now());
     let live = format!("/live/overview{}", filter.query());

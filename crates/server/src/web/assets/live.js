@@ -112,6 +112,7 @@
     if (!old) { insert(fresh); return; }
     const chosen = old.querySelector("input.pick")?.checked;
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const onPick = old.contains(document.activeElement) && document.activeElement.matches("input.pick");
     const news = old.className.replace(" fresh", "") !== fresh.className;
     if (old.dataset.key === fresh.dataset.key) {
       rows[placeOf(old.dataset.key)] = fresh;
@@ -123,7 +124,9 @@
       remove(old);
       insert(fresh);
     }
-    if (chosen) fresh.querySelector("input.pick").checked = true;
+    const pick = fresh.querySelector("input.pick");
+    if (chosen && pick) pick.checked = true;
+    if (onPick) pick?.focus({ preventScroll: true });
     if (focused) fresh.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     if (news) flash(fresh);
   };
@@ -154,6 +157,7 @@
     setText(document.getElementById("count"), update.count);
     document.getElementById("empty").hidden = rows.length > 0;
     table.dataset.at = update.at;
+    document.dispatchEvent(new Event("forestage:rows"));
   };
 
   const showRun = (update) => {

@@ -105,7 +105,9 @@
 
   // --- By keyboard ---------------------------------------------------------------------------------------------
   let current = null;
-  const rowsOf = () => [...document.querySelectorAll("table[data-sort] tbody tr:not([hidden])")];
+  const rowsOf = () => [...document.querySelectorAll("table[data-sort] tbody tr:not([hidden]), .devices .device > tr:first-child")];
+  // A row of the overview is drawn anew when something happens to its device.
+  const currentRow = () => (current?.isConnected ? current : document.getElementById(current?.parentElement?.id ?? "")?.rows[0] ?? null);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (event.target.closest?.("input:not([type=checkbox]), textarea, select")) return;
@@ -113,14 +115,14 @@
     if (step) {
       const rows = rowsOf();
       if (rows.length === 0) return;
-      const at = rows.indexOf(current);
+      const at = rows.indexOf(currentRow());
       current?.classList.remove("current");
       current = rows[Math.min(rows.length - 1, Math.max(0, at + step))] ?? rows[0];
       current.classList.add("current");
       current.scrollIntoView({ block: "nearest" });
-      current.querySelector("a[href], input, button")?.focus({ preventScroll: true });
-    } else if (event.key === "x" && current) {
-      current.querySelector("input[data-row]")?.click();
+      current.querySelector("a[href], input:not(.pick), button")?.focus({ preventScroll: true });
+    } else if (event.key === "x") {
+      currentRow()?.querySelector("input[data-row], input.pick")?.click();
     }
   });
 
