@@ -11,13 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::names::RunId;
 
 tokio::task_local! {
-    /// The other end of the connection that the current task serves.
-    pub(crate) static PEER: IpAddr;
+    /// Who sent the request that the current task answers.
+    pub(crate) static CLIENT: IpAddr;
 }
 
-/// The other end of the connection that the current request came in on.
-pub(crate) fn peer() -> Option<IpAddr> {
-    PEER.try_with(|address| *address).ok()
+/// Who sent the current request: the other end of its connection, or whom a trusted proxy speaks for.
+pub(crate) fn client() -> Option<IpAddr> {
+    CLIENT.try_with(|address| *address).ok()
+}
+
+/// The same for the audit, as the end of a sentence; empty if nobody sent it.
+pub(crate) fn from_client() -> String {
+    client().map_or_else(String::new, |address| format!(", from {address}"))
 }
 
 /// A connection as the handlers see it.

@@ -11,6 +11,7 @@ mod health;
 mod limits;
 mod metrics;
 mod problem;
+mod proxies;
 mod pupils;
 mod runs;
 mod secret;
@@ -28,4 +29,5 @@ pub mod state;
 pub mod web;
 
 pub use db::{DatabaseUrl, DatabaseUrlError};
+pub use proxies::TrustedProxy;
 pub use serve::{Patience, Ready, ServerConfig, ServerError, serve, serve_until};

@@ -1,7 +1,7 @@
 //! The service itself: listens, speaks TLS, hands requests to the routes, stops gracefully.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use wire::boot_config::Trust;
 
-use crate::connection::{Connection, Counted, PEER};
+use crate::connection::{CLIENT, Connection, Counted};
 use crate::db::DatabaseUrl;
 use crate::error::{Failure, chain};
 use crate::limits::{
     CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STALLED_AFTER, STOP_TIME_MAX,
 };
 use crate::people::oidc::OidcConfig;
+use crate::proxies::{TrustedProxy, client_address};
 use crate::routes;
 use crate::runs::events::charge;
 use crate::state::{AppState, stopped};
@@ -42,6 +43,8 @@ pub struct ServerConfig {
     pub urls: Vec<String>,
     /// Which PostgreSQL database to use; without one, an SQLite file in the data folder.
     pub database: Option<DatabaseUrl>,
+    /// Proxies that are believed whom they speak for.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// How long the server waits for others.
     pub patience: Patience,
     /// The identity provider where people may sign in beside the accounts of the server itself.
@@ -177,6 +180,7 @@ pub async fn serve_until(
     let server = Server {
         acceptor: TlsAcceptor::from(tls.config),
         app: routes::app(state.clone()).into_router(),
+        trusted_proxies: config.trusted_proxies.into(),
         state: state.clone(),
         stopping,
     };
@@ -217,6 +221,7 @@ pub async fn serve_until(
 struct Server {
     acceptor: TlsAcceptor,
     app: axum::Router,
+    trusted_proxies: Arc<[TrustedProxy]>,
     state: AppState,
     stopping: watch::Receiver<bool>,
 }
@@ -232,7 +237,7 @@ async fn accept(listener: &TcpListener, server: &Server, connections: &mut JoinS
                 Ok((socket, peer)) => {
                     let server = server.clone();
                     connections.spawn(async move {
-                        PEER.scope(peer.ip(), server.connection(socket)).await;
+                        server.connection(socket, peer.ip()).await;
                         drop(place);
                     });
                 }
@@ -248,7 +253,7 @@ async fn accept(listener: &TcpListener, server: &Server, connections: &mut JoinS
 }
 
 impl Server {
-    async fn connection(self, socket: TcpStream) {
+    async fn connection(self, socket: TcpStream, peer: IpAddr) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(error = %chain(&error), "cannot set TCP_NODELAY");
         }
@@ -267,10 +272,14 @@ impl Server {
             };
         let app = self.app.clone();
         let for_requests = connection.clone();
+        let proxies = Arc::clone(&self.trusted_proxies);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let app = app.clone();
             let connection = for_requests.clone();
-            async move { Ok::<_, Infallible>(answer(app, request, connection).await) }
+            let client = client_address(peer, request.headers(), &proxies);
+            CLIENT.scope(client, async move {
+                Ok::<_, Infallible>(answer(app, request, connection).await)
+            })
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())

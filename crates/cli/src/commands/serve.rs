@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
 use server::people::oidc::OidcConfig;
-use server::{DatabaseUrl, Patience, Ready, ServerConfig};
+use server::{DatabaseUrl, Patience, Ready, ServerConfig, TrustedProxy};
 
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::Output;
@@ -44,6 +44,10 @@ pub(crate) struct Serve {
     /// A file that says at which identity provider people may sign in (OpenID Connect), and what their groups mean
     #[arg(long, value_name = "FILE")]
     oidc: Option<Utf8PathBuf>,
+    /// A reverse proxy, or the subnet of some, such as 10.0.0.5 or 10.0.0.0/24, whose headers Forwarded and
+    /// X-Forwarded-For are believed; may be repeated. From everyone else they are ignored
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy>,
     /// When ready, write {"url","address","ca","one-time-login"} to this file, for scripts
     #[arg(long, value_name = "FILE")]
     ready_file: Option<Utf8PathBuf>,
@@ -69,6 +73,7 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         listen: command.listen,
         urls: command.url.clone(),
         database: database(command)?,
+        trusted_proxies: command.trusted_proxy.clone(),
         patience: Patience::default(),
         oidc: oidc(command)?,
     };

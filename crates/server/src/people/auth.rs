@@ -17,7 +17,7 @@ use wire::boot_config::Trust;
 use wire::names::{DeviceId, PrestageName, RunId};
 use wire::people::TOKEN_DAYS;
 
-use crate::connection::{Connection, peer};
+use crate::connection::{Connection, client, from_client};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, chain, stored, stored_text};
 use crate::limits::{
@@ -253,7 +253,8 @@ impl AppState {
         let user = self.check_login(user, password, new_password).await?;
         let mut db = self.db().write().await?;
         let token = new_session(&mut db, &user).await?;
-        audit(&mut db, &user, "signed-in", &user, "pages").await?;
+        let detail = format!("pages{}", from_client());
+        audit(&mut db, &user, "signed-in", &user, &detail).await?;
         commit(db).await?;
         Ok(token)
     }
@@ -291,7 +292,8 @@ impl AppState {
         .execute(&mut *db)
         .await
         .doing("store a token")?;
-        audit(&mut db, &user, "token-made", &title, "").await?;
+        let detail = format!("by password{}", from_client());
+        audit(&mut db, &user, "token-made", &title, &detail).await?;
         commit(db).await?;
         Ok(token)
     }
@@ -335,8 +337,8 @@ impl AppState {
         password: &str,
         new_password: Option<&str>,
     ) -> Result<String, LoginError> {
-        let peer = peer();
-        if let Some(seconds) = self.throttle().wait_seconds(peer, Instant::now()) {
+        let client = client();
+        if let Some(seconds) = self.throttle().wait_seconds(client, Instant::now()) {
             return Err(LoginError::Throttled { seconds });
         }
         let found: Option<(String, i64)> =
@@ -356,11 +358,11 @@ impl AppState {
             verify(stored, password.to_owned()).await?
         };
         if !right {
-            self.throttle().failed(peer, Instant::now());
+            self.throttle().failed(client, Instant::now());
             tracing::warn!("a login with a wrong name or password was refused");
             return Err(LoginError::Wrong);
         }
-        self.throttle().succeeded(peer);
+        self.throttle().succeeded(client);
         match new_password {
             None if one_time => Err(LoginError::NewPasswordNeeded),
             None => Ok(user.to_owned()),

@@ -13,7 +13,7 @@ use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
 use wire::webhooks::WebhookEvent;
 
-use crate::connection::{Connection, peer};
+use crate::connection::{Connection, client};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text, to_json};
 use crate::fleet::identity::{Names, Verdict, recognise, swapped};
@@ -351,7 +351,7 @@ async fn greet(
     evidence: &[String],
 ) -> Result<(CheckInReply, DeviceId), Failure> {
     remember(db, claimant, device, evidence).await?;
-    note_seen(db, device, peer()).await?;
+    note_seen(db, device, client()).await?;
     let Some(stored) = state.stored_device_in(db, device).await? else {
         return Err(Failure::not_found(format!("device {device}")));
     };

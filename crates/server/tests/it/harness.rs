@@ -22,6 +22,7 @@ use wire::facts::Facts;
 use wire::names::{PrestageName, RunId};
 use wire::order::Order;
 use wire::package::{Install, Model, Package, PackageKind};
+use wire::people::{NewUser, Role};
 use wire::receipt::Receipt;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -46,6 +47,7 @@ impl Server {
             urls: vec!["https://127.0.0.1:0".into()],
             oidc: None,
             database: database.cloned(),
+            trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
             patience,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -360,6 +362,26 @@ impl Site {
         }))
         .unwrap();
         self.admin.put_receipt(&receipt).unwrap();
+    }
+
+    /// Someone new who looks after one site, signed in.
+    pub(crate) fn school_admin(&self, site: &str) -> Client {
+        let new = NewUser {
+            name: format!("kari-{site}"),
+            role: Role::SchoolAdmin,
+            site: site.into(),
+            prestages: vec![],
+        };
+        let made = self.admin.create_user(&new).unwrap();
+        let login = Login {
+            user: new.name,
+            password: made.one_time_password,
+            token_name: "test".into(),
+            new_password: Some(PASSWORD.into()),
+        };
+        let anyone = self.server.anyone();
+        let token: Token = anyone.send("POST", "/api/v1/login", &login).unwrap();
+        anyone.with_token(&token.token)
     }
 
     pub(crate) fn device(&self, serial: &str) -> DeviceRow {
