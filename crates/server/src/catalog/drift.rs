@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use content::{Bundle, Library, Unverified};
 use sequence::size;
 use serde::Deserialize;
@@ -24,6 +24,7 @@ use crate::catalog::stock::{
 };
 use crate::db::Write;
 use crate::error::{Doing as _, Failure};
+use crate::people::auth::User;
 use crate::routes::parse;
 use crate::state::{AppState, blocking};
 
@@ -147,13 +148,14 @@ pub(crate) struct Wanted {
 /// `GET /api/v1/prestages/{name}/drift?version=N`
 pub(crate) async fn drift(
     State(state): State<AppState>,
+    Extension(user): Extension<User>,
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<PrestageDrift>, Failure> {
     let name: PrestageName = parse(&name)?;
     let today = draft(&state, &name).await?;
     let mut db = state.db().write().await?;
-    let fleet = Fleet::read(&mut db, &name).await?;
+    let fleet = Fleet::read(&mut db, &user, &name).await?;
     let mut chosen = versions(&mut db, &name).await?;
     let latest = chosen.first().map(|version| version.version);
     chosen.retain(|version| match wanted.version {
@@ -214,13 +216,23 @@ async fn version_drift(
     })
 }
 
-/// How many devices carry each version of a prestage, and how many of them are deployed.
+/// How many devices carry each version of a prestage, and how many of them are deployed, as far as someone sees them.
 struct Fleet {
     devices: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Fleet {
-    async fn read(db: &mut Write, name: &PrestageName) -> Result<Self, Failure> {
+    async fn read(db: &mut Write, user: &User, name: &PrestageName) -> Result<Self, Failure> {
+        let sites: Vec<(String, String)> = sqlx::query_as("SELECT serial_key, site FROM devices")
+            .fetch_all(&mut **db)
+            .await
+            .doing("read the sites of the devices")?;
+        let sites: BTreeMap<String, String> = sites.into_iter().collect();
+        // A machine that nobody imported is at no site.
+        let is_seen = |serial: &str| match sites.get(serial) {
+            Some(site) => user.sees(site),
+            None => user.sees_all(),
+        };
         let deployed: Vec<String> = sqlx::query_scalar(
             "SELECT DISTINCT devices.serial_key FROM devices JOIN runs ON runs.device = devices.id \
              WHERE runs.state = 'completed'",
@@ -231,7 +243,7 @@ impl Fleet {
         let deployed: BTreeSet<String> = deployed.into_iter().collect();
         let mut devices: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
         for (serial, Carried { id, .. }) in carried(db).await? {
-            if id.prestage == *name {
+            if id.prestage == *name && is_seen(&serial) {
                 let counts = devices.entry(id.version).or_default();
                 counts.0 += 1;
                 counts.1 += u32::from(deployed.contains(&serial));

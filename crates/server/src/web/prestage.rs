@@ -1,7 +1,7 @@
 //! The page of one prestage: its versions, what devices that carry one will fetch, and what a bundle holds and why.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use maud::{Markup, html};
 use wire::admin_api::{PlanItem, PrestageVersion};
 use wire::drift::{PrestageDiff, PrestageDrift};
@@ -40,10 +40,10 @@ pub(super) async fn show(
     if versions.is_empty() {
         return Err(missing());
     }
-    // Drift counts the devices of all sites: it is for those who see them.
-    let drift = if visitor.user.sees_all() && visitor.user.may(May::View) {
+    let drift = if visitor.user.may(May::View) {
         let wanted = Query(Wanted { version: None });
-        let drift = drift::drift(State(state.clone()), Path(name.to_string()), wanted).await;
+        let user = Extension(visitor.user.clone());
+        let drift = drift::drift(State(state.clone()), user, Path(name.to_string()), wanted).await;
         drift.ok().map(|Json(drift)| drift)
     } else {
         None

@@ -151,3 +151,22 @@ fn devices_are_counted_by_what_they_said_last() {
     send(&device, order.run, &good_run(order.run));
     assert_eq!(counted(&site), [(3, 0, 0), (2, 1, 1), (1, 2, 0)]);
 }
+
+#[test]
+fn a_school_admin_counts_the_machines_of_their_own_site() {
+    let site = Site::new();
+    site.prepare(10);
+    let name = site.define_prestage();
+    site.admin.build_prestage(&name).unwrap();
+    site.import("serial;site\nPF1;BJO\nPF2;KON\nPF3;KON\nPF5;NES\n");
+    for serial in ["PF1", "PF2", "PF3", "PF4"] {
+        site.receipt(serial, 1, "staged");
+    }
+    let counted = |client: &client::Client| {
+        let drift = client.prestage_drift(&name, None).unwrap();
+        drift.versions[0].devices
+    };
+    assert_eq!(counted(&site.admin), 4);
+    assert_eq!(counted(&site.school_admin("BJO")), 1);
+    assert_eq!(counted(&site.school_admin("NES")), 0);
+}
