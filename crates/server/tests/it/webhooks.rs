@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use wire::imports::{AcceptImport, ImportSettings};
 use wire::webhooks::{NewWebhook, WebhookEvent};
 
 use crate::admin::refusal;
@@ -292,6 +293,41 @@ fn every_event_reaches_a_receiver_with_a_right_signature() {
     );
     let ids: std::collections::BTreeSet<&str> = messages.iter().map(Message::id).collect();
     assert_eq!(ids.len(), messages.len(), "each message once");
+}
+
+#[test]
+fn a_draft_that_is_accepted_is_told_once_and_a_refused_one_is_not() {
+    let site = Site::new();
+    site.prepare(2);
+    let (receiver, secret) = subscribe(&site);
+    let settings = ImportSettings {
+        collection: "laptops".into(),
+        ..ImportSettings::default()
+    };
+    let text = "serial;class\nPF1;8A\nPF2;8B\nPF2;8C\n";
+    let draft = site
+        .admin
+        .upload_import("ordre.csv", text.as_bytes(), &settings)
+        .unwrap();
+    let id = draft.import.import;
+    let all_rows = AcceptImport::default();
+    assert_eq!(
+        refusal(site.admin.accept_import(id, &all_rows)).1,
+        "rows-refused"
+    );
+    let valid_rows = AcceptImport {
+        valid_rows_only: true,
+        ..AcceptImport::default()
+    };
+    site.admin.accept_import(id, &valid_rows).unwrap();
+    let messages = receiver.wait("import.accepted", 1);
+    let told = site.admin.webhook_deliveries(1).unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(messages[0].is_signed_with(&secret));
+    assert_eq!(
+        messages[0].json()["data"],
+        json!({"new": 2, "changed": 0, "unchanged": 0, "collection": "laptops"})
+    );
 }
 
 #[test]
