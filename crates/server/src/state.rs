@@ -12,6 +12,7 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
+use crate::fleet::import::stage::sweep;
 use crate::fleet::targeting::membership::Cache as MemberCache;
 use crate::fleet::view::FleetView;
 use crate::health::Readiness;
@@ -81,6 +82,7 @@ impl AppState {
         let db = Db::open(&data.join("forestage.db"), database).await?;
         name_old_runs(&db).await?;
         chain_old_rows(&db).await?;
+        sweep(&db, None).await?;
         let folder = data.join("library");
         let library = blocking(move || {
             Library::open(&folder).map_err(|source| Failure::Content {

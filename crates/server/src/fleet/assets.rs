@@ -1,5 +1,7 @@
 //! The import of an asset file in one step: all of it or nothing. With a draft between: see `import`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
@@ -13,19 +15,21 @@ use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure};
+use crate::fleet::import::changes::{Basis, Changes};
 use crate::fleet::import::columns::Field;
 use crate::fleet::import::drafts::{Reading, read};
 use crate::fleet::import::plan::{Planned, counts, plan};
-use crate::fleet::import::write::{apply, fleet};
+use crate::fleet::import::routes::announce;
+use crate::fleet::import::stage::{PLANS_MAX, Stage, to_its_end};
 use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body};
-use crate::state::{AppState, Change, blocking};
+use crate::state::{AppState, blocking};
 use crate::webhooks::outbox::emit;
 
 /// How an import is asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Options {
     /// Also put every row into this collection.
@@ -50,36 +54,29 @@ pub(crate) async fn import(
     if let Some(problem) = reading.problems.first() {
         return Err(bad_file(problem));
     }
-    let Reading { columns, rows, .. } = reading;
-    let mut db = state.db().write().await?;
-    if let Some(collection) = &collection {
-        require_collection(&mut db, collection).await?;
-    }
-    let rows = plan(rows, &fleet(&mut db).await?, &user.reach);
+    let reading = Arc::new(reading);
+    let rows = {
+        let (reading, options) = (Arc::clone(&reading), options.clone());
+        to_its_end(async move {
+            for _ in 0..PLANS_MAX {
+                let once = import_once(&state, &user, &reading, collection.as_ref(), &options);
+                if let Some(rows) = once.await? {
+                    return Ok(rows);
+                }
+            }
+            let message = "the fleet changes all the time; nothing was stored";
+            Err(Failure::conflict("plan-changed", message).hint("try again"))
+        })
+        .await?
+    };
     let counts = counts(&rows);
-    if counts.refused() == 0 && !options.dry_run {
-        let changed = apply(&mut db, None, &rows, collection.as_ref()).await?;
-        let detail = format!("{} rows", rows.len());
-        let subject = collection
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        audit(&mut db, &user.name, "assets-imported", &subject, &detail).await?;
-        tell(&mut db, &counts, collection.as_ref()).await?;
-        commit(db).await?;
-        state.members().forget();
-        for device in changed.iter().filter_map(|device| device.parse().ok()) {
-            state.changed(Change::Device(device));
-        }
-    } else {
-        drop(db);
-    }
     Ok(Json(AssetImportReport {
         dry_run: options.dry_run,
-        columns: columns
+        columns: reading
             .columns
-            .into_iter()
-            .map(|column| (column.title, column.field.to_string()))
+            .columns
+            .iter()
+            .map(|column| (column.title.clone(), column.field.to_string()))
             .collect(),
         new: counts.new,
         changed: counts.changed,
@@ -91,6 +88,64 @@ pub(crate) async fn import(
             .map(report_row)
             .collect(),
     }))
+}
+
+/// Plans the rows and, if all of them are good and it is more than a question, stores them. `None` if something changed in
+/// between.
+async fn import_once(
+    state: &AppState,
+    user: &User,
+    reading: &Arc<Reading>,
+    collection: Option<&CollectionName>,
+    options: &Options,
+) -> Result<Option<Vec<Planned>>, Failure> {
+    let basis = Basis::read(state, collection).await?;
+    let (version, reading, reach) = (basis.version, Arc::clone(reading), user.reach.clone());
+    let joins = collection.is_some();
+    let (rows, mut changes) = blocking(move || {
+        let rows = plan(reading.rows.clone(), &basis.fleet, &reach);
+        let changes = Changes::of(&rows, joins.then_some(&basis.members))?;
+        Ok((rows, changes))
+    })
+    .await?;
+    let counts = counts(&rows);
+    if counts.refused() > 0 || options.dry_run {
+        return Ok(Some(rows));
+    }
+    changes.rows.clear();
+    let devices = changes.devices();
+    let stage = Stage::lay_out(state.db(), version, changes).await?;
+    let stored = store(state, user, &counts, collection, &stage).await;
+    if matches!(stored, Ok(true)) {
+        state.members().forget();
+        announce(state, devices.iter());
+    }
+    stage.clear(state.db()).await;
+    Ok(stored?.then_some(rows))
+}
+
+/// Stores all rows in one short transaction. `false` if the plan doesn't hold any more; then nothing is stored.
+async fn store(
+    state: &AppState,
+    user: &User,
+    counts: &ImportCounts,
+    collection: Option<&CollectionName>,
+    stage: &Stage,
+) -> Result<bool, Failure> {
+    let mut db = state.db().write().await?;
+    if let Some(collection) = collection {
+        require_collection(&mut db, collection).await?;
+    }
+    let subject = collection.map(ToString::to_string).unwrap_or_default();
+    if !stage.take_over(&mut db, None, &subject).await? {
+        return Ok(false);
+    }
+    let rows = counts.new + counts.changed + counts.unchanged + counts.skipped;
+    let detail = format!("{rows} rows");
+    audit(&mut db, &user.name, "assets-imported", &subject, &detail).await?;
+    tell(&mut db, counts, collection).await?;
+    commit(db).await?;
+    Ok(true)
 }
 
 /// Why a file is no asset file.
@@ -129,12 +184,12 @@ pub(crate) async fn tell(
 
 /// A collection that is imported into is there before.
 pub(crate) async fn require_collection(
-    db: &mut Write,
+    connection: &mut sqlx::AnyConnection,
     collection: &CollectionName,
 ) -> Result<(), Failure> {
     let known: Option<String> = sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
         .bind(collection.as_str())
-        .fetch_optional(&mut **db)
+        .fetch_optional(connection)
         .await
         .doing("look up a collection")?;
     match known {

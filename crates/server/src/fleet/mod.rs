@@ -13,6 +13,7 @@ pub(crate) mod receipts;
 pub(crate) mod reconcile;
 pub(crate) mod targeting;
 pub(crate) mod variables;
+pub(crate) mod version;
 pub(crate) mod view;
 
 use crate::fleet::targeting::{

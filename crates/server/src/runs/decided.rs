@@ -8,6 +8,7 @@ use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::fleet::identity::{Names, name_key};
 use crate::fleet::quarantine::word;
+use crate::fleet::version::fleet_changes;
 use crate::people::audit::audit;
 use crate::runs::check_in::Claimant;
 use crate::state::now_ms;
@@ -223,5 +224,6 @@ async fn new_asset(
     .execute(&mut **db)
     .await
     .doing("store a new asset")?;
+    fleet_changes(db).await?;
     Ok((stored.rows_affected() == 1).then_some(id))
 }

@@ -1,5 +1,8 @@
 //! Imports from upload to undo, and what a big one costs the others.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use wire::admin_api::DeviceState;
 use wire::device_api::CheckInReply;
 use wire::imports::{
@@ -186,44 +189,71 @@ fn a_corrected_mapping_is_saved_and_recognised() {
     );
 }
 
+/// Does something while machines check in over and over; how long it and the longest check-in took.
+fn beside_check_ins<T>(
+    site: &Site,
+    machines: &[Machine],
+    work: impl FnOnce() -> T,
+) -> (Duration, Duration) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let checking_in: Vec<_> = machines
+            .iter()
+            .map(|machine| {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut longest = Duration::ZERO;
+                    while !done.load(Ordering::Relaxed) {
+                        let began = Instant::now();
+                        let reply = machine.check_in(site);
+                        assert!(!matches!(reply, CheckInReply::Quarantined { .. }));
+                        longest = longest.max(began.elapsed());
+                    }
+                    longest
+                })
+            })
+            .collect();
+        let began = Instant::now();
+        work();
+        let took = began.elapsed();
+        done.store(true, Ordering::Relaxed);
+        let waits = checking_in
+            .into_iter()
+            .map(|machine| machine.join().unwrap());
+        (took, waits.max().unwrap())
+    })
+}
+
 /// Says what it measured; judges only that everything came through.
 #[test]
 fn ten_thousand_rows_hold_up_nobody() {
     let site = site();
-    site.import("serial\nPF0\n");
-    let mut text = String::from("serial;asset tag;site;class;order number\n");
+    site.import("serial\nPF0\nPF1\nPF2\nPF3\nPF4\nPF5\nPF6\nPF7\n");
+    let machines = ["PF0", "PF1", "PF2", "PF3", "PF4", "PF5", "PF6", "PF7"].map(Machine::new);
+    let quiet = beside_check_ins(&site, &machines, || {
+        (0..20).for_each(|_| drop(site.admin.devices()))
+    });
+    let mut text = String::from("serial;asset tag;site;class;order number;price;warranty end\n");
     for number in 0..10_000 {
+        let school = number % 16;
         text.push_str(&format!(
-            "BIG-{number:05};T{number:05};S{:02};8A;4711\n",
-            number % 16
+            "BIG-{number:05};T{number:05};S{school:02};8A;4711;9990;31.07.2029\n"
         ));
     }
-    let draft = upload(&site, &text);
-    let started = std::time::Instant::now();
-    let accepting = std::thread::scope(|scope| {
-        let accept = scope.spawn(|| {
-            site.admin
-                .accept_import(draft.import.import, &AcceptImport::default())
-                .unwrap();
-            started.elapsed()
-        });
-        let mut longest = std::time::Duration::ZERO;
-        let machine = Machine::new("PF0");
-        while !accept.is_finished() {
-            let began = std::time::Instant::now();
-            assert!(!matches!(
-                machine.check_in(&site),
-                CheckInReply::Quarantined { .. }
-            ));
-            longest = longest.max(began.elapsed());
-        }
-        (accept.join().unwrap(), longest)
+    let id = upload(&site, &text).import.import;
+    let accept = beside_check_ins(&site, &machines, || {
+        site.admin
+            .accept_import(id, &AcceptImport::default())
+            .unwrap()
     });
-    eprintln!(
-        "accepted 10,000 rows in {:?}; the longest check-in meanwhile took {:?}",
-        accepting.0, accepting.1
-    );
-    assert_eq!(site.admin.devices().unwrap().len(), 10_001);
+    assert_eq!(site.admin.devices().unwrap().len(), 10_008);
+    let undo = beside_check_ins(&site, &machines, || {
+        site.admin.undo_import(id, &UndoImport::default()).unwrap()
+    });
+    assert_eq!(site.admin.devices().unwrap().len(), 8);
+    for (what, (took, longest)) in [("nothing", quiet), ("accept", accept), ("undo", undo)] {
+        eprintln!("{what}: {took:?}; the longest check-in meanwhile took {longest:?}");
+    }
 }
 
 #[test]

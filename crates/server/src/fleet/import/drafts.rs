@@ -8,11 +8,11 @@ use wire::imports::{
     ImportSettings, ImportState, RowResult,
 };
 
+use super::changes::fleet;
 use super::columns::{Columns, columns, title_key};
 use super::plan::{Planned, Values, counts, digest, plan};
 use super::profiles::{self, mapping};
 use super::rows::{Row, rows};
-use super::write::fleet;
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored};
 use crate::fleet::assets::bad_file;

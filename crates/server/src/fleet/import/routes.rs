@@ -11,13 +11,16 @@ use wire::imports::{
 };
 use wire::names::CollectionName;
 
+use super::changes::{Basis, Changes, fleet};
 use super::drafts::{self, Window};
 use super::plan::{counts, digest, plan};
 use super::profiles::mapping;
-use super::{undo, write};
+use super::stage::{PLANS_MAX, Stage, to_its_end};
+use super::undo;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, to_json};
 use crate::fleet::assets::{bad_file, require_collection, tell};
+use crate::fleet::version::fleet_version;
 use crate::limits::{ASSET_FILE_BYTES_MAX, ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -241,37 +244,121 @@ pub(crate) async fn accept(
     body: Body,
 ) -> Result<Json<ImportRow>, Failure> {
     let wish: AcceptImport = read_json(body, JSON_BYTES_MAX).await?;
-    let row = drafts::get(&state, &user, id).await?;
+    to_its_end(async move {
+        for _ in 0..PLANS_MAX {
+            if let Some(row) = accept_once(&state, &user, id, &wish).await? {
+                return Ok(Json(row));
+            }
+        }
+        Err(plan_changed())
+    })
+    .await
+}
+
+fn plan_changed() -> Failure {
+    let message = "the fleet or the draft has changed since you looked at it";
+    Failure::conflict("plan-changed", message).hint("look at the draft again")
+}
+
+/// A draft, planned.
+struct Decided {
+    row: ImportRow,
+    collection: Option<CollectionName>,
+    counts: ImportCounts,
+    version: i64,
+    changes: Changes,
+}
+
+/// Plans a draft and carries the plan out. `None` if something changed in between.
+async fn accept_once(
+    state: &AppState,
+    user: &User,
+    id: i64,
+    wish: &AcceptImport,
+) -> Result<Option<ImportRow>, Failure> {
+    let mut decided = decide(state, user, id, wish).await?;
+    let devices = decided.changes.devices();
+    let changes = std::mem::take(&mut decided.changes);
+    let stage = Stage::lay_out(state.db(), decided.version, changes).await?;
+    let accepted = take_over(state, user, &decided, &stage).await;
+    if matches!(accepted, Ok(true)) {
+        state.members().forget();
+        announce(state, devices.iter());
+    }
+    stage.clear(state.db()).await;
+    match accepted? {
+        true => drafts::get(state, user, id).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Decides every row and whether they may be stored; nothing is written.
+async fn decide(
+    state: &AppState,
+    user: &User,
+    id: i64,
+    wish: &AcceptImport,
+) -> Result<Decided, Failure> {
+    let row = drafts::get(state, user, id).await?;
     if row.state != ImportState::Draft {
         return Err(no_draft(&row));
     }
-    let reading = drafts::reading(&state, &row).await?;
+    let reading = drafts::reading(state, &row).await?;
     if let Some(problem) = reading.problems.first() {
         return Err(bad_file(problem));
     }
+    let collection = collection(&row.settings)?;
+    let basis = Basis::read(state, collection.as_ref()).await?;
+    let (wish, reach) = (wish.clone(), user.reach.clone());
+    blocking(move || {
+        let planned = plan(reading.rows, &basis.fleet, &reach);
+        if !wish.seen.is_empty() && wish.seen != digest(&planned) {
+            return Err(plan_changed());
+        }
+        let counts = counts(&planned);
+        if counts.refused() > 0 && !wish.valid_rows_only {
+            let message = format!(
+                "{} invalid and {} duplicate rows stand in the way; nothing was stored",
+                counts.invalid, counts.duplicate
+            );
+            return Err(Failure::conflict("rows-refused", message)
+                .hint("correct the file, or accept the valid rows only"));
+        }
+        let members = collection.is_some().then_some(&basis.members);
+        Ok(Decided {
+            changes: Changes::of(&planned, members)?,
+            row,
+            collection,
+            counts,
+            version: basis.version,
+        })
+    })
+    .await
+}
+
+/// Stores all of a plan in one short transaction. `false` if it doesn't hold any more; then nothing is stored.
+async fn take_over(
+    state: &AppState,
+    user: &User,
+    decided: &Decided,
+    stage: &Stage,
+) -> Result<bool, Failure> {
+    let id = decided.row.import;
     let mut db = state.db().write().await?;
-    let row = drafts::get_in(&mut db, &user, id).await?;
+    let row = drafts::get_in(&mut db, user, id).await?;
     if row.state != ImportState::Draft {
         return Err(no_draft(&row));
     }
-    let collection = collection(&row.settings)?;
     check_collection(&mut db, &row.settings).await?;
-    let planned = plan(reading.rows, &write::fleet(&mut db).await?, &user.reach);
-    let counts = counts(&planned);
-    if !wish.seen.is_empty() && wish.seen != digest(&planned) {
-        let message = "the fleet or the draft has changed since you looked at it";
-        return Err(Failure::conflict("plan-changed", message).hint("look at the draft again"));
+    if row.settings != decided.row.settings
+        || !stage
+            .take_over(&mut db, Some(id), &row.settings.collection)
+            .await?
+    {
+        return Ok(false);
     }
-    if counts.refused() > 0 && !wish.valid_rows_only {
-        let message = format!(
-            "{} invalid and {} duplicate rows stand in the way; nothing was stored",
-            counts.invalid, counts.duplicate
-        );
-        return Err(Failure::conflict("rows-refused", message)
-            .hint("correct the file, or accept the valid rows only"));
-    }
-    let changed = write::apply(&mut db, Some(id), &planned, collection.as_ref()).await?;
-    set_accepted(&mut db, &user, id, &counts).await?;
+    let counts = &decided.counts;
+    set_accepted(&mut db, user, id, counts).await?;
     let detail = format!(
         "{} new, {} changed, {} unchanged, {} left out",
         counts.new,
@@ -287,11 +374,9 @@ pub(crate) async fn accept(
         &detail,
     )
     .await?;
-    tell(&mut db, &counts, collection.as_ref()).await?;
+    tell(&mut db, counts, decided.collection.as_ref()).await?;
     commit(db).await?;
-    state.members().forget();
-    announce(&state, changed.iter());
-    drafts::get(&state, &user, id).await.map(Json)
+    Ok(true)
 }
 
 async fn set_accepted(
@@ -313,7 +398,7 @@ async fn set_accepted(
     Ok(())
 }
 
-fn announce<'a>(state: &AppState, devices: impl Iterator<Item = &'a String>) {
+pub(crate) fn announce<'a>(state: &AppState, devices: impl Iterator<Item = &'a String>) {
     for device in devices.filter_map(|device| device.parse().ok()) {
         state.changed(Change::Device(device));
     }
@@ -343,16 +428,21 @@ pub(crate) async fn discard(
     drafts::get(&state, &user, id).await.map(Json)
 }
 
-async fn undo_in(
-    connection: &mut sqlx::AnyConnection,
+/// Decides what taking back an import does, and on which fleet that rests.
+async fn plan_undo(
+    state: &AppState,
     user: &User,
     id: i64,
     wish: &UndoImport,
-) -> Result<undo::Undo, Failure> {
-    let rows = drafts::done_rows(connection, id).await?;
-    let fleet = write::fleet(connection).await?;
-    let in_use = undo::in_use(connection).await?;
-    undo::plan(&rows, &fleet, &in_use, &user.reach, wish)
+) -> Result<(undo::Undo, i64), Failure> {
+    let mut connection = state.db().read().acquire().await.doing("read an import")?;
+    let version = fleet_version(&mut connection).await?;
+    let rows = drafts::done_rows(&mut connection, id).await?;
+    let fleet = fleet(&mut connection).await?;
+    let in_use = undo::in_use(&mut connection).await?;
+    drop(connection);
+    let (reach, wish) = (user.reach.clone(), wish.clone());
+    blocking(move || Ok((undo::plan(&rows, &fleet, &in_use, &reach, &wish)?, version))).await
 }
 
 /// What taking back an accepted import would do.
@@ -362,8 +452,7 @@ pub(crate) async fn undo_report(
     row: &ImportRow,
     wish: &UndoImport,
 ) -> Result<UndoReport, Failure> {
-    let mut connection = state.db().read().acquire().await.doing("read an import")?;
-    let undo = undo_in(&mut connection, user, row.import, wish).await?;
+    let (undo, _) = plan_undo(state, user, row.import, wish).await?;
     Ok(undo.report)
 }
 
@@ -375,21 +464,74 @@ pub(crate) async fn take_back(
     body: Body,
 ) -> Result<Json<UndoReport>, Failure> {
     let wish: UndoImport = read_json(body, JSON_BYTES_MAX).await?;
-    let mut db = state.db().write().await?;
-    let row = drafts::get_in(&mut db, &user, id).await?;
-    if row.state != ImportState::Accepted {
-        let message = format!("import {id} is {}, not accepted", row.state.word());
-        return Err(Failure::conflict("not-accepted", message));
+    to_its_end(async move {
+        for _ in 0..PLANS_MAX {
+            if let Some(report) = take_back_once(&state, &user, id, &wish).await? {
+                return Ok(Json(report));
+            }
+        }
+        let message = "the fleet changes all the time; nothing was taken back";
+        Err(Failure::conflict("plan-changed", message).hint("try again"))
+    })
+    .await
+}
+
+fn require_accepted(row: &ImportRow) -> Result<(), Failure> {
+    if row.state == ImportState::Accepted {
+        return Ok(());
     }
-    let undo = undo_in(&mut db, &user, id, &wish).await?;
+    let message = format!(
+        "import {} is {}, not accepted",
+        row.import,
+        row.state.word()
+    );
+    Err(Failure::conflict("not-accepted", message))
+}
+
+/// Plans an undo and carries the plan out. `None` if something changed in between.
+async fn take_back_once(
+    state: &AppState,
+    user: &User,
+    id: i64,
+    wish: &UndoImport,
+) -> Result<Option<UndoReport>, Failure> {
+    require_accepted(&drafts::get(state, user, id).await?)?;
+    let (undo, version) = plan_undo(state, user, id, wish).await?;
     if wish.dry_run {
-        return Ok(Json(undo.report));
+        return Ok(Some(undo.report));
     }
-    undo.apply(&mut db, &row.settings.collection).await?;
+    let devices = undo.changes.devices();
+    let stage = Stage::lay_out(state.db(), version, undo.changes).await?;
+    let undone = undo_all(state, user, id, &undo.report, &stage).await;
+    if matches!(undone, Ok(true)) {
+        state.members().forget();
+        announce(state, devices.iter());
+    }
+    stage.clear(state.db()).await;
+    Ok(undone?.then_some(undo.report))
+}
+
+/// Takes everything back in one short transaction. `false` if the plan doesn't hold any more; then nothing is changed.
+async fn undo_all(
+    state: &AppState,
+    user: &User,
+    id: i64,
+    report: &UndoReport,
+    stage: &Stage,
+) -> Result<bool, Failure> {
+    let mut db = state.db().write().await?;
+    let row = drafts::get_in(&mut db, user, id).await?;
+    require_accepted(&row)?;
+    if !stage
+        .take_over(&mut db, None, &row.settings.collection)
+        .await?
+    {
+        return Ok(false);
+    }
     sqlx::query(
         "UPDATE imports SET state = 'undone', report = $1, undone_by = $2, undone_at_ms = $3 WHERE id = $4",
     )
-    .bind(to_json("write a report", &undo.report)?)
+    .bind(to_json("write a report", report)?)
     .bind(&user.name)
     .bind(now_ms())
     .bind(id)
@@ -398,9 +540,9 @@ pub(crate) async fn take_back(
     .doing("note that an import is undone")?;
     let detail = format!(
         "{} deleted, {} restored, {} kept",
-        undo.report.deleted,
-        undo.report.restored,
-        undo.report.kept.len()
+        report.deleted,
+        report.restored,
+        report.kept.len()
     );
     audit(
         &mut db,
@@ -411,7 +553,5 @@ pub(crate) async fn take_back(
     )
     .await?;
     commit(db).await?;
-    state.members().forget();
-    announce(&state, undo.devices());
-    Ok(Json(undo.report))
+    Ok(true)
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 
 use wire::imports::{KeptRow, RowResult, UndoImport, UndoReport};
 
+use super::changes::Changes;
 use super::drafts::DoneRow;
-use super::plan::{Fleet, Values};
-use super::write::{delete_where, write_devices};
-use crate::db::Write;
+use super::plan::Fleet;
 use crate::error::{Doing as _, Failure};
 use crate::fleet::identity::name_key;
 use crate::people::roles::Reach;
@@ -16,9 +15,7 @@ use crate::people::roles::Reach;
 /// What is to be done with the rows of one import.
 #[derive(Debug, Default)]
 pub(crate) struct Undo {
-    delete: Vec<String>,
-    restore: Vec<(String, Values)>,
-    leave: Vec<String>,
+    pub(crate) changes: Changes,
     pub(crate) report: UndoReport,
 }
 
@@ -65,7 +62,7 @@ pub(crate) fn plan(
                 serial: row.serial.clone(),
                 why,
             }),
-            None if row.joined == 1 => undo.leave.push(row.device.clone()),
+            None if row.joined == 1 => undo.changes.leave.push(row.device.clone()),
             None => {}
         }
     }
@@ -109,10 +106,11 @@ fn decide(
         return Ok(Some(format!("changed since: {}", changed_since.join(", "))));
     }
     if is_new {
-        undo.delete.push(row.device.clone());
+        undo.changes.remove.push(row.device.clone());
         undo.report.deleted += 1;
     } else {
-        undo.restore.push((row.device.clone(), was));
+        undo.changes.sites.insert(was.site.clone(), None);
+        undo.changes.assets.push((row.device.clone(), was));
         undo.report.restored += 1;
     }
     Ok(None)
@@ -136,36 +134,4 @@ pub(crate) async fn in_use(connection: &mut sqlx::AnyConnection) -> Result<InUse
         checked_in: set(checked_in),
         referred_to: set(referred_to),
     })
-}
-
-impl Undo {
-    /// All devices that it touches.
-    pub(crate) fn devices(&self) -> impl Iterator<Item = &String> {
-        let restored = self.restore.iter().map(|(device, _)| device);
-        self.delete.iter().chain(restored).chain(&self.leave)
-    }
-
-    /// Does it.
-    pub(crate) async fn apply(&self, db: &mut Write, collection: &str) -> Result<(), Failure> {
-        write_devices(db, self.restore.clone()).await?;
-        for device in &self.leave {
-            sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
-                .bind(collection)
-                .bind(device)
-                .execute(&mut **db)
-                .await
-                .doing("take a device out of a collection")?;
-        }
-        for sql in [
-            "DELETE FROM device_fields WHERE device IN",
-            "DELETE FROM collection_members WHERE device IN",
-            "DELETE FROM collection_excluded WHERE device IN",
-            "DELETE FROM waiting WHERE device IN",
-            "DELETE FROM device_sessions WHERE device IN",
-            "DELETE FROM devices WHERE id IN",
-        ] {
-            delete_where(db, sql, &self.delete).await?;
-        }
-        Ok(())
-    }
 }

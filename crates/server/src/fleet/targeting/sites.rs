@@ -17,6 +17,7 @@ use wire::sites::{
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
 use crate::fleet::targeting::{queue, subnets};
+use crate::fleet::version::fleet_changes;
 use crate::limits::{ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX, STALLED_AFTER, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::{User, millis};
@@ -160,6 +161,7 @@ pub(crate) async fn move_to_seen(
         answer.moved += 1;
         moved.push(device);
     }
+    fleet_changes(&mut db).await?;
     commit(db).await?;
     for device in moved {
         state.changed(Change::Device(device));
