@@ -141,3 +141,26 @@ fn a_server_with_real_machines_is_left_alone() {
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, &report["ends"]["refused"]), (1, &2.into()));
 }
+
+#[test]
+fn a_machine_that_failed_stands_there_until_it_is_retried_also_after_it_was_off() {
+    let world = world("3");
+    let switch_on = |fail: &str| {
+        let report = world.json(&[
+            "simulate", "run", "--within", "1s", "--speed", "1000", "--fail", fail,
+        ]);
+        assert_eq!(report["surprises"], Value::Array(vec![]), "{report:#}");
+        assert_eq!(report["events"]["lost"], 0, "{report:#}");
+        report["ends"].clone()
+    };
+    let ends = |name: &str| serde_json::json!({ name: 3 });
+    let stand = |state: &str| assert_eq!(states(&world), BTreeMap::from([(state.to_owned(), 3)]));
+    assert_eq!(switch_on("100%"), ends("failed"));
+    stand("failed");
+    assert_eq!(switch_on("0%"), ends("failed"));
+    stand("failed");
+    world.run(&["deployment", "retry-failed", "drill"]);
+    assert_eq!(switch_on("0%"), ends("done"));
+    stand("completed");
+    assert_eq!(switch_on("0%"), ends("idle"));
+}

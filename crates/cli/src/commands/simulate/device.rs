@@ -75,9 +75,19 @@ pub(super) struct Remembered {
     /// The last event that the server has.
     seq: u64,
     boot: u32,
-    /// The step that failed, if the run is gone on with after it.
+    /// The step that failed, and the server knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed_at: Option<wire::names::StepPath>,
+    /// Whether it is at another try: the script is that of the try then.
+    #[serde(default)]
+    is_again: bool,
+}
+
+impl Remembered {
+    /// Whether it stands in front of its error, as far as it knows.
+    const fn has_failed(&self) -> bool {
+        self.failed_at.is_some() && !self.is_again
+    }
 }
 
 /// An event on the device's disk.
@@ -118,6 +128,8 @@ pub(super) struct Device {
     /// `seq` and digest of every event that the server says it has.
     pub(super) acknowledged: Vec<(u64, u64)>,
     failed_at: Option<wire::names::StepPath>,
+    /// Whether the script is that of another try.
+    is_again: bool,
     last_sent: Option<Instant>,
     failures: u32,
     remembered: Option<Remembered>,
@@ -164,6 +176,7 @@ impl Device {
             progress: None,
             acknowledged: Vec::new(),
             failed_at: None,
+            is_again: false,
             last_sent: None,
             failures: 0,
             remembered,
@@ -198,7 +211,11 @@ impl Device {
             position: unsent.map_or(self.position, |line| line.position),
             seq: unsent.map_or(self.seq, |line| line.seq - 1),
             boot: self.boot,
-            failed_at: self.failed_at.clone(),
+            failed_at: self
+                .failed_at
+                .clone()
+                .filter(|_| unsent.is_none() || self.is_again),
+            is_again: self.is_again,
         })
     }
 
@@ -304,8 +321,15 @@ impl Device {
                     // Shown the failed order again: nobody has asked for another try.
                     return Ok(Some(self.ask_again(world)));
                 }
+                let is_known = |known: &Remembered| known.run == order.run && known.has_failed();
+                if !go_on && self.remembered.as_ref().is_some_and(is_known) {
+                    // Switched on again, it stands in front of its error as before.
+                    self.meant = End::Failed;
+                    return Ok(self.wait(world, End::Failed));
+                }
                 self.phase = Phase::Play;
-                self.begin(world, order, was_waiting_after == Some(End::Failed));
+                let is_retry = go_on && was_waiting_after == Some(End::Failed);
+                self.begin(world, order, is_retry);
                 Ok(Some(Duration::ZERO))
             }
             CheckInReply::Idle { message, .. } => {
@@ -376,14 +400,17 @@ impl Device {
             .clone()
             .filter(|_| is_retry || known.is_some());
         let calm = Trouble::default();
-        let trouble = if again_from.is_some() {
+        let was_again = known.as_ref().is_some_and(|known| known.is_again);
+        self.is_again = again_from.is_some();
+        let trouble = if self.is_again {
+            self.meant = End::Done;
             &calm
         } else {
             &self.trouble
         };
         let random = Random::new(
             world.seed,
-            &format!("{} {}", self.serial, u8::from(again_from.is_some())),
+            &format!("{} {}", self.serial, u8::from(self.is_again)),
         );
         self.script = script::script(
             &order,
@@ -409,7 +436,10 @@ impl Device {
         if let Some(known) = known {
             self.seq = known.seq;
             self.boot = known.boot + 1;
-            self.position = known.position.min(self.script.len());
+            // Another try begins at the beginning of its own script.
+            if self.is_again == was_again {
+                self.position = known.position.min(self.script.len());
+            }
             let at_ms = self
                 .script
                 .get(self.position)
