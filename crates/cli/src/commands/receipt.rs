@@ -12,6 +12,8 @@ use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, clean, count, moment, seconds};
 use crate::settings::{connect, read_limited};
 
+/// Receipts shown one by one; all of them are in the JSON.
+const ROWS_SHOWN_MAX: usize = 50;
 /// A receipt has about 1 KiB.
 const RECEIPT_BYTES_MAX: u64 = 1 << 20;
 
@@ -80,18 +82,15 @@ fn run_import(import: &Import, output: &Output) -> Outcome<()> {
             }
         }
     }
-    for receipt in &receipts {
+    let bar = output.count_bar("receipts are handed in");
+    for (number, receipt) in receipts.iter().enumerate() {
         client
             .put_receipt(receipt)
             .trying(|| format!("cannot hand in the receipt of {}", receipt.serial))?;
+        bar.set(number as u64 + 1, receipts.len() as u64);
     }
-    output.answer(&receipts, |look| {
-        format!(
-            "{}\n{} imported\n",
-            render(receipts.iter().map(|r| (r, None)), look),
-            count(receipts.len(), "receipt")
-        )
-    })?;
+    bar.clear();
+    output.answer(&receipts, |look| imported(&receipts, look))?;
     if unreadable > 0 {
         return Err(Failure::new(format!(
             "{} could not be read",
@@ -99,6 +98,29 @@ fn run_import(import: &Import, output: &Output) -> Outcome<()> {
         )));
     }
     Ok(())
+}
+
+/// A few are shown one by one; of many, those that failed.
+fn imported(receipts: &[Record], look: &Look) -> String {
+    let failed = || {
+        receipts
+            .iter()
+            .filter(|receipt| receipt.result == ReceiptResult::Failed)
+    };
+    let all = count(receipts.len(), "receipt");
+    if receipts.len() <= ROWS_SHOWN_MAX {
+        let table = render(receipts.iter().map(|receipt| (receipt, None)), look);
+        return format!("{table}\n{all} imported\n");
+    }
+    let summary = format!("{all} imported, {} of failures\n", failed().count());
+    match failed().next() {
+        None => summary,
+        Some(_) => {
+            let shown = failed().take(ROWS_SHOWN_MAX);
+            let table = render(shown.map(|receipt| (receipt, None)), look);
+            format!("{table}\n{summary}")
+        }
+    }
 }
 
 fn read(path: &Utf8Path) -> Outcome<Vec<Outcome<Record>>> {
