@@ -1,7 +1,7 @@
 //! Every guide, done from top to bottom by someone who types nothing but what it shows.
 //!
-//! Each page gets a fresh world: a server on a free port with an empty data folder, an admin who is logged in, an empty
-//! working folder, the repository's examples at `$EXAMPLES`. Its `sh` blocks run in order, in one shell, as in the
+//! Each page gets a fresh world: a server on a free port with an empty data folder at `$DATA`, an admin who is logged in,
+//! an empty working folder, the repository's examples at `$EXAMPLES`. Its `sh` blocks run in order, in one shell, as in the
 //! terminal of a reader: what one block sets, the next one sees. Nothing can be left out.
 
 use std::os::unix::process::CommandExt as _;
@@ -20,6 +20,8 @@ pub(crate) const PASSWORD: &str = "Midnattssol-over-Senja-2026";
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long a guide may take: a reader would have given up, too.
 const GUIDE_TIME_MAX: Duration = Duration::from_secs(600);
+/// How large the county of `docs/guide/county.md` is here. Its reader, who sets nothing, gets 2,500 machines.
+const COUNTY_MACHINES: &str = "112";
 /// How much of the output of a block is shown when it fails.
 const SHOWN_LINES_MAX: usize = 60;
 /// Between the words of a command in the list of what was run.
@@ -210,6 +212,11 @@ impl World {
         &self.url
     }
 
+    /// The folder that commands are typed in.
+    pub(crate) fn work(&self) -> Utf8PathBuf {
+        self.folder.join("work")
+    }
+
     /// Does what a page of `docs/guide` shows.
     pub(crate) fn run_page(&self, root: &Utf8Path, name: &str) -> Result<()> {
         let page = root.join("docs/guide").join(format!("{name}.md"));
@@ -281,6 +288,8 @@ impl World {
             .current_dir(self.folder.join("work"))
             .env("PATH", format!("{}:{path}", self.folder.join("bin")))
             .env("EXAMPLES", &self.examples)
+            .env("DATA", self.folder.join("data"))
+            .env("MACHINES", COUNTY_MACHINES)
             .env("FORESTAGE_CONFIG", self.folder.join("config.json"))
             .env("FORESTAGE_CACHE", self.folder.join("cache"))
             .env("GUIDE_RAN", self.folder.join("ran"))
