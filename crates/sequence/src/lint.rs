@@ -17,7 +17,7 @@ mod content;
 mod flow;
 mod secrets;
 
-pub use secrets::looks_secret;
+pub use secrets::{shown, without_secrets};
 
 /// What the lint may know beside the document.
 #[derive(Debug, Clone, Copy, Default)]

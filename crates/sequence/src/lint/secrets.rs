@@ -29,6 +29,8 @@ const BEGINNINGS: [&str; 5] = [
     "-----BEGIN EC PRIVATE KEY",
     "$argon2",
 ];
+/// What stands in the place of a secret inside a value.
+const NOT_SHOWN: &str = "•••";
 const HINT: &str = "take it out of the document, and change it: whoever has seen the document knows it. \
                     Name a secret under `secrets` instead";
 
@@ -40,7 +42,7 @@ impl Linter {
         places: &BTreeMap<String, Place>,
     ) {
         for (name, value) in variables {
-            if looks_secret(name, value) {
+            if shown(name, value).as_ref() != Some(value) {
                 let place = places.get(name).copied().unwrap_or_default();
                 let message = format!("the variable `{name}` holds a secret in clear text");
                 self.error(Code::Secret, place, message, Some(HINT.to_owned()));
@@ -85,18 +87,57 @@ impl Linter {
 }
 
 /// Whether a value of this name is one that must not be seen: by its name, or by how it begins.
-#[must_use]
-pub fn looks_secret(name: &str, value: &Value) -> bool {
+fn looks_secret(name: &str, value: &Value) -> bool {
     let Some(text) = value.as_str().filter(|text| !text.trim().is_empty()) else {
         return false;
     };
-    let name = name.to_lowercase().replace('-', "_");
     let is_filled_in = text.trim().starts_with("{{");
     BEGINNINGS.iter().any(|beginning| text.contains(beginning))
-        || !is_filled_in
-            && NAMES
+        || !is_filled_in && is_secret_name(name)
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_lowercase().replace('-', "_");
+    let mut words = NAMES.iter();
+    words.any(|word| name.split('_').any(|part| part == *word) || name == *word)
+}
+
+/// What may be shown of a value of this name: nothing if it is a secret as a whole; secrets inside it are left out.
+#[must_use]
+pub fn shown(name: &str, value: &Value) -> Option<Value> {
+    match value {
+        Value::Array(items) => Some(
+            items
                 .iter()
-                .any(|word| name.split('_').any(|part| part == *word) || name == *word)
+                .map(|item| without_secrets(name, item))
+                .collect(),
+        ),
+        Value::Object(entries) => Some(
+            entries
+                .iter()
+                .map(|(key, value)| {
+                    // What stands inside a thing with a secret's name is one, whatever its own name is.
+                    let is_secret = is_secret_name(name);
+                    let value = without_secrets(if is_secret { name } else { key }, value);
+                    (key.clone(), value)
+                })
+                .collect(),
+        ),
+        // A PIN is a number.
+        Value::Number(number) => {
+            let text = Value::from(number.to_string());
+            (!looks_secret(name, &text)).then(|| value.clone())
+        }
+        Value::String(_) | Value::Bool(_) | Value::Null => {
+            (!looks_secret(name, value)).then(|| value.clone())
+        }
+    }
+}
+
+/// The same with a mark in the place of what is a secret as a whole.
+#[must_use]
+pub fn without_secrets(name: &str, value: &Value) -> Value {
+    shown(name, value).unwrap_or_else(|| NOT_SHOWN.into())
 }
 
 /// Every text in a value, with the keys that lead to it.
@@ -109,5 +150,45 @@ fn texts<'v>(name: &str, value: &'v Value) -> Vec<(String, &'v str)> {
             .flat_map(|(key, value)| texts(&format!("{name}.{key}"), value))
             .collect(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::shown;
+
+    #[test]
+    fn secrets_are_left_out_wherever_they_stand() {
+        let cases = [
+            ("locale", json!("nb_NO"), Some(json!("nb_NO"))),
+            ("admin_password", json!("hunter2"), None),
+            ("admin-token", json!(4711), None),
+            ("count", json!(3), Some(json!(3))),
+            ("use_password", json!(true), Some(json!(true))),
+            ("password", json!("{{ other }}"), Some(json!("{{ other }}"))),
+            (
+                "wifi",
+                json!({ "ssid": "skole", "psk": "hunter2", "more": [{ "api-key": "k", "n": 1 }] }),
+                Some(
+                    json!({ "ssid": "skole", "psk": "•••", "more": [{ "api-key": "•••", "n": 1 }] }),
+                ),
+            ),
+            (
+                "password",
+                json!({ "kari": ["hunter2"] }),
+                Some(json!({ "kari": ["•••"] })),
+            ),
+            (
+                "files",
+                json!(["a", "-----BEGIN PRIVATE KEY-----\nx"]),
+                Some(json!(["a", "•••"])),
+            ),
+            ("none", Value::Null, Some(Value::Null)),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(shown(name, &value), expected, "{name}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
 use sequence::document::is_variable_name;
+use sequence::lint::without_secrets;
 use sequence::scope::{FACT_NAMES, ORDER_NAMES, OUTPUTS_NAME};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use crate::fleet::targeting::membership;
 use crate::limits::{ASSET_TEXT_CHARS_MAX, JSON_BYTES_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::roles::May;
 use crate::routes::{parse, read_json};
 use crate::runs::due::due_deployments;
 use crate::runs::orders::{STAGED_NAME, device_values, latest_sequence};
@@ -129,6 +131,15 @@ pub(crate) fn layered(
         .into_iter()
         .map(|(key, (value, origin))| (key, value, origin))
         .collect()
+}
+
+/// A variable as people see it, who learn the names of secrets, never what they are.
+pub(crate) fn told((key, value, origin): Layered) -> EffectiveVariable {
+    EffectiveVariable {
+        value: without_secrets(&key, &value),
+        key,
+        origin,
+    }
 }
 
 /// Reads the variables that a device finds under these names.
@@ -243,6 +254,12 @@ pub(crate) async fn list(
             && scope.is_none_or(|scope| row.scope == scope)
             && name.as_ref().is_none_or(|name| row.name == *name)
     });
+    // Whoever sets them may read them again.
+    if !user.may(May::Deploy) {
+        for row in &mut rows {
+            row.value = without_secrets(&row.key, &row.value);
+        }
+    }
     rows.sort_by(|left, right| {
         (left.scope, &left.name, &left.key).cmp(&(right.scope, &right.name, &right.key))
     });
@@ -458,7 +475,7 @@ pub(crate) async fn of_device(
     let sequence = sequence.as_ref().map(|(_, sequence)| sequence);
     let variables = layered(sequence, &names, &scoped, known)
         .into_iter()
-        .map(|(key, value, origin)| EffectiveVariable { key, value, origin })
+        .map(told)
         .collect();
     Ok(Json(DeviceVariables {
         device: id,

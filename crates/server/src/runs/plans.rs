@@ -26,7 +26,6 @@ use wire::names::{CollectionName, PackageName, SequenceName};
 use wire::package::Package;
 use wire::run_plan::{Decision, RunPlan};
 use wire::sequence::CompiledSequence;
-use wire::variables::EffectiveVariable;
 
 use crate::catalog::sequences::{checked, refused};
 use crate::catalog::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of};
@@ -34,7 +33,7 @@ use crate::db::Write;
 use crate::error::{Failure, stored, stored_text};
 use crate::fleet::identity::name_key;
 use crate::fleet::targeting::membership;
-use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered};
+use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered, told};
 use crate::limits::{PLANNED_ALONE_MAX, PLANNED_SERIALS_MAX, SEQUENCE_BYTES_MAX};
 use crate::people::auth::User;
 use crate::routes::read_json;
@@ -352,10 +351,7 @@ fn draft(material: &Material, device: &StoredDevice, detailed: bool) -> Result<D
         .filter_map(|needed| Some((place(&material.packages, &needed.name)?, needed.certain)))
         .collect();
     if detailed {
-        let variables = layers
-            .into_iter()
-            .map(|(key, value, origin)| EffectiveVariable { key, value, origin })
-            .collect();
+        let variables = layers.into_iter().map(told).collect();
         plan.detail = Some(PlanDetail {
             run,
             variables,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sequence::lint::looks_secret;
+use sequence::lint::shown;
 use serde_json::Value;
 use sqlx::FromRow;
 use wire::admin_api::{
@@ -746,10 +746,10 @@ fn variables(order: &str) -> Result<Vec<RunVariable>, Failure> {
     }
     let set: Set = stored("order", order)?;
     let tell = |(name, value): (String, Value)| {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        let value = (!looks_secret(&name, &Value::from(text.as_str()))).then_some(text);
+        let value = shown(&name, &value).map(|value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        });
         RunVariable { name, value }
     };
     Ok(set.variables.into_iter().map(tell).collect())
@@ -807,4 +807,24 @@ fn log_line(event: &Event, received_at_ms: i64) -> Option<LogLine> {
         step: step.cloned(),
         text,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_run_tells_no_secret_of_its_order() {
+        let order = r#"{ "variables": { "admin_password": "hunter2", "locale": "nb_NO",
+            "wifi": { "ssid": "skole", "psk": "hunter2" } } }"#;
+        let told = super::variables(order).unwrap();
+        let told: Vec<_> = told
+            .iter()
+            .map(|variable| (variable.name.as_str(), variable.value.as_deref()))
+            .collect();
+        let expected = [
+            ("admin_password", None),
+            ("locale", Some("nb_NO")),
+            ("wifi", Some(r#"{"psk":"•••","ssid":"skole"}"#)),
+        ];
+        assert_eq!(told, expected);
+    }
 }

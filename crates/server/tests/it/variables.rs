@@ -121,6 +121,25 @@ fn an_order_gets_the_value_of_the_last_scope() {
 }
 
 #[test]
+fn a_machine_gets_a_secret_and_its_pages_leave_it_out() {
+    let site = site();
+    let wifi = json!({ "ssid": "skole", "psk": "hunter2" });
+    set(&site, VariableScope::Site, "BJO", "wifi", wifi.clone());
+    let device = site.device("PF1").device;
+    let effective = site.admin.device_variables(device).unwrap();
+    let shown = effective.variables.iter().find(|one| one.key == "wifi");
+    assert_eq!(
+        shown.unwrap().value,
+        json!({ "ssid": "skole", "psk": "•••" })
+    );
+    // Whoever sets variables reads what they set.
+    let stored = site.admin.variables(None).unwrap();
+    assert!(stored.iter().any(|row| row.value == wifi));
+    let (_, order) = Machine::new("PF1").order(&site);
+    assert_eq!(order.variables["wifi"], wifi);
+}
+
+#[test]
 fn a_failed_run_begins_anew_if_a_variable_was_changed() {
     let site = site();
     let machine = Machine::new("PF1");
