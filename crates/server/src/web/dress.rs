@@ -85,6 +85,7 @@ fn title(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => en("Not found"),
         StatusCode::FORBIDDEN => en("Not for you"),
+        StatusCode::UNAUTHORIZED => en("You are not signed in"),
         status if status.is_server_error() => en("Something went wrong"),
         _ => en("This can't be done"),
     }

@@ -215,16 +215,17 @@ pub fn error_page(
         h1 { (title) }
         p { (layout::prose(message)) }
         @if let Some(hint) = hint { p.muted { (layout::prose(hint)) } }
-        p { a href="/" { (words.t("Back to the overview")) } }
     };
     match visitor {
-        Some(visitor) => page(
-            visitor,
-            title,
-            None,
-            &html! { div.card.notice-page { (content) } },
-        ),
-        None => bare_page(look, title, &content),
+        Some(visitor) => {
+            let back = html! { p { a href="/" { (words.t("Back to the overview")) } } };
+            let card = html! { div.card.notice-page { (content) (back) } };
+            page(visitor, title, None, &card)
+        }
+        None => {
+            let back = html! { p { a.button href="/login" { (words.t("To the sign-in page")) } } };
+            bare_page(look, title, &html! { (content) (back) })
+        }
     }
 }
 

@@ -88,9 +88,44 @@ impl Oidc {
     }
 }
 
+/// Nobody is signed in by this; whether a new try helps is said by the hint.
 fn refused(code: &str, message: impl Into<String>) -> Failure {
-    Failure::refused(StatusCode::FORBIDDEN, code, message)
+    Failure::refused(StatusCode::UNAUTHORIZED, code, message)
         .hint("begin again at the sign-in page; if that does not help, ask an administrator")
+}
+
+/// What the provider's refusal means to the person in front of the browser. Anyone can make a link with any text in it,
+/// so the page speaks of the codes of the standards alone, in its own words.
+fn provider_refused(title: &str, error: &str) -> Failure {
+    let (what, what_to_do) = match error {
+        "access_denied" => (
+            "did not let you in, or you broke it off there",
+            "begin again at the sign-in page; if you are refused again, ask whoever runs the accounts there",
+        ),
+        "login_required"
+        | "interaction_required"
+        | "consent_required"
+        | "account_selection_required" => (
+            "wants to ask you something first",
+            "sign in there in another tab, then begin again at the sign-in page",
+        ),
+        "server_error" | "temporarily_unavailable" => (
+            "has a problem of its own",
+            "begin again in some minutes; until then, whoever has a password of this server can sign in with it",
+        ),
+        "invalid_request"
+        | "invalid_scope"
+        | "unauthorized_client"
+        | "unsupported_response_type" => (
+            "does not accept how this server asks",
+            "tell an administrator: this server's registration there and the file of `--oidc` don't fit together",
+        ),
+        _ => (
+            "did not sign you in and gave no reason that this server knows",
+            "begin again at the sign-in page; if that does not help, ask an administrator: the reason is in the server's log",
+        ),
+    };
+    refused("provider-refused", format!("{title} {what}")).hint(what_to_do)
 }
 
 fn not_set_up() -> Failure {
@@ -172,12 +207,27 @@ pub(crate) async fn back(
     Query(back): Query<Back>,
 ) -> Result<Response, Failure> {
     let oidc = state.oidc().ok_or_else(not_set_up)?;
+    if !back.error.is_empty() {
+        let error = crate::text::clean(&back.error, 100);
+        tracing::warn!(%error, "the identity provider refused a sign-in");
+    }
     // Only the browser that began it may end it: nobody can be signed in as someone else by a link.
     if back.state.is_empty() || cookie(&headers) != Some(back.state.as_str()) {
-        return Err(refused(
-            "other-browser",
-            "this sign-in was not begun in this browser",
-        ));
+        // Some providers forget the state when they refuse. It signs nobody in, so the reason can be told.
+        return Err(match (back.error.as_str(), back.state.as_str()) {
+            ("", "") => refused(
+                "no-state",
+                format!(
+                    "the answer of {} does not say which sign-in it is about",
+                    oidc.config.title
+                ),
+            ),
+            ("", _) => refused(
+                "other-browser",
+                "this sign-in was not begun in this browser",
+            ),
+            (error, _) => provider_refused(&oidc.config.title, error),
+        });
     }
     let under_way = oidc.take(&back.state).ok_or_else(|| {
         refused(
@@ -186,11 +236,7 @@ pub(crate) async fn back(
         )
     })?;
     if back.code.is_empty() {
-        tracing::warn!(error = %crate::text::clean(&back.error, 100), "the identity provider refused a sign-in");
-        return Err(refused(
-            "provider-refused",
-            "the identity provider did not sign you in",
-        ));
+        return Err(provider_refused(&oidc.config.title, &back.error));
     }
     let redirect = redirect_uri(&state);
     let claims = {

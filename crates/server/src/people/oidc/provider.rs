@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 
 use super::config::{OidcConfig, is_safe};
 use super::token::{Claims, Expected, Key, Keys};
-use crate::error::Failure;
+use crate::error::{Failure, chain};
 use crate::routes::page::encode;
 
 /// A provider that doesn't answer is down.
@@ -61,10 +62,29 @@ pub(super) struct Provider {
     known: Mutex<Option<Arc<Known>>>,
 }
 
-fn cannot(what: &'static str) -> impl Fn(ureq::Error) -> Failure {
-    move |source| Failure::System {
-        what,
-        source: source.into(),
+/// The provider didn't answer as it should: whoever wanted to sign in is told so, the cause is in the log.
+fn unreachable(error: ureq::Error) -> Failure {
+    tracing::warn!(error = %chain(&error), "cannot reach the identity provider");
+    Failure::refused(
+        StatusCode::BAD_GATEWAY,
+        "provider-unreachable",
+        "this server can't reach the identity provider",
+    )
+    .hint("try again in some minutes; until then, whoever has a password of this server can sign in with it")
+}
+
+/// What became of a code that didn't turn into a token.
+fn not_exchanged(error: ureq::Error) -> Failure {
+    match error {
+        ureq::Error::StatusCode(400..500) => super::refused(
+            "code-refused",
+            "the identity provider took back the sign-in that it had just granted",
+        )
+        .hint(
+            "begin again at the sign-in page; if it happens again, tell an administrator: the client's id, its secret \
+             or its redirect address there and the file of `--oidc` don't fit together",
+        ),
+        error => unreachable(error),
     }
 }
 
@@ -143,7 +163,7 @@ impl Provider {
         let answer = request
             .send(form.as_bytes())
             .and_then(|mut answer| read(&mut answer))
-            .map_err(cannot("exchange a code at the identity provider"))?;
+            .map_err(not_exchanged)?;
         let answer: TokenAnswer = understood("token", &answer)?;
         Ok(answer.id_token)
     }
@@ -189,7 +209,7 @@ impl Provider {
             .header("accept", "application/json")
             .call()
             .and_then(|mut answer| read(&mut answer))
-            .map_err(cannot("reach the identity provider"))
+            .map_err(unreachable)
     }
 }
 

@@ -26,6 +26,8 @@ struct Lie {
     change: fn(&mut Value),
     /// Whether the next token is signed by someone else.
     is_forged: bool,
+    /// Whether it answers that it can't answer.
+    is_down: bool,
     nonce: String,
     challenge: String,
     issuer: String,
@@ -41,6 +43,7 @@ async fn provider() -> (String, Shared) {
         stranger: Signer::new(),
         change: |_| {},
         is_forged: false,
+        is_down: false,
         nonce: String::new(),
         challenge: String::new(),
         issuer: issuer.clone(),
@@ -73,7 +76,14 @@ async fn token(
 ) -> Result<Json<Value>, StatusCode> {
     use base64::Engine as _;
     let lie = lie.lock().unwrap();
-    let challenge = ring::digest::digest(&ring::digest::SHA256, form["code_verifier"].as_bytes());
+    if lie.is_down {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    // As RFC 7636 wants it; strict providers refuse others.
+    let verifier = &form["code_verifier"];
+    let is_fine = |char: char| char.is_ascii_alphanumeric() || "-._~".contains(char);
+    assert!((43..=128).contains(&verifier.len()) && verifier.chars().all(is_fine));
+    let challenge = ring::digest::digest(&ring::digest::SHA256, verifier.as_bytes());
     let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(challenge);
     // `forestage:s3cret`
     let is_us = headers[header::AUTHORIZATION] == "Basic Zm9yZXN0YWdlOnMzY3JldA==";
@@ -347,12 +357,69 @@ async fn a_sign_in_is_good_once_and_only_in_the_browser_that_began_it() {
     let path = format!("/login/oidc/back?code=stolen&state={state}");
     assert_eq!(
         answer_of(world.get(&path, &cookie).await).await,
-        Err("internal".into())
+        Err("code-refused".into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_someone_else_is_no_good_at_a_provider_that_enforces_pkce() {
+    let world = World::new().await;
+    let (_, _) = world.begin().await;
+    let theirs = world.lie.lock().unwrap().challenge.clone();
     let (state, cookie) = world.begin().await;
-    let path = format!("/login/oidc/back?error=access_denied&state={state}");
-    assert_eq!(
-        answer_of(world.get(&path, &cookie).await).await,
-        Err("provider-refused".into())
-    );
+    // The code that comes back belongs to the sign-in of somebody else.
+    world.lie.lock().unwrap().challenge = theirs;
+    let path = format!("/login/oidc/back?code=good&state={state}");
+    let answer = answer_of(world.get(&path, &cookie).await).await;
+    assert_eq!(answer, Err("code-refused".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_what_happened_and_what_to_do() {
+    let world = World::new().await;
+    let said = async |query: &str, cookie: &str| {
+        let answer = world
+            .get(&format!("/login/oidc/back?{query}"), cookie)
+            .await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+        let said: Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
+        let text = |key: &str| said[key].as_str().unwrap().to_owned();
+        (text("code"), text("message"), text("hint"))
+    };
+    // With the state of the sign-in, and from a provider that forgets it.
+    for is_forgetful in [false, true] {
+        let cases = [
+            ("access_denied", "did not let you in", "ask whoever runs"),
+            ("login_required", "wants to ask you", "another tab"),
+            ("temporarily_unavailable", "a problem of its own", "minutes"),
+            ("invalid_scope", "how this server asks", "registration"),
+            ("<b>call 555</b>", "gave no reason", "the server's log"),
+        ];
+        for (error, what, what_to_do) in cases {
+            let (state, cookie) = world.begin().await;
+            let mut query = format!("error={}", encode(error));
+            if !is_forgetful {
+                query.push_str(&format!("&state={state}"));
+            }
+            let (code, message, hint) = said(&query, &cookie).await;
+            assert_eq!(code, "provider-refused");
+            assert!(message.contains(what), "{error}: {message}");
+            assert!(hint.contains(what_to_do), "{error}: {hint}");
+            assert!(!format!("{message}{hint}").contains("555"));
+        }
+    }
+    let (_, cookie) = world.begin().await;
+    assert_eq!(said("code=good", &cookie).await.0, "no-state");
+    assert_eq!(said("", "").await.0, "no-state");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_down_is_said_to_be() {
+    let world = World::new().await;
+    let (state, cookie) = world.begin().await;
+    world.lie.lock().unwrap().is_down = true;
+    let path = format!("/login/oidc/back?code=good&state={state}");
+    let answer = answer_of(world.get(&path, &cookie).await).await;
+    assert_eq!(answer, Err("provider-unreachable".into()));
 }
