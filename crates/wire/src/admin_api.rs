@@ -332,7 +332,7 @@ const fn yes() -> bool {
 pub enum Purpose {
     /// They do, without a key press.
     Required,
-    /// Someone at the machine chooses it.
+    /// Each does once someone has started it for that device: on the page, the command line, or by the API.
     Available,
 }
 

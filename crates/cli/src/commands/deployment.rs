@@ -129,7 +129,7 @@ pub(crate) struct Create {
     /// How many devices it may ever touch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cap: u32,
-    /// Someone at the machine chooses it, instead of it being required
+    /// It begins on a machine when someone starts it for that machine, instead of by itself
     #[arg(long)]
     available: bool,
     /// Devices stay in the collection when their run is done: what is deployed to it next reaches them, too

@@ -3,12 +3,15 @@
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use maud::{Markup, html};
+use serde_json::json;
 use wire::admin_api::{DeviceRow, DeviceState, ReceiptRow, RunRow};
+use wire::names::DeploymentName;
 use wire::receipt::ReceiptResult;
 use wire::variables::{EffectiveVariable, VariableOrigin};
 
+use super::filter::encode;
 use super::visitor::Visitor;
-use super::words::Words;
+use super::words::{Words, en};
 use super::{draw, format, layout};
 use crate::error::Failure;
 use crate::fleet::{receipts, variables};
@@ -31,6 +34,17 @@ pub struct Known {
     pub receipts: Vec<ReceiptRow>,
     /// What its variables come out as.
     pub variables: Vec<EffectiveVariable>,
+    /// What may be started for it now.
+    pub startable: Vec<Startable>,
+}
+
+/// An available deployment that may be started for the device.
+#[derive(Debug, Clone)]
+pub struct Startable {
+    /// Its name.
+    pub name: DeploymentName,
+    /// The words that confirm it, for one that writes over disks.
+    pub confirm: Option<String>,
 }
 
 /// `GET /devices/{serial}`
@@ -63,12 +77,17 @@ pub(super) async fn show(
         .filter(|receipt| receipt.device == Some(row.device))
         .collect();
     let id = Path(row.device.to_string());
+    let startable = match visitor.user.may(May::Operate) {
+        true => state.startable(&row).await?,
+        false => Vec::new(),
+    };
     let Json(variables) = variables::of_device(State(state), Extension(user), id).await?;
     let known = Known {
         row,
         runs,
         receipts,
         variables: variables.variables,
+        startable,
     };
     let content = page(visitor.words, &known, visitor.user.may(May::ChangeAssets));
     Ok(visitor.page(title(&known.row), None, &content))
@@ -86,6 +105,7 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
     let actions = html! {
         (layout::chip(words, row.state))
         a.button href=(layout::plan_address(&row.serial)) { (words.t("Plan of a run")) }
+        @for deployment in &known.startable { (start(words, row, deployment)) }
         @if may_change {
             button type="button" data-api={ "POST /api/v1/devices/" (row.device) "/reset-key" }
                 data-confirm=(words.t("Forget the key of this device? The next machine that is recognised as it will be bound to it."))
@@ -99,6 +119,20 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
         (runs(words, &known.runs))
         (variable_rows(words, &known.variables))
         (receipt_rows(words, &known.receipts))
+    }
+}
+
+fn start(words: Words, row: &DeviceRow, deployment: &Startable) -> Markup {
+    let name = deployment.name.as_str();
+    let confirm = deployment.confirm.as_deref();
+    let body = json!({ "devices": [row.device], "confirm": confirm.unwrap_or_default() });
+    html! {
+        button.danger[confirm.is_some()] type="button" data-api={ "POST /api/v1/deployments/" (encode(name)) "/start" }
+            data-body=(body) data-confirm-type=[confirm]
+            data-confirm=(words.fill(en("Start {deployment} for this machine?"), &[("deployment", &name)]))
+            data-done=(words.t("It begins when the machine checks in.")) {
+            (words.fill(en("Start {deployment}"), &[("deployment", &name)]))
+        }
     }
 }
 
@@ -252,6 +286,7 @@ mod tests {
             row,
             receipts: Vec::new(),
             variables: Vec::new(),
+            startable: Vec::new(),
         };
         let html = page(Words::ENGLISH, &known, true).into_string();
         assert!(html.contains(&format!("/runs/{}", run.run)) && html.contains("reset-key"));
@@ -260,6 +295,15 @@ mod tests {
                 .into_string()
                 .contains("reset-key")
         );
+        known.startable = ["check", "wipe"]
+            .map(|name| Startable {
+                name: name.parse().unwrap(),
+                confirm: (name == "wipe").then(|| "wipe 1".to_owned()),
+            })
+            .to_vec();
+        let html = page(Words::ENGLISH, &known, false).into_string();
+        assert!(html.contains("POST /api/v1/deployments/check/start"));
+        assert_eq!(html.matches("data-confirm-type=\"wipe 1\"").count(), 1);
         known.row = sample::hostile_device();
         sample::assert_harmless(&page(Words::BOKMAL, &known, true).into_string());
     }

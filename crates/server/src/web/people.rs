@@ -7,6 +7,7 @@ use wire::admin_api::AuditRow;
 use wire::people::{Me, Role, TOKEN_DAYS, TOKEN_DAYS_MAX, TokenRow, UserRow};
 
 use super::assets;
+use super::draw;
 use super::layout::or_dash;
 use super::visitor::Visitor;
 use super::words::{Words, en};
@@ -92,45 +93,71 @@ const fn role_word(role: Role) -> &'static str {
     }
 }
 
-fn headline(title: &str, count: Option<String>) -> Markup {
+fn head(title: &str, count: &str) -> Markup {
+    draw::head(&[], title, count, &html! {})
+}
+
+fn table(
+    words: Words,
+    title: &str,
+    columns: &[&'static str],
+    numbers: &[usize],
+    rows: &[Markup],
+) -> Markup {
+    let columns: Vec<&str> = columns.iter().map(|column| words.t(column)).collect();
+    draw::table(title, &columns, numbers, rows)
+}
+
+/// What an account is: the fields that a new one and a changed one have in common. `id` sets one form's fields apart.
+fn place_fields(
+    words: Words,
+    id: &str,
+    sites: &[String],
+    role: Role,
+    site: &str,
+    prestages: &str,
+) -> Markup {
     html! {
-        div.headline.page-title {
-            h1 { (title) }
-            @if let Some(count) = count { span.muted { (count) } }
+        label for={ "role" (id) } { (words.t("Role")) }
+        select id={ "role" (id) } name="role" {
+            @for one in Role::ALL { option value=(one) selected[one == role] { (words.t(role_word(one))) } }
         }
+        label for={ "site" (id) } { (words.t("Site")) }
+        select id={ "site" (id) } name="site" {
+            option value="" { (words.t("All sites")) }
+            @for one in sites { option value=(one) selected[one == site] { (one) } }
+        }
+        label for={ "prestages" (id) } { (words.t("Prestages, for a factory operator")) }
+        input id={ "prestages" (id) } name="prestages" value=(prestages) data-type="list" autocomplete="off" spellcheck="false";
     }
 }
 
 fn users_page(words: Words, users: &[UserRow], sites: &[String], own: &str) -> Markup {
+    let title = words.t("Users");
+    let columns = [
+        en("Name"),
+        en("Role"),
+        en("Site"),
+        en("Prestages"),
+        en("Signs in"),
+        en("Last used"),
+        en("Actions"),
+    ];
+    let rows: Vec<Markup> = users
+        .iter()
+        .enumerate()
+        .map(|(index, user)| user_row(words, index, user, sites, own))
+        .collect();
     html! {
-        (headline(words.t("Users"), Some(words.number(users.len() as u64))))
-        div.scroll tabindex="0" role="region" aria-label=(words.t("Users")) {
-            table.list aria-label=(words.t("Users")) {
-                thead { tr {
-                    @for title in [en("Name"), en("Role"), en("Site"), en("Prestages"), en("Signs in"), en("Last used"), en("Actions")] {
-                        th scope="col" { (words.t(title)) }
-                    }
-                } }
-                tbody { @for user in users { (user_row(words, user, own)) } }
-            }
-        }
+        (head(title, &words.number(users.len() as u64)))
+        (table(words, title, &columns, &[], &rows))
         section.card {
             h2 { (words.t("New account")) }
             p.muted { (words.t("It gets a one-time password, which is shown once. They choose their own when they sign in.")) }
             form.stacked data-api="POST /api/v1/users" data-secret="one-time-password" {
                 label for="name" { (words.t("Name")) }
                 input id="name" name="name" required maxlength="100" autocomplete="off" autocapitalize="none" spellcheck="false";
-                label for="role" { (words.t("Role")) }
-                select id="role" name="role" {
-                    @for role in Role::ALL { option value=(role) selected[role == Role::Viewer] { (words.t(role_word(role))) } }
-                }
-                label for="site" { (words.t("Site")) }
-                select id="site" name="site" {
-                    option value="" { (words.t("All sites")) }
-                    @for site in sites { option value=(site) { (site) } }
-                }
-                label for="prestages" { (words.t("Prestages, for a factory operator")) }
-                input id="prestages" name="prestages" data-type="list" autocomplete="off" spellcheck="false";
+                (place_fields(words, "", sites, Role::Viewer, "", ""))
                 button.primary type="submit" { (words.t("Make the account")) }
             }
         }
@@ -138,54 +165,68 @@ fn users_page(words: Words, users: &[UserRow], sites: &[String], own: &str) -> M
     }
 }
 
-fn user_row(words: Words, user: &UserRow, own: &str) -> Markup {
+fn user_row(words: Words, index: usize, user: &UserRow, sites: &[String], own: &str) -> Markup {
     let path = format!("/api/v1/users/{}", encode(&user.name));
     let prestages: Vec<&str> = user.prestages.iter().map(|name| name.as_str()).collect();
-    html! { tr {
+    let prestages = prestages.join(", ");
+    html! {
         th scope="row" { (user.name) @if !user.display.is_empty() { " " span.muted { (user.display) } } }
         td { (words.t(role_word(user.role))) }
         td { (or_dash(&user.site)) }
-        td { (or_dash(&prestages.join(", "))) }
+        td { (or_dash(&prestages)) }
         td {
             @if !user.issuer.is_empty() { (user.issuer) }
             @else if user.one_time { (words.t("not yet")) }
             @else { (words.t("with a password")) }
         }
         td { @match user.last_used_at_ms { Some(at) => (words.time(at)), None => "—" } }
-        td.buttons {
-            @if user.issuer.is_empty() {
-                button type="button" data-api={ "POST " (path) "/reset-password" } data-secret="one-time-password"
-                    data-confirm=(words.fill("Give {name} a new password? Their sessions and tokens end at once.", &[("name", &user.name)])) {
-                    (words.t("Reset password"))
+        td {
+            div.buttons {
+                @if user.issuer.is_empty() {
+                    button type="button" data-api={ "POST " (path) "/reset-password" } data-secret="one-time-password"
+                        data-confirm=(words.fill("Give {name} a new password? Their sessions and tokens end at once.", &[("name", &user.name)])) {
+                        (words.t("Reset password"))
+                    }
+                }
+                @if user.name != own {
+                    button.danger type="button" data-api={ "DELETE " (path) } data-confirm-type=(user.name)
+                        data-confirm=(words.fill("Remove the account {name}?", &[("name", &user.name)])) {
+                        (words.t("Remove"))
+                    }
                 }
             }
-            @if user.name != own {
-                button.danger type="button" data-api={ "DELETE " (path) } data-confirm-type=(user.name)
-                    data-confirm=(words.fill("Remove the account {name}?", &[("name", &user.name)])) {
-                    (words.t("Remove"))
+            // What an account of an identity provider is, is decided there.
+            @if user.issuer.is_empty() {
+                details {
+                    summary { (words.t("Change the role")) }
+                    form.stacked data-api={ "PUT " (path) "/role" } data-done=(words.t("Changed: it counts from their next click on.")) {
+                        (place_fields(words, &format!("-{index}"), sites, user.role, &user.site, &prestages))
+                        button type="submit" { (words.t("Change")) }
+                    }
                 }
             }
         }
-    } }
+    }
 }
 
 fn tokens_page(words: Words, tokens: &[TokenRow], scopes: &[&str]) -> Markup {
+    let title = words.t("Tokens");
+    let columns = [
+        en("Token for"),
+        en("User"),
+        en("May"),
+        en("Ends"),
+        en("Last used"),
+        en("Actions"),
+    ];
+    let rows: Vec<Markup> = tokens.iter().map(|token| token_row(words, token)).collect();
     html! {
-        (headline(words.t("Tokens"), Some(words.number(tokens.len() as u64))))
+        (head(title, &words.number(tokens.len() as u64)))
         p.muted { (words.t("A token lets a program do what you may do, or a part of it.")) }
         @if tokens.is_empty() {
-            div.empty { h2 { (words.t("No tokens yet")) } }
+            (draw::empty(words.t("No tokens yet"), ""))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label=(words.t("Tokens")) {
-                table.list aria-label=(words.t("Tokens")) {
-                    thead { tr {
-                        @for title in [en("Token for"), en("User"), en("May"), en("Ends"), en("Last used"), en("Actions")] {
-                            th scope="col" { (words.t(title)) }
-                        }
-                    } }
-                    tbody { @for token in tokens { (token_row(words, token)) } }
-                }
-            }
+            (table(words, title, &columns, &[], &rows))
         }
         section.card {
             h2 { (words.t("New token")) }
@@ -208,7 +249,7 @@ fn tokens_page(words: Words, tokens: &[TokenRow], scopes: &[&str]) -> Markup {
 }
 
 fn token_row(words: Words, token: &TokenRow) -> Markup {
-    html! { tr {
+    html! {
         th scope="row" { (token.title) }
         td { (token.user) }
         td { @if token.scopes.is_empty() { (words.t("all that the user may")) } @else { (token.scopes.join(", ")) } }
@@ -220,12 +261,12 @@ fn token_row(words: Words, token: &TokenRow) -> Markup {
                 (words.t("Revoke"))
             }
         }
-    } }
+    }
 }
 
 fn account_page(words: Words, me: &Me) -> Markup {
     html! {
-        (headline(words.t("My account"), None))
+        (head(words.t("My account"), ""))
         section.card {
             dl.facts {
                 dt { (words.t("Name")) } dd { (me.user.name) }
@@ -261,8 +302,30 @@ fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<
         encode(&query.action),
         encode(&query.text)
     );
+    let title = words.t("Audit");
+    let columns = [
+        en("Row"),
+        en("When"),
+        en("Who"),
+        en("Action"),
+        en("Subject"),
+        en("Details"),
+    ];
+    let lines: Vec<Markup> = rows
+        .iter()
+        .map(|row| {
+            html! {
+                th.number scope="row" { (row.number) }
+                td { (words.time(row.at_ms)) }
+                td { (row.who) }
+                td { code { (row.action) } }
+                td { (row.subject) }
+                td { (row.detail) }
+            }
+        })
+        .collect();
     html! {
-        (headline(words.t("Audit"), None))
+        (head(title, ""))
         form.filters method="get" action="/audit" role="search" {
             label { (words.t("Who")) " " input name="who" value=(query.who); }
             label { (words.t("Action")) " " input name="action" value=(query.action); }
@@ -271,25 +334,9 @@ fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<
             a href="/audit" { (words.t("Show all")) }
         }
         @if rows.is_empty() {
-            div.empty { h2 { (words.t("Nothing that fits")) } }
+            (draw::empty(words.t("Nothing that fits"), ""))
         } @else {
-            div.scroll tabindex="0" role="region" aria-label=(words.t("Audit")) {
-                table.list aria-label=(words.t("Audit")) {
-                    thead { tr {
-                        @for title in [en("Row"), en("When"), en("Who"), en("Action"), en("Subject"), en("Details")] {
-                            th scope="col" { (words.t(title)) }
-                        }
-                    } }
-                    tbody { @for row in rows { tr {
-                        th.number scope="row" { (row.number) }
-                        td { (words.time(row.at_ms)) }
-                        td { (row.who) }
-                        td { code { (row.action) } }
-                        td { (row.subject) }
-                        td { (row.detail) }
-                    } } }
-                }
-            }
+            (table(words, title, &columns, &[0], &lines))
         }
         nav.buttons aria-label=(words.t("Pages")) {
             @if query.cursor.is_some() { a href={ "/audit?" (filter) } { (words.t("Newest")) } }

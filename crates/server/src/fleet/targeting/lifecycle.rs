@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use serde_json::json;
-use wire::admin_api::{Deployment, DeviceRow, DeviceState};
+use wire::admin_api::{Deployment, DeviceRow, DeviceState, Purpose};
 use wire::deployments::{
     Acted, CapRequest, DEVICES_MAX, DeploymentStatus, DeviceList, FailedRun, NAMED_MAX, StopRequest,
 };
@@ -21,9 +21,10 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body, read_json};
-use crate::runs::due::due_deployments;
+use crate::runs::due::{self, due_deployments};
 use crate::runs::orders::{anew, latest_sequence, reach_of};
 use crate::state::{AppState, Change, now_ms};
+use crate::web::device::Startable;
 use crate::webhooks::outbox::emit;
 
 /// `runs.stop` of a run that was stopped together with its deployment; a resume lifts these and no others.
@@ -165,9 +166,8 @@ pub(crate) async fn start(
     let DeviceList { devices, confirm } = listed(body).await?;
     let mut db = state.db().write().await?;
     let deployment = find(&mut db, &name).await?;
-    let sequence = latest_sequence(&mut db, &deployment.sequence).await?;
-    if sequence.is_some_and(|(_, sequence)| !wiping_steps(&sequence).is_empty()) {
-        confirmed(&confirm, &format!("{name} {}", devices.len()))?;
+    if wipes(&mut db, &deployment).await? {
+        confirmed(&confirm, &to_type(&name, devices.len()))?;
     }
     if deployment.stopped {
         let message = format!("deployment {name} is stopped");
@@ -195,6 +195,38 @@ pub(crate) async fn start(
     commit(db).await?;
     tell(&state, &begun);
     Ok(Json(acted(begun.len(), left)))
+}
+
+impl AppState {
+    /// The available deployments that may be started for this device now.
+    pub(crate) async fn startable(&self, device: &DeviceRow) -> Result<Vec<Startable>, Failure> {
+        let is_busy = matches!(device.state, DeviceState::Running | DeviceState::Stalled);
+        let mut db = self.db().write().await?;
+        let mut startable = Vec::new();
+        for deployment in due::active(&mut db).await? {
+            let is_there = device.collections.contains(&deployment.collection);
+            if is_busy || !is_there || deployment.purpose != Purpose::Available {
+                continue;
+            }
+            let wipes = wipes(&mut db, &deployment).await?;
+            startable.push(Startable {
+                confirm: wipes.then(|| to_type(&deployment.name, 1)),
+                name: deployment.name,
+            });
+        }
+        Ok(startable)
+    }
+}
+
+/// Whether a deployment writes over disks.
+async fn wipes(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {
+    let sequence = latest_sequence(db, &deployment.sequence).await?;
+    Ok(sequence.is_some_and(|(_, sequence)| !wiping_steps(&sequence).is_empty()))
+}
+
+/// What a person types to start a deployment that writes over disks.
+fn to_type(name: &DeploymentName, devices: usize) -> String {
+    format!("{name} {devices}")
 }
 
 async fn start_one(
