@@ -8,6 +8,7 @@ use wire::admin_api::{
 
 use super::layout;
 use super::words::{Words, en};
+use crate::limits::TITLE_CHARS_MAX;
 
 /// A table with a title; `empty` is said instead if there are no rows.
 fn table(
@@ -83,7 +84,24 @@ pub fn devices(words: Words, rows: &[DeviceRow]) -> Markup {
 
 /// All collections.
 #[must_use]
-pub fn collections(words: Words, rows: &[CollectionRow]) -> Markup {
+pub fn collections(words: Words, rows: &[CollectionRow], may_deploy: bool) -> Markup {
+    let list = collection_list(words, rows);
+    html! {
+        (list)
+        @if may_deploy { details.edit {
+            summary { (words.t("Make a collection")) }
+            form.stacked.card data-api="PUT /api/v1/collections/{name}" data-then="/collections/{name}" {
+                label for="name" { (words.t("Name")) }
+                input #name name="name" data-too required autocomplete="off" spellcheck="false" placeholder="pupils-2026";
+                label for="title" { (words.t("Title")) }
+                input #title name="title" maxlength=(TITLE_CHARS_MAX) autocomplete="off";
+                div.buttons { button.primary { (words.t("Make the collection")) } }
+            }
+        } }
+    }
+}
+
+fn collection_list(words: Words, rows: &[CollectionRow]) -> Markup {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -246,7 +264,7 @@ mod tests {
             sample::devices().len()
         );
         assert!(
-            collections(Words::ENGLISH, &[])
+            collections(Words::ENGLISH, &[], false)
                 .into_string()
                 .contains("No collections yet")
         );

@@ -101,7 +101,7 @@ pub(super) async fn show_devices(visitor: Visitor, State(state): State<AppState>
 
 pub(super) async fn show_collections(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.collections_for(&visitor.user).await?;
-    let content = lists::collections(visitor.words, &rows);
+    let content = lists::collections(visitor.words, &rows, visitor.user.may(May::Deploy));
     Ok(visitor.page(visitor.words.t("Collections"), None, &content))
 }
 

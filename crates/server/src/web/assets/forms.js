@@ -1,6 +1,6 @@
 // Forms that call the admin API: `<form data-api="PUT /api/v1/sites/{code}">`.
 //
-// The fields become the JSON body by their names; those named in the path go there. `data-type` on a field says what it
+// The fields become the JSON body by their names; those named in the path go there, with `data-too` into both. `data-type` on a field says what it
 // is: `number`, `boolean`, `json`, `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
 // an empty field is left out unless `data-empty="send"`. A name with dots makes objects. Several checkboxes of one name
 // with `data-type="each"` make a list. `<input type="file" data-body>` sends the file's bytes as the whole body, and the
@@ -65,8 +65,10 @@
         if (value !== undefined) (body[field.dataset.in] ??= {})[field.name] = value;
         continue;
       }
-      if (inPath(field.name)) path = path.replace(`{${field.name}}`, encodeURIComponent(value ?? ""));
-      else if (value === undefined) continue;
+      if (inPath(field.name)) {
+        path = path.replace(`{${field.name}}`, encodeURIComponent(value ?? ""));
+        if (field.dataset.too !== undefined) put(body, field.name, value);
+      } else if (value === undefined) continue;
       else if (field.dataset.query !== undefined) query.append(field.name, String(value));
       else put(body, field.name, value);
     }
