@@ -310,9 +310,94 @@ fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::{HeaderValue, Request};
+    use tower::ServiceExt as _;
+    use wire::boot_config::Trust;
 
+    use super::super::FORM_BYTES_MAX;
     use super::*;
+
+    const PASSWORD: &str = "correct horse battery";
+
+    /// The pages of a new server, and the one-time password of its administrator.
+    async fn pages(folder: &tempfile::TempDir) -> (Router, String) {
+        let data = camino::Utf8Path::from_path(folder.path()).unwrap();
+        let trust = Trust {
+            format: 1,
+            server_urls: vec!["https://localhost".into()],
+            ca_pem: String::new(),
+            bundle_keys: Vec::new(),
+        };
+        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let patience = crate::serve::Patience::default();
+        let state = AppState::open(data, None, trust, None, stopping, patience).await;
+        let state = state.unwrap();
+        let one_time = state.first_user().await.unwrap().unwrap();
+        (crate::routes::app(state).into_router(), one_time)
+    }
+
+    async fn post_login(pages: &Router, form: String) -> Response {
+        let request = Request::post("/login")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap();
+        pages.clone().oneshot(request).await.unwrap()
+    }
+
+    /// The session, if that signed them in.
+    fn session(response: &Response) -> Option<String> {
+        let cookie = response
+            .headers()
+            .get(header::SET_COOKIE)?
+            .to_str()
+            .unwrap();
+        cookie.split(';').next().map(str::to_owned)
+    }
+
+    fn first_form(one_time: &str, repeated: &str) -> String {
+        format!(
+            "user=admin&password={one_time}&new_password={}&repeated={}",
+            PASSWORD.replace(' ', "+"),
+            repeated.replace(' ', "+")
+        )
+    }
+
+    #[tokio::test]
+    async fn the_first_sign_in_replaces_the_one_time_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pages, one_time) = pages(&folder).await;
+        let login = |password: &str| {
+            let form = format!("user=admin&password={}", password.replace(' ', "+"));
+            post_login(&pages, form)
+        };
+        let asked = login(&one_time).await;
+        assert_eq!((asked.status(), session(&asked)), (StatusCode::OK, None));
+        let unfit = post_login(&pages, first_form(&one_time, "something else")).await;
+        assert_eq!(unfit.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(session(&unfit), None);
+        let first = post_login(&pages, first_form(&one_time, PASSWORD)).await;
+        assert_eq!(first.status(), StatusCode::SEE_OTHER);
+        assert!(session(&first).is_some());
+        let old = login(&one_time).await;
+        assert_eq!((old.status(), session(&old)), (StatusCode::FORBIDDEN, None));
+        assert!(session(&login(PASSWORD).await).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_form_has_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pages, _) = pages(&folder).await;
+        let long = |length: usize| {
+            let start = "user=admin&password=x&next=";
+            format!("{start}{}", "a".repeat(length - start.len()))
+        };
+        let fits = post_login(&pages, long(FORM_BYTES_MAX)).await;
+        assert_eq!(fits.status(), StatusCode::FORBIDDEN);
+        let too_long = post_login(&pages, long(FORM_BYTES_MAX + 1)).await;
+        assert_eq!(too_long.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 
     #[test]
     fn other_sites_cannot_post() {
