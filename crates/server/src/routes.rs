@@ -165,7 +165,7 @@ impl Routes {
         handler: impl Handler<T, AppState>,
     ) -> Self {
         let guard = axum::middleware::from_fn(move |request, next| admit(may, request, next));
-        self.table.push(Route::new(method, path, may));
+        self.table.push(Route::new::<T>(method, path, may));
         Self {
             router: self.router.route(path, on(filter, handler).layer(guard)),
             table: self.table,

@@ -51,6 +51,28 @@ pub struct Parameter {
     pub about: &'static str,
 }
 
+/// How much of a list one answer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// All of it.
+    Whole,
+    /// At most so many rows.
+    AtMost(u32),
+    /// All of it, or page by page if one asks: `?limit=` and `?cursor=`.
+    Pages,
+}
+
+impl Listing {
+    /// In words; pages have parameters that say it.
+    pub(super) fn in_words(self) -> Option<String> {
+        match self {
+            Self::Whole => Some("The whole list in one answer.".into()),
+            Self::AtMost(rows) => Some(format!("At most {rows} rows.")),
+            Self::Pages => None,
+        }
+    }
+}
+
 /// One route with everything that is told of it.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -72,12 +94,14 @@ pub struct Route {
     pub answers: Content,
     /// Refusals beyond those that every route has.
     pub fails: Vec<Refusal>,
-    /// Whether the list comes in pages if one asks.
-    pub is_paged: bool,
+    /// How much of the list it answers, if it answers one.
+    pub listing: Option<Listing>,
+    /// The types of what its handler takes from a request.
+    pub extractors: &'static str,
 }
 
 impl Route {
-    pub(super) fn new(method: Method, path: &'static str, may: May) -> Self {
+    pub(super) fn new<T>(method: Method, path: &'static str, may: May) -> Self {
         Self {
             method,
             path,
@@ -88,8 +112,15 @@ impl Route {
             takes: Content::Nothing,
             answers: Content::Nothing,
             fails: Vec::new(),
-            is_paged: false,
+            listing: None,
+            extractors: std::any::type_name::<T>(),
         }
+    }
+
+    /// Whether the list comes in pages if one asks.
+    #[must_use]
+    pub fn is_paged(&self) -> bool {
+        self.listing == Some(Listing::Pages)
     }
 
     /// The folder it is shown in: what comes after `/api/v1/`.
@@ -179,6 +210,12 @@ impl Texts {
         self.tell(|route| route.query.push(Parameter { name, about }))
     }
 
+    /// Several of them.
+    pub(crate) fn queries(self, all: &[(&'static str, &'static str)]) -> Self {
+        all.iter()
+            .fold(self, |texts, (name, about)| texts.query(name, about))
+    }
+
     /// A refusal that callers can tell by its code.
     pub(crate) fn fails(self, status: u16, code: &'static str, when: &'static str) -> Self {
         self.tell(|route| route.fails.push(Refusal { status, code, when }))
@@ -186,7 +223,17 @@ impl Texts {
 
     /// The list comes in pages if one asks: `?limit=` and `?cursor=`.
     pub(crate) fn paged(self) -> Self {
-        self.tell(|route| route.is_paged = true)
+        self.tell(|route| route.listing = Some(Listing::Pages))
+    }
+
+    /// The whole list comes in one answer: it has no more rows than people make by hand.
+    pub(crate) fn whole(self) -> Self {
+        self.tell(|route| route.listing = Some(Listing::Whole))
+    }
+
+    /// The list ends after so many rows.
+    pub(crate) fn at_most(self, rows: u32) -> Self {
+        self.tell(|route| route.listing = Some(Listing::AtMost(rows)))
     }
 
     fn tell(mut self, tell: impl FnOnce(&mut Route)) -> Self {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use wire::problem::Problem;
 
 use crate::people::roles::May;
-use crate::routes::docs::{Content, Route};
+use crate::routes::docs::{Content, Listing, Route};
 
 /// What every route can answer besides what it does: status and when.
 const EVERYWHERE: &[(u16, &str)] = &[
@@ -127,7 +127,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         json!({ "name": parameter.name, "in": "query", "description": parameter.about, "schema": { "type": "string" } })
     });
     let mut all: Vec<Value> = in_path.chain(query).collect();
-    if route.is_paged {
+    if route.is_paged() {
         all.push(json!({
             "name": "limit", "in": "query", "description": "How many rows at most.",
             "schema": { "type": "integer", "minimum": 1, "maximum": 5000 },
@@ -147,7 +147,8 @@ fn parameters(route: &Route) -> Vec<Value> {
 
 fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
-    let mut good = json!({ "description": "Done." });
+    let listing = route.listing.and_then(Listing::in_words);
+    let mut good = json!({ "description": listing.unwrap_or_else(|| "Done.".into()) });
     let status = match content(&route.answers, generator) {
         Some(content) => {
             good["content"] = content;
@@ -155,7 +156,7 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }
         None => StatusCode::NO_CONTENT,
     };
-    if route.is_paged {
+    if route.is_paged() {
         good["headers"] = json!({
             "Link": { "description": "The next page, with `rel=\"next\"`, if there is one.", "schema": { "type": "string" } },
             "next-cursor": { "description": "Its cursor.", "schema": { "type": "string" } },
@@ -173,6 +174,12 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
         for (status, when) in EVERYWHERE {
             refuse(*status, (*when).to_owned());
         }
+    }
+    if !matches!(route.takes, Content::Nothing) {
+        refuse(
+            413,
+            "`too-long`: The request is longer than the server reads.".into(),
+        );
     }
     for refusal in &route.fails {
         refuse(
@@ -204,7 +211,8 @@ mod tests {
     use serde_json::Value;
 
     use super::{document, is_told, operation_id};
-    use crate::routes::docs::Content;
+    use crate::people::roles::May;
+    use crate::routes::docs::{Content, Route};
     use crate::routes::{documented, table};
 
     #[test]
@@ -249,6 +257,65 @@ mod tests {
                 route.method, route.path
             );
         }
+    }
+
+    /// What is wrong with the told routes, all at once.
+    fn complain(check: impl Fn(&Route, &mut Vec<String>)) {
+        let mut complaints = Vec::new();
+        for route in table().iter().filter(|route| is_told(route)) {
+            let mut about = Vec::new();
+            check(route, &mut about);
+            let name = |what| format!("{} {}: {what}", route.method, route.path);
+            complaints.extend(about.into_iter().map(name));
+        }
+        assert_eq!(complaints, Vec::<String>::new());
+    }
+
+    /// The handlers' types say what a route reads; its text has to say the same.
+    #[test]
+    fn what_a_handler_reads_is_told() {
+        complain(|route, complaints| {
+            let mut same = |read: bool, told: bool, what: &str| {
+                if read != told {
+                    complaints.push(format!("{what} is read: {read}, told: {told}"));
+                }
+            };
+            let reads = |what: &str| route.extractors.contains(what);
+            let body = reads("::Body") || reads("Bytes") || reads("::Json<");
+            same(body, !matches!(route.takes, Content::Nothing), "a body");
+            same(reads("PageQuery"), route.is_paged(), "a page");
+            let queries = route.extractors.matches("::Query<").count();
+            let others = queries > usize::from(route.is_paged());
+            same(others, !route.query.is_empty(), "a query");
+        });
+    }
+
+    #[test]
+    fn every_list_says_how_much_of_it_comes_and_every_operation_how_it_fails() {
+        let document = document(&table());
+        complain(|route, complaints| {
+            let path = route.path.replace('/', "~1");
+            let method = route.method.as_str().to_lowercase();
+            let pointer = format!("/paths/{path}/{method}/responses");
+            let answers = document.pointer(&pointer).unwrap();
+            let schema = answers.pointer("/200/content/application~1json/schema");
+            let is_list = schema.is_some_and(|schema| schema["type"] == "array");
+            if (is_list && method == "get") != route.listing.is_some() {
+                complaints.push(format!("a list: {is_list}, told: {:?}", route.listing));
+            }
+            let answers = answers.as_object().unwrap().iter();
+            let problems: Vec<_> = answers
+                .filter(|(status, _)| status.starts_with('4'))
+                .collect();
+            for (status, problem) in &problems {
+                if problem.get("$ref").is_none() || problem["description"] == "" {
+                    complaints.push(format!("{status} is no problem document that says when"));
+                }
+            }
+            if problems.is_empty() && route.may != May::Anyone {
+                complaints.push("it never fails".into());
+            }
+        });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::docs::{Content, Route};
+use super::docs::{Content, Listing, Route};
 use super::openapi::is_told;
 
 /// Where the page lies.
@@ -41,8 +41,11 @@ fn entry(text: &mut String, route: &Route) {
     for parameter in &route.query {
         let _ = writeln!(text, "- `?{}`: {}", parameter.name, parameter.about);
     }
-    if route.is_paged {
+    if route.is_paged() {
         text.push_str("- `?limit`, `?cursor`: page by page, see the header `Link`\n");
+    }
+    if let Some(words) = route.listing.and_then(Listing::in_words) {
+        let _ = writeln!(text, "- {words}");
     }
     for refusal in &route.fails {
         let _ = writeln!(

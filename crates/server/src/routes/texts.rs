@@ -20,6 +20,32 @@ mod webhooks;
 
 use crate::routes::docs::Texts;
 
+/// Where lists end that have no pages.
+const LIST_ROWS: u32 = 5000;
+const _: () = assert!(crate::limits::LIST_ROWS_MAX == LIST_ROWS as i64);
+
+/// The filter of the overview.
+const FILTER: &[(&str, &str)] = &[
+    ("site", "The code of a site."),
+    ("class", "A class."),
+    ("model", "A product."),
+    ("collection", "A collection."),
+    ("deployment", "A deployment; of runs, those of this one."),
+    ("bundle", "What is staged, such as `book-14@3`."),
+    ("state", "The state of the machine."),
+    ("step", "The step that its run is at."),
+    ("done", "How far its run is, as the overview offers it."),
+    (
+        "seen",
+        "When it was heard of last, as the overview offers it.",
+    ),
+    (
+        "fetched",
+        "How much it fetched over the network, as the overview offers it.",
+    ),
+    ("text", "Part of a serial number, a name or an asset tag."),
+];
+
 /// All folders.
 pub(super) const ALL: &[fn(Texts) -> Texts] = &[
     people::texts,

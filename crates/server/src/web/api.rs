@@ -74,7 +74,7 @@ fn route_card(words: Words, route: &Route) -> Markup {
                 dl.facts {
                     dt { (words.t("May")) } dd { code { (route.may.name()) } }
                     @for parameter in &route.query { dt { code { "?" (parameter.name) } } dd { (parameter.about) } }
-                    @if route.is_paged { dt { code { "?limit" } " " code { "?cursor" } } dd { (words.t("page by page, see the header Link")) } }
+                    @if route.is_paged() { dt { code { "?limit" } " " code { "?cursor" } } dd { (words.t("page by page, see the header Link")) } }
                     @for refusal in &route.fails {
                         dt id=(refusal.code) { (refusal.status) " " code { (refusal.code) } } dd { (refusal.when) }
                     }

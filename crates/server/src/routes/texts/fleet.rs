@@ -8,6 +8,7 @@ use wire::receipt::Receipt;
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteMoved, SiteRow};
 use wire::variables::{DeviceVariables, ScopeVariables, VariableChange, VariableRow};
 
+use super::FILTER;
 use crate::routes::docs::Texts;
 
 #[rustfmt::skip]
@@ -20,6 +21,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<AssetImportReport>("")
         .of("GET", "/api/v1/collections", "List the collections.", "Members are counted as far as one sees them.")
         .answers::<Vec<CollectionRow>>(r#"[{"name":"pupils-2026","title":"New pupils","members":2500}]"#)
+        .whole()
         .of("PUT", "/api/v1/collections/{name}", "Store a collection.", "")
         .takes::<CollectionRow>(r#"{"name":"pupils-2026","title":"New pupils"}"#)
         .answers::<CollectionRow>("")
@@ -32,6 +34,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<CollectionRow>("")
         .of("GET", "/api/v1/deployments", "List the deployments, oldest first.", "")
         .answers::<Vec<Deployment>>("")
+        .whole()
         .of("PUT", "/api/v1/deployments/{name}", "Store a deployment.", "")
         .takes::<Deployment>(r#"{"name":"autumn","collection":"pupils-2026","sequence":"deploy","purpose":"required","expected-seconds":1500,"cap":2500}"#)
         .answers::<Deployment>("")
@@ -43,6 +46,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .query("scope", "`collection`, `model`, `site`, `class` or `device`.")
         .query("name", "Of what; needs the scope.")
         .answers::<Vec<VariableRow>>("")
+        .whole()
         .of("POST", "/api/v1/variables", "Set and remove variables of one scope.", "")
         .takes::<VariableChange>(r#"{"scope":"class","name":"8B","set":{"wifi":"school"},"unset":[]}"#)
         .answers::<ScopeVariables>("")
@@ -50,11 +54,13 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("GET", "/api/v1/find", "Find machines by serial number, name or asset tag.", "Whole matches first; twelve at most.")
         .query("text", "Part of what stands on the machine; letter case doesn't matter.")
         .answers::<Vec<wire::find::FoundDevice>>("")
+        .at_most(12)
         .of("GET", "/api/v1/devices", "List the machines.", "Those in reach; machines in quarantine for those who see all sites.")
         .answers::<Vec<DeviceRow>>("")
         .fails(400, "bad-cursor", "The row of this cursor is gone.")
         .paged()
-        .of("GET", "/api/v1/devices.csv", "List the machines as a table for a spreadsheet.", "Takes the filter of the overview: `site`, `class`, `model`, `collection`, `deployment`, `bundle`, `state`, `step`, `done`, `seen`, `fetched`, `text`.")
+        .of("GET", "/api/v1/devices.csv", "List the machines as a table for a spreadsheet.", "Those that the filter of the overview shows.")
+        .queries(FILTER)
         .answers_bytes("text/csv")
         .of("GET", "/api/v1/devices/{id}", "Show one machine.", "")
         .answers::<DeviceRow>("")
@@ -64,6 +70,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<DeviceVariables>("")
         .of("GET", "/api/v1/sites", "List the sites.", "Those in reach.")
         .answers::<Vec<SiteRow>>("")
+        .whole()
         .of("GET", "/api/v1/sites/{code}", "Show a site, who waits there, and which machines are elsewhere.", "")
         .answers::<SiteDetail>("")
         .of("PUT", "/api/v1/sites/{code}", "Make a site or change what is given.", "")

@@ -3,7 +3,9 @@
 use wire::admin_api::{RunDetail, RunRow};
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::insights::Insights;
+use wire::run_events::RunEvents;
 
+use super::FILTER;
 use crate::routes::docs::Texts;
 
 #[rustfmt::skip]
@@ -16,16 +18,28 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<PlanRequest>(r#"{"devices":{"kind":"serials","serials":["PF1"]},"what":{"kind":"due"},"detailed":true}"#)
         .answers::<PlanReply>("")
         .fails(422, "sequence-refused", "The document to be planned has errors.")
-        .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "The filter of the overview (`site`, `class`, `model`, `collection`, …) chooses machines; of their runs that ended, those of `deployment` and of the days `since` to `until` are counted.")
+        .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "The filter of the overview chooses machines; their runs that ended are counted.")
+        .queries(FILTER)
+        .query("since", "The first day whose runs are counted.")
+        .query("until", "The last day.")
         .answers::<Insights>("")
-        .of("GET", "/api/v1/runs", "List runs, newest first.", "Narrowed by `state` (`running`, `stalled`, `failed`, `completed`), `site`, `collection` (that of the run's deployment), `deployment`, `model` (the product), `device` (serial number, name, asset tag or id) and `since` (a day or a moment: runs that began then or later). 5000 at most without `limit`.")
+        .of("GET", "/api/v1/runs", "List runs, newest first.", "5000 at most without `limit`.")
+        .query("state", "`running`, `stalled`, `failed` or `completed`.")
+        .query("site", "The code of a site.")
+        .query("collection", "That of the run's deployment.")
+        .query("deployment", "The deployment.")
+        .query("model", "The product.")
+        .query("device", "Serial number, name, asset tag or id.")
+        .query("since", "A day or a moment: runs that began then or later.")
         .answers::<Vec<RunRow>>("")
         .fails(400, "bad-state", "No run is ever in this state.")
         .fails(400, "bad-since", "It is no day.")
         .paged()
         .of("GET", "/api/v1/runs/{run}", "Show a run with its steps and its log.", "")
         .answers::<RunDetail>("")
-        .of("GET", "/api/v1/runs/{run}/events", "Read the events of a run, to the letter.", "")
+        .of("GET", "/api/v1/runs/{run}/events", "Read the events of a run, to the letter.", "In their order, as many as fit; `after` goes on.")
+        .query("after", "Only events with a higher `seq`.")
+        .answers::<RunEvents>("")
         .of("POST", "/api/v1/runs/{run}/stop", "Stop a run.", "The machine hears it within seconds, and stops at once.")
         .answers::<RunRow>("")
         .fails(409, "not-running", "It has ended already.")
