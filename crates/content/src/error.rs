@@ -143,6 +143,12 @@ pub enum ContentError {
         /// Where.
         path: PathBuf,
     },
+    /// Someone else has the library open, or collects in it.
+    #[error("another program uses the content library in {}", path.display())]
+    LibraryInUse {
+        /// Its folder, or a file in it.
+        path: PathBuf,
+    },
     /// Something of another kind is in the way; it is not removed.
     #[error("{} is in the way: {rule}", path.display())]
     Obstructed {

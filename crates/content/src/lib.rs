@@ -6,8 +6,8 @@
 //!
 //! Invariants: no byte is written to a target or counted as present before its digest was checked on the very buffer
 //! that is then used; no length from outside is believed before it was compared with its limit; content is never
-//! changed in place. Deliberately absent: the network (a source is handed in), collecting what nobody needs, and any
-//! knowledge of task sequences.
+//! changed in place; nothing is collected but what a plan named. Deliberately absent: the network (a source is handed in),
+//! who needs what, and any knowledge of task sequences.
 
 mod buffer;
 mod bundle;
@@ -29,7 +29,7 @@ pub use converge::library::converge_library;
 pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
-pub use library::{Library, LibraryStats, PackWriter, VerifyReport};
+pub use library::{GcPlan, Library, LibraryStats, PackWriter, VerifyReport};
 pub use manifest::{ChunkRef, Manifest};
 pub use meter::{Meter, NoMeter};
 pub use source::{ChunkSource, SourceKind, WANTED_MAX};

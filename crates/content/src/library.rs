@@ -1,8 +1,9 @@
 //! The content library in a folder: packs and manifests. See `docs/formats/pack.md`.
 //!
-//! All it knows comes from the files themselves and can be made again from them. Collecting what nobody needs any more
-//! is left out: content is only ever added, or forgotten because it is damaged.
+//! All it knows comes from the files themselves and can be made again from them. What nobody needs any more goes only when
+//! someone says what is needed: see [`Library::plan_gc`].
 
+mod collect;
 mod recover;
 mod writer;
 
@@ -13,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use camino::Utf8Path;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use tracing::warn;
 use wire::digest::Digest;
 
+pub use self::collect::GcPlan;
 pub use self::writer::PackWriter;
 use crate::error::{ContentError, chain};
 use crate::frame::Frame;
@@ -34,12 +36,15 @@ const VERIFY_FRAMES: usize = 64;
 pub struct Library {
     packs_folder: PathBuf,
     manifests_folder: PathBuf,
+    /// Held by all who have the library open, so that nobody collects behind their back. `None` where it can't be written.
+    lock: Option<File>,
     state: RwLock<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    packs: Vec<Arc<PathBuf>>,
+    /// `None` is a pack that is gone.
+    packs: Vec<Option<Arc<PathBuf>>>,
     index: HashMap<Digest, Location>,
 }
 
@@ -78,7 +83,7 @@ impl Library {
     /// a torn end of a pack (power cut) is cut off, and what was whole in it counts as present.
     ///
     /// # Errors
-    /// If the folder or a pack can't be read. A pack we don't understand is left alone, with a warning in the log.
+    /// If the folder or a pack can't be read, or another program is collecting in it. A pack we don't understand is left alone, with a warning in the log.
     pub fn open(folder: &Utf8Path) -> Result<Self, ContentError> {
         let packs_folder = folder.join("packs").into_std_path_buf();
         let manifests_folder = folder.join("manifests").into_std_path_buf();
@@ -86,12 +91,13 @@ impl Library {
             fs::create_dir_all(folder).map_err(ContentError::io("create", folder))?;
         }
         let library = Self {
+            lock: lock(&folder.join("lock").into_std_path_buf())?,
             packs_folder,
             manifests_folder,
             state: RwLock::default(),
         };
         for (path, entries) in recover::packs(&library.packs_folder)? {
-            library.register(path, entries);
+            library.register(path, entries, false);
         }
         Ok(library)
     }
@@ -108,11 +114,17 @@ impl Library {
     /// If its pack can't be read, or the frame isn't where it should be. Its content is not yet checked: see
     /// [`Frame::unpack`].
     pub fn frame(&self, digest: &Digest) -> Result<Option<Frame>, ContentError> {
-        let Some((path, entry)) = self.locate(digest) else {
-            return Ok(None);
-        };
-        let file = File::open(&*path).map_err(ContentError::io("open", &path))?;
-        read_frame(&file, &path, &entry).map(Some)
+        loop {
+            let Some((path, entry)) = self.locate(digest) else {
+                return Ok(None);
+            };
+            match File::open(&*path) {
+                Ok(file) => return read_frame(&file, &path, &entry).map(Some),
+                // It was collected meanwhile, and what is needed of it is elsewhere.
+                Err(_) if self.locate(digest).is_none_or(|(now, _)| now != path) => {}
+                Err(error) => return Err(ContentError::io("open", &path)(error)),
+            }
+        }
     }
 
     /// How many bytes the frame of a chunk takes; `None` if it isn't here.
@@ -204,7 +216,7 @@ impl Library {
     #[must_use]
     pub fn stats(&self) -> LibraryStats {
         self.read_state(|state| LibraryStats {
-            packs: state.packs.len() as u64,
+            packs: state.packs.iter().flatten().count() as u64,
             chunks: state.index.len() as u64,
             content_bytes: state
                 .index
@@ -280,7 +292,9 @@ impl Library {
         let packs: HashSet<usize> = gone.iter().map(|location| location.pack).collect();
         let damaged: HashSet<&Digest> = damaged.iter().collect();
         for pack in packs {
-            let path = &state.packs[pack];
+            let Some(path) = &state.packs[pack] else {
+                continue;
+            };
             let file = File::options()
                 .read(true)
                 .write(true)
@@ -300,19 +314,21 @@ impl Library {
         Ok(())
     }
 
-    fn register(&self, path: PathBuf, entries: Vec<IndexEntry>) {
+    /// Counts what is in a pack as present: also `instead` of where it was found before.
+    fn register(&self, path: PathBuf, entries: Vec<IndexEntry>, instead: bool) {
         let mut state = self
             .state
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let pack = state.packs.len();
-        state.packs.push(Arc::new(path));
+        state.packs.push(Some(Arc::new(path)));
         state.index.reserve(entries.len());
         for entry in entries {
-            state
-                .index
-                .entry(entry.digest)
-                .or_insert(Location { pack, entry });
+            let location = Location { pack, entry };
+            let known = state.index.entry(entry.digest).or_insert(location);
+            if instead {
+                *known = location;
+            }
         }
     }
 
@@ -328,7 +344,7 @@ impl Library {
     fn locate(&self, digest: &Digest) -> Option<(Arc<PathBuf>, IndexEntry)> {
         self.read_state(|state| {
             let location = state.index.get(digest)?;
-            Some((Arc::clone(&state.packs[location.pack]), location.entry))
+            Some((state.packs[location.pack].clone()?, location.entry))
         })
     }
 
@@ -342,7 +358,7 @@ impl Library {
             found.sort_unstable_by_key(|location| (location.pack, location.entry.offset));
             found
                 .iter()
-                .map(|location| (Arc::clone(&state.packs[location.pack]), location.entry))
+                .filter_map(|location| Some((state.packs[location.pack].clone()?, location.entry)))
                 .collect()
         })
     }
@@ -364,6 +380,17 @@ impl Library {
                         // What follows is read before it is asked for.
                         let _only_a_hint = fadvise(&file, 0, None, Advice::Sequential);
                         Some((path.as_path(), file))
+                    }
+                    Err(_)
+                        if self
+                            .locate(&entry.digest)
+                            .is_some_and(|(now, _)| now != *path) =>
+                    {
+                        // It was collected meanwhile.
+                        if let Some(frame) = self.frame(&entry.digest)? {
+                            sink(frame)?;
+                        }
+                        None
                     }
                     Err(error) => {
                         let error = ContentError::io("open", path)(error);
@@ -447,4 +474,18 @@ fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Says that the library is open here. On a medium that can't be written to nobody collects either.
+fn lock(path: &Path) -> Result<Option<File>, ContentError> {
+    let file = File::options().create(true).append(true).open(path);
+    let Ok(file) = file else { return Ok(None) };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ContentError::LibraryInUse {
+            path: path.to_path_buf(),
+        }),
+        // Not every filesystem has locks.
+        Err(_) => Ok(None),
+    }
 }

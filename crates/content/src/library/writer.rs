@@ -38,6 +38,8 @@ pub struct PackWriter<'a> {
     library: &'a Library,
     open: Option<OpenPack>,
     added: HashSet<Digest>,
+    /// Whether its chunks are from then on taken from here, although the library has them.
+    instead: bool,
 }
 
 struct OpenPack {
@@ -75,7 +77,14 @@ impl<'a> PackWriter<'a> {
             library,
             open: None,
             added: HashSet::new(),
+            instead: false,
         }
+    }
+
+    /// Writes chunks anew that the library has.
+    pub(super) fn instead(mut self) -> Self {
+        self.instead = true;
+        self
     }
 
     /// Adds a chunk unless the library (or this pack) has it. Returns its digest.
@@ -157,7 +166,8 @@ impl<'a> PackWriter<'a> {
         self.added.contains(digest) || self.library.contains(digest)
     }
 
-    fn put(&mut self, frame: &Frame) -> Result<(), ContentError> {
+    /// Adds a frame whatever the library has.
+    pub(super) fn put(&mut self, frame: &Frame) -> Result<(), ContentError> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.begin()?,
@@ -216,7 +226,7 @@ impl<'a> PackWriter<'a> {
             .with_extension("pack");
         fs::rename(&path, &name).map_err(ContentError::io("rename", &path))?;
         sync_folder(folder).map_err(ContentError::io("sync", folder))?;
-        self.library.register(name, entries);
+        self.library.register(name, entries, self.instead);
         self.added.clear();
         Ok(())
     }

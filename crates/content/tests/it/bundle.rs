@@ -15,7 +15,7 @@ use wire::sequence::CompiledSequence;
 
 use crate::support::{Temp, capture_tree, noise};
 
-fn key() -> SigningKey {
+pub(crate) fn key() -> SigningKey {
     SigningKey::from_bytes(&[3; 32])
 }
 
@@ -23,7 +23,7 @@ fn public() -> VerifyingKey {
     key().verifying_key()
 }
 
-fn root(manifests: &[Digest]) -> BundleRoot {
+pub(crate) fn root(manifests: &[Digest]) -> BundleRoot {
     let package = |digest: &Digest| Package {
         name: PackageName::new("ordbok").unwrap(),
         version: PackageVersion::new("1.0").unwrap(),

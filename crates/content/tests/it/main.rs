@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "this is all test code")]
 
 mod bundle;
+mod collect;
 mod fixtures;
 mod image;
 mod library;
+mod random;
 mod support;
 mod tree;
