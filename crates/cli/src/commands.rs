@@ -10,6 +10,7 @@ pub(crate) mod class;
 pub(crate) mod collection;
 pub(crate) mod completion;
 pub(crate) mod content;
+pub(crate) mod content_library;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod import;

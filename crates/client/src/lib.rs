@@ -10,6 +10,7 @@ mod asset_system;
 mod assignments;
 mod classes;
 mod connection;
+mod content;
 mod device;
 mod error;
 mod imports;

@@ -51,6 +51,9 @@ pub struct ServerConfig {
     pub oidc: Option<OidcConfig>,
 }
 
+/// The longest import takes hours, and may be interrupted by a night.
+const CONTENT_SETTLES_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long the server waits for others. The default is for machines and networks as they are; tests wait less.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patience {
@@ -58,6 +61,8 @@ pub struct Patience {
     pub stalled_after: Duration,
     /// The waits between attempts to deliver a message of a webhook; after the last one it is given up.
     pub webhook_waits: Vec<Duration>,
+    /// Content that came within this time may be about to be published, and isn't collected.
+    pub content_settles_after: Duration,
 }
 
 impl Default for Patience {
@@ -65,6 +70,7 @@ impl Default for Patience {
         Self {
             stalled_after: STALLED_AFTER,
             webhook_waits: crate::webhooks::sender::WAITS.to_vec(),
+            content_settles_after: CONTENT_SETTLES_AFTER,
         }
     }
 }

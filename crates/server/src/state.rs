@@ -61,6 +61,7 @@ struct Inner {
     oidc: Option<Oidc>,
     passwords: Semaphore,
     builds: tokio::sync::Mutex<()>,
+    collecting: tokio::sync::RwLock<()>,
     planning: tokio::sync::Mutex<()>,
     stopping: watch::Receiver<bool>,
     webhook_key: WebhookKey,
@@ -116,6 +117,7 @@ impl AppState {
             oidc: oidc.map(Oidc::new).transpose()?,
             passwords: Semaphore::new(LOGINS_AT_ONCE),
             builds: tokio::sync::Mutex::new(()),
+            collecting: tokio::sync::RwLock::new(()),
             planning: tokio::sync::Mutex::new(()),
             stopping,
             webhook_key,
@@ -223,6 +225,16 @@ impl AppState {
     /// The waits between attempts to deliver a message.
     pub(crate) fn webhook_waits(&self) -> &[Duration] {
         &self.inner.patience.webhook_waits
+    }
+
+    /// How long content stays in any case.
+    pub(crate) fn content_settles_after(&self) -> Duration {
+        self.inner.patience.content_settles_after
+    }
+
+    /// Read by whoever is about to need content, written by whoever removes it.
+    pub(crate) fn collecting(&self) -> &tokio::sync::RwLock<()> {
+        &self.inner.collecting
     }
 
     /// How long a run may be silent until somebody is told.

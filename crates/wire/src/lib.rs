@@ -15,6 +15,7 @@ pub mod boot_config;
 pub mod bundle;
 pub mod classes;
 pub mod collections;
+pub mod content;
 pub mod deployments;
 pub mod device_api;
 pub mod device_plan;

@@ -1,31 +1,54 @@
-//! `forestage content`: digests checked, byte for byte.
+//! `forestage content`: what a library holds, checked byte for byte, kept in order.
 
 use std::fs::File;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
-use content::{Library, Manifest, compare_image};
+use content::{Manifest, compare_image};
 use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
 use wire::names::PackageName;
 
 use crate::bundle::{keys_of, open_verified, parse_key};
+use crate::commands::content_library::{self, Gc, Of, Repair};
 use crate::failure::{Failure, Outcome, Trying};
-use crate::output::{Output, bytes};
+use crate::output::Output;
 use crate::settings::connect;
 
-/// Digests checked, byte for byte.
+/// What a library holds, checked byte for byte, kept in order.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Content {
-    /// Read a content library and check every digest
+    /// Show how much content there is, and what names it
+    #[command(
+        after_help = "Example:\n  forestage content stats\n  forestage content stats --library /mnt/staging/library"
+    )]
+    Stats(Of),
+    /// Read all content and check every digest
     ///
-    /// Works on a folder: the server's `library`, or the one on the staging partition of a device. Damaged chunks are
-    /// named and forgotten, so that they are fetched again when they are needed. Exit code 1 if there is one.
-    #[command(after_help = "Example:\n  forestage content verify /var/lib/forestage/library")]
-    Verify {
-        /// The library's folder
-        folder: Utf8PathBuf,
-    },
+    /// Of the server, or of a library in a folder, such as the one on the staging partition of a device. Damaged chunks are
+    /// named with the packages that need them, and forgotten, so that they can be fetched again. Exit code 1 if there is
+    /// one, or if something is lost.
+    #[command(
+        after_help = "Example:\n  forestage content verify\n  forestage content verify --library /mnt/staging/library"
+    )]
+    Verify(Of),
+    /// Remove content that nobody needs
+    ///
+    /// On the server that is what no package names, in whatever version; what came within the last day stays. In a folder
+    /// it is what no manifest names. It can be stopped at any moment, and done again.
+    #[command(
+        after_help = "Example:\n  forestage content gc --dry-run\n  forestage content gc --library /mnt/staging/library"
+    )]
+    Gc(Gc),
+    /// Take damaged or lost content again, from a bundle or another library
+    ///
+    /// Verifies first. Everything is checked before it is taken. Exit code 1 if something is still lost afterwards; what it
+    /// is, is named. Importing a package again repairs it too.
+    #[command(
+        after_help = "Example:\n  forestage content repair --from book-14.bundle\n\
+            \x20 forestage content repair --library /mnt/staging/library --from book-14.bundle"
+    )]
+    Repair(Box<Repair>),
     /// Compare an image or a device with a package of a bundle
     ///
     /// Reads every byte and writes none. Exit code 1 if there is a difference; the first one is named.
@@ -55,56 +78,11 @@ pub(crate) struct Compare {
 /// Does what was asked.
 pub(crate) fn run(command: &Content, output: &Output) -> Outcome<()> {
     match command {
-        Content::Verify { folder } => run_verify(folder, output),
+        Content::Stats(of) => content_library::stats(of, output),
+        Content::Verify(of) => content_library::verify(of, output),
+        Content::Gc(gc) => content_library::gc(gc, output),
+        Content::Repair(repair) => content_library::repair(repair, output),
         Content::Compare(compare) => run_compare(compare, output),
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Verified {
-    chunks: u64,
-    bytes: u64,
-    damaged: Vec<wire::digest::Digest>,
-}
-
-fn run_verify(folder: &camino::Utf8Path, output: &Output) -> Outcome<()> {
-    // Opening a library makes it where there is none; a typing error must not.
-    if !folder.join("packs").is_dir() {
-        return Err(Failure::new(format!("{folder} holds no content library"))
-            .because(Failure::new("it has no folder `packs`")));
-    }
-    let library =
-        Library::open(folder).trying(|| format!("cannot open the content library {folder}"))?;
-    let report = library
-        .verify(&output.bytes_bar("verifying"))
-        .trying(|| format!("cannot verify the content library {folder}"))?;
-    let verified = Verified {
-        chunks: report.chunks,
-        bytes: report.bytes,
-        damaged: report.damaged,
-    };
-    output.answer(&verified, |_| {
-        let damaged: String = verified
-            .damaged
-            .iter()
-            .map(|digest| format!("damaged: {digest}\n"))
-            .collect();
-        format!(
-            "{damaged}{} chunks with {} are right\n",
-            verified.chunks,
-            bytes(verified.bytes)
-        )
-    })?;
-    match verified.damaged.len() {
-        0 => Ok(()),
-        number => Err(Failure::new(format!(
-            "{folder} had {}",
-            crate::output::count(number, "damaged chunk")
-        ))
-        .hint(
-            "they are fetched again when they are needed; if it happens again, the disk is failing",
-        )),
     }
 }
 

@@ -152,7 +152,7 @@ fn capture(content: &PreparedContent, library: &Library, bar: &Bar) -> Outcome<M
 }
 
 /// The chunks of the manifest that the server lacks, each once, in apply order.
-fn missing_on_server(client: &Client, manifest: &Manifest) -> Outcome<Vec<Digest>> {
+pub(crate) fn missing_on_server(client: &Client, manifest: &Manifest) -> Outcome<Vec<Digest>> {
     let mut seen = std::collections::HashSet::new();
     let all: Vec<Digest> = manifest
         .chunks()
@@ -182,7 +182,12 @@ fn manifest_bytes_of(manifest: &Manifest, missing: &[Digest]) -> u64 {
 }
 
 /// Sends the frames of `digests` in uploads of about [`UPLOAD_BYTES`]; says how many bytes were sent.
-fn upload(client: &Client, library: &Library, digests: &[Digest], bar: &Bar) -> Outcome<u64> {
+pub(crate) fn upload(
+    client: &Client,
+    library: &Library,
+    digests: &[Digest],
+    bar: &Bar,
+) -> Outcome<u64> {
     let reading = || "cannot read captured content".into();
     let mut sizes = Vec::with_capacity(digests.len());
     for digest in digests {

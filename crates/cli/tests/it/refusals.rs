@@ -74,7 +74,7 @@ fn a_medium_is_never_written_over_a_device() {
 fn missing_files_are_named() {
     for words in [
         ["os-image", "build", "none.yaml", "--output", "x.img"].as_slice(),
-        &["content", "verify", "none"],
+        &["content", "verify", "--library", "none"],
         &["sequence", "lint", "none.yaml", "--offline"],
     ] {
         let (code, shown) = check(words);

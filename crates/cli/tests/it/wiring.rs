@@ -148,7 +148,7 @@ fn content_sequences_and_the_factory() {
             .len(),
         0
     );
-    world.run(&["content", "verify", "data/library"]);
+    content_library(&world);
     let left: Vec<_> = std::fs::read_dir(world.path("cache"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -181,6 +181,55 @@ fn drift(world: &World) {
             .contains("as staged")
     );
     assert_eq!(world.fail(&["prestage", "drift", "book@7"]).0, 1);
+}
+
+fn content_library(world: &World) {
+    let stats = world.json(&["content", "stats"]);
+    assert_eq!(stats["named-by"].as_array().unwrap().len(), 4);
+    assert_eq!(stats["named-by"][0]["lost"].as_array().unwrap().len(), 0);
+    assert!(world.run(&["content", "stats"]).contains("tiny-os 1"));
+    assert_eq!(
+        world.json(&["content", "verify"])["chunks"],
+        stats["chunks"]
+    );
+    assert_eq!(world.json(&["content", "gc", "--dry-run"])["dry-run"], true);
+    world.run(&["content", "gc"]);
+
+    // A library in a folder loses a pack, and takes it again from the bundle.
+    copy_folder(&world.path("data/library"), &world.path("copy"));
+    let at = ["--library", "copy"];
+    world.run(&[&["content", "verify"][..], &at].concat());
+    world.run(&[&["content", "gc"][..], &at].concat());
+    let packs = std::fs::read_dir(world.path("copy/packs")).unwrap();
+    packs.for_each(|pack| std::fs::remove_file(pack.unwrap().path()).unwrap());
+    let (code, stdout, _) = world.fail(&[&["content", "verify"][..], &at].concat());
+    assert_eq!((code, stdout.contains("lost")), (1, true), "{stdout}");
+    // The bundle has no drivers: what is still lost is named, and another library has it.
+    let from = |from| [&["content", "repair", "--from", from][..], &at].concat();
+    let (code, stdout, _) = world.fail(&from("book.bundle"));
+    assert_eq!(
+        (code, stdout.contains("1 chunk lost")),
+        (1, true),
+        "{stdout}"
+    );
+    let repaired = world.json(&from("data/library"));
+    assert_eq!(repaired["chunks"], 1);
+    assert_eq!(repaired["lacking"].as_array().unwrap().len(), 0);
+    let from = ["content", "repair", "--from", "copy"];
+    assert_eq!(world.json(&from)["chunks"], 0, "the server lacks nothing");
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).unwrap();
+        }
+    }
 }
 
 fn compare(world: &World) {

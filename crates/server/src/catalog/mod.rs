@@ -6,6 +6,7 @@ pub(crate) mod packages;
 pub(crate) mod prestages;
 pub(crate) mod sequences;
 pub(crate) mod stock;
+pub(crate) mod upkeep;
 
 use crate::people::roles::May;
 use crate::routes::Routes;
@@ -21,6 +22,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .put("/api/v1/content/manifests/{digest}", May::Publish, content_api::upload_manifest)
         .get("/api/v1/content/manifests/{digest}", May::Publish, content_api::manifest)
         .post("/api/v1/content/frames", May::Publish, content_api::chunks)
+        .get("/api/v1/content/stats", May::Publish, upkeep::stats)
+        .post("/api/v1/content/verify", May::Publish, upkeep::verify)
+        .post("/api/v1/content/gc", May::Administer, upkeep::gc)
         .get("/api/v1/packages", May::View, packages::list)
         .post("/api/v1/packages", May::Publish, packages::publish)
         .get("/api/v1/sequences", May::View, sequences::list)

@@ -54,6 +54,8 @@ pub(crate) async fn publish(
 ) -> Result<Json<PackageRow>, Failure> {
     let mut package: Package = read_json(body, JSON_BYTES_MAX).await?;
     package.title = clean(&package.title, TITLE_CHARS_MAX);
+    // Until it is stored that the package needs its content, nobody may collect it.
+    let _not_meanwhile = state.collecting().read().await;
     check_content(&state, &package).await?;
     let document = to_json("write a package", &package)?;
     let (name, version) = (package.name.as_str(), package.version.as_str());

@@ -16,6 +16,7 @@ mod plans;
 mod prestage;
 mod quarantine;
 mod targeting;
+mod upkeep;
 mod variables;
 mod watching;
 mod webhooks;

@@ -3,6 +3,7 @@
 use wire::admin_api::{
     DigestList, Finding, PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, SequenceRow,
 };
+use wire::content::{CollectContent, Collected, ContentReport, ContentStats};
 use wire::drift::{PrestageDiff, PrestageDrift};
 use wire::package::Package;
 
@@ -29,6 +30,14 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("POST", "/api/v1/content/frames", "Fetch chunks, as frames of a pack.", "")
         .takes::<DigestList>(r#"{"digests":[]}"#)
         .answers_bytes("application/octet-stream")
+        .of("GET", "/api/v1/content/stats", "Tell how much content there is, and for which packages.", "")
+        .answers::<ContentStats>("")
+        .of("POST", "/api/v1/content/verify", "Read all content and check every digest.", "Answers when all is read, which may take an hour. Damaged chunks are forgotten, so that they can be uploaded again.")
+        .answers::<ContentReport>("")
+        .of("POST", "/api/v1/content/gc", "Remove the content that no package names.", "What came within the last day stays: it may be about to be published.")
+        .takes::<CollectContent>(r#"{"dry-run":true}"#)
+        .answers::<Collected>("")
+        .fails(409, "content-lost", "The manifest of a package is lost, so that nobody knows what it needs.")
         .of("GET", "/api/v1/packages", "List the packages, all versions.", "")
         .answers::<Vec<PackageRow>>("")
         .whole()
