@@ -112,6 +112,8 @@ fn check_without_setup() -> Result<()> {
 /// Twenty times what every test run takes.
 const NIGHTLY_RUNS: &str = "100000";
 const NIGHTLY_PROPTEST_CASES: &str = "20000";
+const NIGHTLY_CRASH_STATES: &str = "20000";
+const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
 /// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
 const FUZZ_SECONDS: u32 = 120;
 
@@ -121,6 +123,12 @@ fn nightly() -> Result<()> {
             .args(["test", "--package", "sequence"])
             .env("FORESTAGE_RANDOM_RUNS", NIGHTLY_RUNS)
             .env("PROPTEST_CASES", NIGHTLY_PROPTEST_CASES))
+    })?;
+    timed("power cuts", || {
+        run(cargo()
+            .args(["test", "--package", "agent", "power_cuts", "--", "--nocapture"])
+            .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
+            .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
     })?;
     timed("fuzzing", fuzz)
 }

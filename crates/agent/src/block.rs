@@ -1,6 +1,10 @@
 //! A stretch of a block device or file, read and written at a position of its own.
 //!
-//! Everything that writes a disk works on this type, so that it is tested on plain files.
+//! Every raw write to a disk goes through this type. So it is tested on plain files, and on disks that see each operation,
+//! make one fail, or are put into the state that a power cut leaves (`power_cuts.rs`).
+
+#[cfg(test)]
+pub(crate) mod watched;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,10 +15,44 @@ use std::sync::Arc;
 /// A stretch of a file or block device; clones share the file, not the position.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockFile {
-    file: Arc<File>,
+    backing: Backing,
     offset: u64,
     length: u64,
     position: u64,
+}
+
+/// What lies below.
+#[derive(Debug, Clone)]
+enum Backing {
+    File(Arc<File>),
+    #[cfg(test)]
+    Watched(Arc<watched::Disk>),
+}
+
+impl Backing {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read_at(buffer, at),
+            #[cfg(test)]
+            Self::Watched(disk) => disk.read_at(buffer, at),
+        }
+    }
+
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all_at(bytes, at),
+            #[cfg(test)]
+            Self::Watched(disk) => disk.write_all_at(bytes, at),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.sync_all(),
+            #[cfg(test)]
+            Self::Watched(disk) => disk.sync(),
+        }
+    }
 }
 
 impl BlockFile {
@@ -32,7 +70,7 @@ impl BlockFile {
     pub(crate) fn whole(mut file: File) -> io::Result<Self> {
         let length = file.seek(SeekFrom::End(0))?;
         Ok(Self {
-            file: Arc::new(file),
+            backing: Backing::File(Arc::new(file)),
             offset: 0,
             length,
             position: 0,
@@ -45,7 +83,7 @@ impl BlockFile {
         let offset = offset.min(self.length);
         let length = length.min(self.length - offset);
         Self {
-            file: Arc::clone(&self.file),
+            backing: self.backing.clone(),
             offset: self.offset + offset,
             length,
             position: 0,
@@ -59,19 +97,29 @@ impl BlockFile {
 
     /// Makes all writes durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.backing.sync()
     }
 
     /// Reads exactly `buffer` at `offset`.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.check(offset, buffer.len())?;
-        self.file.read_exact_at(buffer, self.offset + offset)
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = self.offset + offset + done as u64;
+            match self.backing.read_at(&mut buffer[done..], at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Writes all of `buffer` at `offset`.
     pub(crate) fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
         self.check(offset, buffer.len())?;
-        self.file.write_all_at(buffer, self.offset + offset)
+        self.backing.write_all_at(buffer, self.offset + offset)
     }
 
     fn check(&self, offset: u64, length: usize) -> io::Result<()> {
@@ -95,7 +143,7 @@ impl Read for BlockFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = self.room(buffer.len());
         let read = self
-            .file
+            .backing
             .read_at(&mut buffer[..room], self.offset + self.position)?;
         self.position += read as u64;
         Ok(read)
@@ -105,11 +153,10 @@ impl Read for BlockFile {
 impl Write for BlockFile {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let room = self.room(buffer.len());
-        let written = self
-            .file
-            .write_at(&buffer[..room], self.offset + self.position)?;
-        self.position += written as u64;
-        Ok(written)
+        self.backing
+            .write_all_at(&buffer[..room], self.offset + self.position)?;
+        self.position += room as u64;
+        Ok(room)
     }
 
     fn flush(&mut self) -> io::Result<()> {

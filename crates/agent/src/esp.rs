@@ -4,6 +4,7 @@
 //! Written through `fatfs` on the partition itself and never mounted. The order is: data and allocation table on the
 //! disk, then the folder entry, then (another sync later) the sector that makes the machine use it.
 
+mod cache;
 mod dot_entries;
 
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fatfs::{Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
 use crate::block::BlockFile;
+use cache::Cache;
 
 /// Where firmware looks on a disk it knows nothing about. The last file a staging writes.
 pub(crate) const FIRMWARE_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -81,14 +83,13 @@ pub(crate) struct OsEntry<'a> {
 
 /// An open FAT volume.
 pub(crate) struct Fat {
-    volume: FileSystem<BlockFile>,
-    device: BlockFile,
+    volume: FileSystem<Cache>,
+    device: Cache,
 }
 
 /// Makes an empty FAT32 volume, durably.
 pub(crate) fn format(device: &BlockFile, label: &[u8; 11]) -> Result<()> {
-    let mut fresh = device.clone();
-    fresh.seek(SeekFrom::Start(0))?;
+    let mut fresh = Cache::new(device);
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
         .volume_label(*label)
@@ -100,6 +101,7 @@ pub(crate) fn format(device: &BlockFile, label: &[u8; 11]) -> Result<()> {
         options
     };
     fatfs::format_volume(&mut fresh, options).context("cannot format the FAT volume")?;
+    fresh.sync()?;
     // Closing counts the free clusters, which formatting leaves unsaid.
     Fat::open(device)?.close()
 }
@@ -107,21 +109,26 @@ pub(crate) fn format(device: &BlockFile, label: &[u8; 11]) -> Result<()> {
 impl Fat {
     /// Opens the volume on `device`.
     pub(crate) fn open(device: &BlockFile) -> Result<Self> {
-        let mut start = device.clone();
-        start.seek(SeekFrom::Start(0))?;
+        let device = Cache::new(device);
         // `fatfs` trusts the boot sector; a stick may hold anything.
-        dot_entries::Geometry::read(device)?.context("no FAT32 volume that can be read")?;
-        let volume =
-            FileSystem::new(start, FsOptions::new()).context("no FAT volume that can be read")?;
-        Ok(Self {
-            volume,
-            device: device.clone(),
-        })
+        dot_entries::Geometry::read(&device)?.context("no FAT32 volume that can be read")?;
+        // In memory until something is written.
+        dot_entries::repair(&device)?;
+        let volume = FileSystem::new(device.clone(), FsOptions::new())
+            .context("no FAT volume that can be read")?;
+        Ok(Self { volume, device })
     }
 
-    /// Whether a file is there.
+    /// Whether a file is there in whole: a cut may leave one that is empty, or one of which nothing but the entry is there.
     pub(crate) fn has_file(&self, path: &str) -> bool {
-        self.volume.root_dir().open_file(path).is_ok()
+        let Ok(mut file) = self.volume.root_dir().open_file(path) else {
+            return false;
+        };
+        let length = file.seek(SeekFrom::End(0));
+        let found = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| std::io::copy(&mut file, &mut std::io::sink()));
+        matches!((length, found), (Ok(length), Ok(found)) if length > 0 && length == found)
     }
 
     /// Reads a file of at most `bytes_max`; `None` if there is none.
@@ -153,6 +160,7 @@ impl Fat {
             self.device.sync()?;
         }
         let mut file = folder.create_file(name)?;
+        self.device.sync()?;
         let mut buffer = vec![0; COPY_BYTES];
         loop {
             let read = from.read(&mut buffer)?;
@@ -160,6 +168,7 @@ impl Fat {
                 break;
             }
             file.write_all(&buffer[..read])?;
+            self.device.write_back()?;
         }
         self.device.sync()?;
         file.flush()?;
@@ -168,7 +177,7 @@ impl Fat {
         Ok(())
     }
 
-    fn folder_of<'p>(&self, path: &'p str) -> Result<(Dir<'_, BlockFile>, &'p str)> {
+    fn folder_of<'p>(&self, path: &'p str) -> Result<(Dir<'_, Cache>, &'p str)> {
         let mut folder = self.volume.root_dir();
         let mut parts = path.split('/').peekable();
         while let Some(part) = parts.next() {
@@ -526,7 +535,9 @@ mod tests {
                     device.write_at(&[value], at).unwrap();
                 }
                 let _ = Fat::open(&device).map(|fat| fat.has_file(FIRMWARE_PATH));
-                dot_entries::repair(&device).unwrap();
+                let cache = Cache::new(&device);
+                dot_entries::repair(&cache).unwrap();
+                cache.sync().unwrap();
                 device.write_at(&before, 0).unwrap();
             }
         }

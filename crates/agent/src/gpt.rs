@@ -11,6 +11,9 @@ use crate::block::BlockFile;
 
 /// Layouts have at most this many volumes: a GPT has room for 128, ours have three (five with Windows).
 const VOLUMES_MAX: usize = 16;
+/// Where an MBR has the type of its first partition, and what it is in a protective one (UEFI specification, 5.2.3).
+const MBR_TYPE: usize = 450;
+const PROTECTIVE: u8 = 0xee;
 
 /// One partition as it lies on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,9 +132,35 @@ pub(crate) fn read_table(disk: &BlockFile) -> Result<Vec<Partition>> {
     Ok(partitions)
 }
 
-/// Whether the disk already has exactly these partitions, in both copies of the table.
+/// Whether the disk already has exactly these partitions: in both copies of the table and under a protective MBR. Kernels
+/// use nothing less.
 pub(crate) fn has_table(disk: &BlockFile, partitions: &[Partition]) -> bool {
     read_table(disk).is_ok_and(|found| found == partitions)
+        && is_whole(disk).is_ok_and(|is_whole| is_whole)
+}
+
+fn is_whole(disk: &BlockFile) -> Result<bool> {
+    let mut disk = disk.clone();
+    // The second copy if the first is broken.
+    let first = gptman::GPT::find_from(&mut disk)?;
+    if !first.is_primary() {
+        return Ok(false);
+    }
+    let header = first.header;
+    let backup_at = header.backup_lba.checked_mul(first.sector_size);
+    disk.seek(SeekFrom::Start(
+        backup_at.context("a table beyond all disks")?,
+    ))?;
+    let backup = gptman::GPTHeader::read_from(&mut disk)?;
+    backup.read_partitions(&mut disk, first.sector_size)?;
+    let mut mbr = [0; 512];
+    disk.read_at(&mut mbr, 0)?;
+    Ok(
+        backup.partition_entry_array_crc32 == header.partition_entry_array_crc32
+            && backup.disk_guid == header.disk_guid
+            && mbr[MBR_TYPE] == PROTECTIVE
+            && mbr[510..] == [0x55, 0xaa],
+    )
 }
 
 /// The partition for `role`.

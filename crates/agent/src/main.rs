@@ -18,6 +18,8 @@ mod machine;
 mod modules;
 mod network;
 mod power;
+#[cfg(test)]
+mod power_cuts;
 mod receipt;
 mod reporter;
 mod resume;

@@ -67,7 +67,7 @@ fn in_words(content: DiskContent) -> &'static str {
     }
 }
 
-/// Writes mark and table, durably, in this order.
+/// Writes the mark, zeros where the volumes begin, and the table, durably and in this order.
 pub(crate) fn write_mark_and_table(
     disk: &BlockFile,
     sector: u64,
@@ -77,12 +77,24 @@ pub(crate) fn write_mark_and_table(
     // One sector, first of all: a cut from here on leaves a disk that the guard knows as ours.
     guard::write_mark(disk, &StagingMark::new(serial, uuid, MarkState::Staged))
         .context("cannot write the mark")?;
+    erase_labels(disk, wanted).context("cannot erase old labels")?;
     gpt::write_table(
         disk,
         sector,
         gpt::partition_guid(serial, uuid, "disk"),
         wanted,
     )
+}
+
+/// Zeros where the volumes begin, so that nothing of an earlier layout shows through. Before the table, because a table
+/// that is there already is taken for one whose volumes are ours.
+fn erase_labels(disk: &BlockFile, volumes: &[gpt::Partition]) -> Result<()> {
+    for volume in volumes {
+        let zeros = vec![0; usize::try_from(LABELS_BYTES.min(volume.size_bytes))?];
+        disk.write_at(&zeros, volume.offset_bytes)?;
+    }
+    disk.sync()?;
+    Ok(())
 }
 
 /// Makes the disk of `layout` look like it. The staging partition is mounted afterwards.
@@ -129,9 +141,6 @@ pub(crate) fn write_layout(volumes: &Volumes, layout: &Layout, say: &dyn Fn(&str
     }
     drop(disk);
     await_partitions(volumes, &path, &name, &wanted)?;
-    if before == Before::Other {
-        erase_labels(volumes, layout)?;
-    }
     make_esp(volumes, say)?;
     make_staging(volumes, before, say)
 }
@@ -184,19 +193,6 @@ fn await_partitions(
     Err(error).with_context(|| format!("the partitions of {} do not appear", path.display()))
 }
 
-fn erase_labels(volumes: &Volumes, layout: &Layout) -> Result<()> {
-    for volume in &layout.volumes {
-        let node = volumes.volume(volume.role)?.node;
-        let device = BlockFile::read_write(&node)
-            .with_context(|| format!("cannot open {}", node.display()))?;
-        let zeros = vec![0; usize::try_from(LABELS_BYTES.min(device.length()))?];
-        device.write_at(&zeros, 0)?;
-        device.sync()?;
-    }
-    Ok(())
-}
-
-/// An ESP is kept if it boots: then all of it was made durable before. Anything less is made anew.
 fn make_esp(volumes: &Volumes, say: &dyn Fn(&str)) -> Result<()> {
     let Some(partition) = volumes.find(VolumeRole::Esp)? else {
         return Ok(());
@@ -207,12 +203,16 @@ fn make_esp(volumes: &Volumes, say: &dyn Fn(&str)) -> Result<()> {
         partition.node.display()
     );
     let device = BlockFile::read_write(&partition.node)?;
-    let is_sound = esp::Fat::open(&device).is_ok_and(|fat| fat.has_file(esp::FIRMWARE_PATH));
-    if is_sound {
+    prepare_esp(&device, say)
+}
+
+/// An ESP is kept if it boots: then all of it was made durable before. Anything less is made anew.
+pub(crate) fn prepare_esp(device: &BlockFile, say: &dyn Fn(&str)) -> Result<()> {
+    if esp::Fat::open(device).is_ok_and(|fat| fat.has_file(esp::FIRMWARE_PATH)) {
         return Ok(());
     }
     say("formatting the ESP");
-    esp::format(&device, LABEL)
+    esp::format(device, LABEL)
 }
 
 fn make_staging(volumes: &Volumes, before: Before, say: &dyn Fn(&str)) -> Result<()> {

@@ -2,7 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod command;
-mod disk;
+pub(crate) mod disk;
 pub(crate) mod facts;
 pub(crate) mod linux;
 mod reach;
