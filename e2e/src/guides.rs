@@ -212,6 +212,11 @@ impl World {
         &self.url
     }
 
+    /// The folder that commands are typed in.
+    pub(crate) fn work(&self) -> Utf8PathBuf {
+        self.folder.join("work")
+    }
+
     /// Does what a page of `docs/guide` shows.
     pub(crate) fn run_page(&self, root: &Utf8Path, name: &str) -> Result<()> {
         let page = root.join("docs/guide").join(format!("{name}.md"));

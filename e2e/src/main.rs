@@ -40,9 +40,9 @@ enum Command {
         /// Only these, such as `simulate`
         names: Vec<String>,
     },
-    /// Every page of the console in a real browser
+    /// Every page of the console in a real browser, and journeys through those that change something
     Browser {
-        /// Only pages whose address contains one of these, such as `/devices`
+        /// Only pages whose address contains one of these, such as `/devices`; `journeys` walks those alone
         pages: Vec<String>,
     },
     /// Signing in at an identity provider, in a real browser

@@ -240,33 +240,81 @@ impl Browser {
             .with_context(|| format!("the field `{field}` doesn't get the focus"))
     }
 
-    /// Types text into what has the focus, as a keyboard-wedge scanner does, key by key.
+    /// Types text into what has the focus, as a keyboard-wedge scanner does: each key is pressed and released.
     pub(crate) fn type_text(&mut self, text: &str) -> Result<()> {
         for char in text.chars() {
-            let key = json!({ "type": "char", "text": char.to_string() });
-            self.call("Input.dispatchKeyEvent", &key)?;
+            let char = char.to_string();
+            self.key(json!({ "key": char, "text": char }))?;
         }
         Ok(())
     }
 
-    /// Presses and releases a key such as `Tab`, `Enter`, `Escape`, `ArrowDown`.
+    /// Presses and releases a key such as `Tab`, `Enter`, `Escape`, `ArrowDown`, `Control+z`.
     pub(crate) fn press(&mut self, key: &str) -> Result<()> {
-        let code: u32 = match key {
-            "Tab" => 9,
-            "Enter" => 13,
-            "Escape" => 27,
-            "ArrowDown" => 40,
-            "ArrowUp" => 38,
+        let (code, text): (u32, _) = match key {
+            "Tab" => (9, None),
+            "Enter" => (13, Some("\r")),
+            "Escape" => (27, None),
+            "ArrowDown" => (40, None),
+            "ArrowUp" => (38, None),
+            "Control+z" => {
+                return self
+                    .key(json!({ "key": "z", "windowsVirtualKeyCode": 90, "modifiers": 2 }));
+            }
             other => bail!("the key {other} isn't known here"),
         };
         let mut event = json!({ "key": key, "code": key, "windowsVirtualKeyCode": code });
-        event["type"] = "keyDown".into();
-        if key == "Enter" {
-            event["text"] = "\r".into();
+        if let Some(text) = text {
+            event["text"] = text.into();
         }
+        self.key(event)
+    }
+
+    fn key(&mut self, mut event: Value) -> Result<()> {
+        event["type"] = "keyDown".into();
         self.call("Input.dispatchKeyEvent", &event)?;
         event["type"] = "keyUp".into();
+        if let Some(fields) = event.as_object_mut() {
+            fields.remove("text");
+        }
         self.call("Input.dispatchKeyEvent", &event)?;
+        Ok(())
+    }
+
+    /// Waits for an element, and presses the mouse in its middle.
+    pub(crate) fn click(&mut self, element: &str) -> Result<()> {
+        self.wait(&format!("Boolean({element})"))?;
+        let place = self.value(&format!(
+            "(e => {{ e.scrollIntoView({{ block: 'center', behavior: 'instant' }}); const r = e.getBoundingClientRect(); \
+             return [r.x + r.width / 2, r.y + r.height / 2]; }})({element})"
+        ))?;
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", &event)?;
+        }
+        Ok(())
+    }
+
+    /// Chooses an option of a list. The browser draws its list outside of the page, where nothing of ours is.
+    pub(crate) fn choose(&mut self, list: &str, value: &str) -> Result<()> {
+        let chosen = self.value(&format!(
+            "(list => {{ list.value = {}; list.dispatchEvent(new Event('change', {{ bubbles: true }})); return list.value; }})\
+             (document.querySelector({}))",
+            json!(value),
+            json!(list)
+        ))?;
+        if chosen != value {
+            bail!("{list} offers no {value}");
+        }
+        Ok(())
+    }
+
+    /// Puts a file into a field for files, as the dialog of the system would.
+    pub(crate) fn choose_file(&mut self, field: &str, file: &Utf8Path) -> Result<()> {
+        let asked = json!({ "expression": format!("document.querySelector({})", json!(field)) });
+        let found = self.call("Runtime.evaluate", &asked)?;
+        let chosen = json!({ "files": [file], "objectId": found["result"]["objectId"] });
+        self.call("DOM.setFileInputFiles", &chosen)?;
         Ok(())
     }
 

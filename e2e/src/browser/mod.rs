@@ -10,6 +10,7 @@
 
 mod axe;
 pub(crate) mod chromium;
+mod journeys;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +61,12 @@ const fn screen(width: u32, height: u32, dark: bool, language: &'static str) -> 
 pub(crate) fn run(pages: &[String]) -> Result<()> {
     let root = guides::root();
     let folder = root.join("target/browser");
+    if pages.is_empty() || pages.contains(&"journeys".to_owned()) {
+        journeys::run(&folder)?;
+    }
+    if pages == ["journeys"] {
+        return Ok(());
+    }
     let axe = axe::source(&folder)?;
     let world = guides::World::start(root, &guides::program()?, "console-browser")?;
     // Simulated machines refuse a server that has others, so they come first.
