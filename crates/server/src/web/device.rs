@@ -5,11 +5,13 @@ use axum::extract::{Extension, Path, Query, State};
 use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{DeviceRow, DeviceState, ReceiptRow, RunRow};
+use wire::assignments::AssignmentRow;
 use wire::names::DeploymentName;
 use wire::receipt::ReceiptResult;
 use wire::variables::{EffectiveVariable, VariableOrigin};
 
 use super::filter::encode;
+use super::hand_out::lists::history_table;
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use super::{draw, format, layout};
@@ -17,6 +19,7 @@ use crate::error::Failure;
 use crate::fleet::{receipts, variables};
 use crate::people::auth::User;
 use crate::people::roles::May;
+use crate::pupils::store::HistoryOf;
 use crate::routes::page::PageQuery;
 use crate::state::AppState;
 
@@ -34,6 +37,8 @@ pub struct Known {
     pub receipts: Vec<ReceiptRow>,
     /// What its variables come out as.
     pub variables: Vec<EffectiveVariable>,
+    /// Who had it and has it; nothing for those who may not see pupils.
+    pub hand_outs: Vec<AssignmentRow>,
     /// What may be started for it now.
     pub startable: Vec<Startable>,
 }
@@ -81,12 +86,20 @@ pub(super) async fn show(
         true => state.startable(&row).await?,
         false => Vec::new(),
     };
+    let hand_outs = match visitor.user.may(May::ViewPupils) {
+        true => {
+            let of = HistoryOf::Device(row.device);
+            state.history_for(&user, of).await?
+        }
+        false => Vec::new(),
+    };
     let Json(variables) = variables::of_device(State(state), Extension(user), id).await?;
     let known = Known {
         row,
         runs,
         receipts,
         variables: variables.variables,
+        hand_outs,
         startable,
     };
     let content = page(visitor.words, &known, visitor.user.may(May::ChangeAssets));
@@ -117,6 +130,9 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
         section.card aria-label=(words.t("Facts")) { (facts(words, row)) }
         @if let Some(message) = &row.message { p.notice { (layout::icon(layout::WARNING)) (layout::prose(message)) } }
         (runs(words, &known.runs))
+        @if !known.hand_outs.is_empty() {
+            (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &history_table(words, &known.hand_outs)))
+        }
         (variable_rows(words, &known.variables))
         (receipt_rows(words, &known.receipts))
     }
@@ -286,6 +302,7 @@ mod tests {
             row,
             receipts: Vec::new(),
             variables: Vec::new(),
+            hand_outs: Vec::new(),
             startable: Vec::new(),
         };
         let html = page(Words::ENGLISH, &known, true).into_string();

@@ -5,10 +5,10 @@ use wire::admin_api::CollectionRow;
 use wire::assignments::{AssignmentRow, ClassHandOut, ClassPairs, ClassRow, Pair};
 use wire::pupils::{HandOutSettings, PupilDetail, PupilRow};
 
-use super::super::assets;
-use super::super::layout::or_dash;
+use super::super::layout::{device_address, or_dash};
 use super::super::words::Words;
-use super::shown::{class_address, class_select, table};
+use super::super::{assets, draw};
+use super::shown::{class_address, class_select};
 use crate::pupils::labels::paper::PAPERS;
 use crate::pupils::register::Filter;
 
@@ -111,7 +111,7 @@ fn pupil_table(words: Words, rows: &[PupilRow]) -> Markup {
             }
         })
         .collect();
-    table(words.t("Pupils"), &columns, &rows)
+    draw::table(words.t("Pupils"), &columns, &[], &rows)
 }
 
 fn held(words: Words, row: &PupilRow) -> Markup {
@@ -119,7 +119,7 @@ fn held(words: Words, row: &PupilRow) -> Markup {
         @if row.devices.is_empty() { span.muted { (words.t("none")) } }
         @for (index, device) in row.devices.iter().enumerate() {
             @if index > 0 { ", " }
-            span.mono { (device.serial) }
+            a.mono href=(device_address(&device.serial)) { (device.serial) }
             @if !device.asset_tag.is_empty() { " " span.muted { (device.asset_tag) } }
         }
     }
@@ -233,7 +233,7 @@ pub(super) fn pupil(words: Words, may_change: bool, detail: &PupilDetail) -> Mar
             @if row.devices.is_empty() { p.muted { (words.t("No device")) } }
             @for device in &row.devices {
                 p {
-                    span.mono { (device.serial) } " " (device.asset_tag) " · " (words.time(device.handed_out_at_ms)) " "
+                    a.mono href=(device_address(&device.serial)) { (device.serial) } " " (device.asset_tag) " · " (words.time(device.handed_out_at_ms)) " "
                     @if may_change {
                         button type="button" data-api={ "POST /api/v1/assignments/" (device.assignment) "/return" } data-body="{}"
                             data-done=(words.t("Taken back")) { (words.t("Take back")) }
@@ -267,7 +267,7 @@ pub(super) fn pupil(words: Words, may_change: bool, detail: &PupilDetail) -> Mar
 }
 
 /// Hand-outs and returns.
-fn history_table(words: Words, rows: &[AssignmentRow]) -> Markup {
+pub(in crate::web) fn history_table(words: Words, rows: &[AssignmentRow]) -> Markup {
     let columns = [
         words.t("Device"),
         words.t("Pupil"),
@@ -281,7 +281,7 @@ fn history_table(words: Words, rows: &[AssignmentRow]) -> Markup {
         .iter()
         .map(|row| {
             html! {
-                th scope="row" { span.mono { (row.serial) } @if !row.asset_tag.is_empty() { span.sub { (row.asset_tag) } } }
+                th scope="row" { a.mono href=(device_address(&row.serial)) { (row.serial) } @if !row.asset_tag.is_empty() { span.sub { (row.asset_tag) } } }
                 td { @if row.name.is_empty() { span.muted { "—" } } @else { a href={ "/pupils/" (row.pupil) } { (row.name) } } }
                 td { (or_dash(&row.class)) }
                 td { (words.time(row.handed_out_at_ms)) }
@@ -297,7 +297,7 @@ fn history_table(words: Words, rows: &[AssignmentRow]) -> Markup {
     if rows.is_empty() {
         html! { div.empty { h2 { (words.t("No hand-outs yet")) } p { a href="/assign" { (words.t("Scan a machine or a pupil")) } } } }
     } else {
-        table(words.t("Hand-outs and returns"), &columns, &rows)
+        draw::table(words.t("Hand-outs and returns"), &columns, &[], &rows)
     }
 }
 
@@ -338,7 +338,7 @@ pub(super) fn classes(words: Words, rows: &[ClassRow]) -> Markup {
         div.headline.page-title { h1 { (words.t("Classes")) } span.muted { (rows.len()) } }
         (tabs(words, "/pupils/classes"))
         @if rows.is_empty() { div.empty { h2 { (words.t("No classes yet")) } } }
-        @else { (table(words.t("Classes"), &columns, &rows)) }
+        @else { (draw::table(words.t("Classes"), &columns, &[2, 3, 4], &rows)) }
     }
 }
 
@@ -360,7 +360,7 @@ pub(super) fn class(words: Words, may_change: bool, class: &ClassHandOut) -> Mar
         @if may_change && !class.pairs().is_empty() { (preview(words, class)) }
         @if !class.free.is_empty() {
             h2 { (words.t("Devices left")) }
-            p { @for (index, device) in class.free.iter().enumerate() { @if index > 0 { ", " } span.mono { (device.serial) } } }
+            p { @for (index, device) in class.free.iter().enumerate() { @if index > 0 { ", " } a.mono href=(device_address(&device.serial)) { (device.serial) } } }
         }
     }
 }
@@ -381,7 +381,7 @@ fn preview(words: Words, class: &ClassHandOut) -> Markup {
     html! {
         details.card {
             summary { (words.t("Hand out to the whole class, in order")) }
-            ol { @for (device, pupil) in &pairs { li { span.mono { (device.serial) } " → " (pupil.name)
+            ol { @for (device, pupil) in &pairs { li { a.mono href=(device_address(&device.serial)) { (device.serial) } " → " (pupil.name)
                 @if !device.ready { " " span.tag { (words.t("not deployed yet")) } } } } }
             button.primary type="button" data-api="POST /api/v1/assignments/pairs" data-body=(body) data-done=(words.t("Handed out"))
                 data-confirm=(words.t("Hand out all of these?")) { (words.fill("Hand out {n} devices", &[("n", &pairs.len())])) }

@@ -2,7 +2,7 @@
 //! never in an address or a title.
 
 mod assign;
-mod lists;
+pub(super) mod lists;
 mod shown;
 
 use axum::extract::rejection::QueryRejection;

@@ -5,18 +5,6 @@ use wire::assignments::ClassRow;
 
 use super::super::words::Words;
 
-/// A table that is scrolled by itself if it is wide.
-pub(super) fn table(title: &str, columns: &[&str], rows: &[Markup]) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="group" aria-label=(title) {
-            table.list aria-label=(title) {
-                thead { tr { @for column in columns { th scope="col" { (column) } } } }
-                tbody { @for row in rows { tr { (row) } } }
-            }
-        }
-    }
-}
-
 /// A choice of a class; its value is `site|class`.
 pub(super) fn class_select(
     words: Words,
