@@ -25,13 +25,14 @@ const AUDIT_ROWS: usize = 100;
 /// `GET /users`
 pub(super) async fn show_users(visitor: Visitor, State(state): State<AppState>) -> Page {
     let users = state.user_rows().await?;
-    let sites: Vec<String> = sqlx::query_scalar("SELECT code FROM sites ORDER BY code")
-        .fetch_all(state.db().read())
-        .await
-        .map_err(|source| Failure::Database {
-            what: "read the sites",
-            source,
-        })?;
+    let sites: Vec<String> =
+        sqlx::query_scalar("SELECT code FROM sites WHERE code <> '' ORDER BY code")
+            .fetch_all(state.db().read())
+            .await
+            .map_err(|source| Failure::Database {
+                what: "read the sites",
+                source,
+            })?;
     let content = users_page(visitor.words, &users, &sites, &visitor.user.name);
     Ok(visitor.page(visitor.words.t("Users"), None, &content))
 }
