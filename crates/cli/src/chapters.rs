@@ -46,6 +46,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "device",
             "run",
             "report",
+            "view",
         ],
     },
     Chapter {

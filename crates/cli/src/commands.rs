@@ -35,4 +35,5 @@ pub(crate) mod token;
 pub(crate) mod trust;
 pub(crate) mod user;
 pub(crate) mod variable;
+pub(crate) mod view;
 pub(crate) mod webhook;

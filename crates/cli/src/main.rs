@@ -118,6 +118,8 @@ enum Command {
     #[command(subcommand)]
     Run(run::Run),
     #[command(subcommand)]
+    View(view::View),
+    #[command(subcommand)]
     Pupil(pupil::Pupil),
     #[command(subcommand)]
     Assignment(assignment::Assignment),
@@ -180,6 +182,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Deployment(command) => deployment::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Run(command) => run::run(command, output),
+        Command::View(command) => view::run(command, output),
         Command::Pupil(command) => pupil::run(command, output),
         Command::Assignment(command) => assignment::run(command, output),
         Command::User(command) => user::run(command, output),

@@ -21,6 +21,7 @@ mod reconciliation;
 mod run_events;
 mod sites;
 mod targeting;
+mod views;
 mod webhooks;
 
 pub use assignments::{AssignmentFilter, ListOptions, PupilFilter};

@@ -57,9 +57,9 @@ fn write_pages(folder: &Path, words: Words) -> std::io::Result<()> {
             words,
             user: &user,
             fleet: &overview::Fleet::of(rows.to_vec()),
-            collections: &[],
+            filter: &filter,
         };
-        let content = overview::overview(sight, &filter, clock);
+        let content = overview::overview(sight, &overview::Beside::default(), clock);
         write(name, Section::Overview, live, content)?;
     }
     for row in &rows {

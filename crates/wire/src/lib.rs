@@ -42,4 +42,5 @@ pub mod run_plan;
 pub mod sequence;
 pub mod sites;
 pub mod variables;
+pub mod views;
 pub mod webhooks;

@@ -11,6 +11,7 @@ pub(crate) mod import;
 pub(crate) mod quarantine;
 pub(crate) mod receipts;
 pub(crate) mod reconcile;
+pub(crate) mod saved_views;
 pub(crate) mod targeting;
 pub(crate) mod variables;
 pub(crate) mod version;
@@ -70,6 +71,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
         .get("/api/v1/devices/{id}/variables", May::View, variables::of_device)
+        .get("/api/v1/views", May::View, saved_views::list)
+        .get("/api/v1/views/{name}", May::View, saved_views::get)
+        .put("/api/v1/views/{name}", May::View, saved_views::put)
+        .delete("/api/v1/views/{name}", May::View, saved_views::remove)
         .get("/api/v1/classes", May::View, classes::list)
         .put("/api/v1/classes/{site}/{name}", May::Deploy, classes::put)
         .delete("/api/v1/classes/{site}/{name}", May::Deploy, classes::remove)

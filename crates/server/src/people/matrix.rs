@@ -381,6 +381,68 @@ async fn lists_hold_nothing_of_foreign_sites() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn views_are_ones_own_or_shared_and_never_widen_what_one_sees() {
+    let world = World::new().await;
+    let ask = async |method: &str, role: Role, path: &str, body: Value| {
+        let token = format!("good-{role}");
+        world
+            .ask(method, path, Some(&token), &body.to_string())
+            .await
+    };
+    let save = async |role, name: &str, query: &str, shared: bool| {
+        let path = format!("/api/v1/views/{name}");
+        let body = json!({ "query": query, "shared": shared });
+        ask("PUT", role, &path, body).await.status()
+    };
+    let names = async |role| -> Vec<String> {
+        let views = json_of(ask("GET", role, "/api/v1/views", Value::Null).await).await;
+        let views = views.as_array().cloned().unwrap();
+        let name = |view: Value| view["name"].as_str().unwrap().to_owned();
+        views.into_iter().map(name).collect()
+    };
+    assert_eq!(save(Role::Admin, "all", "?seen=5&x=1", true).await, 200);
+    assert_eq!(save(Role::Admin, "far", "site=TRO", true).await, 200);
+    assert_eq!(save(Role::Admin, "mine", "", false).await, 200);
+    assert_eq!(save(Role::SchoolAdmin, "own", "site=BJO", false).await, 200);
+    for role in [Role::SchoolAdmin, Role::AssetClerk, Role::Viewer] {
+        let refused = save(role, "all", "site=BJO", true).await;
+        assert_eq!(refused, StatusCode::FORBIDDEN, "{role}");
+    }
+    assert_eq!(save(Role::Admin, "%20", "", false).await, 400);
+    assert_eq!(names(Role::Admin).await, ["all", "far", "mine"]);
+    assert_eq!(names(Role::Viewer).await, ["all", "far"]);
+    assert_eq!(names(Role::SchoolAdmin).await, ["all", "own"]);
+    let all = ask("GET", Role::Viewer, "/api/v1/views/all", Value::Null).await;
+    let all = json_of(all).await;
+    assert_eq!(
+        (&all["query"], &all["shared"]),
+        (&json!("seen=5"), &json!(true))
+    );
+    // Whoever knows the query all the same sees nothing by it.
+    let far = ask("GET", Role::SchoolAdmin, "/api/v1/views/far", Value::Null).await;
+    assert_eq!(far.status(), StatusCode::NOT_FOUND);
+    let table = async |role| {
+        let answer = ask("GET", role, "/api/v1/devices.csv?site=TRO", Value::Null).await;
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+        String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+    };
+    assert!(table(Role::Viewer).await.contains("PF2"));
+    assert!(!table(Role::SchoolAdmin).await.contains("PF2"));
+    // Everybody's is deleted by administrators, one's own by oneself.
+    let delete = async |role, path: &str| ask("DELETE", role, path, json!({})).await.status();
+    for (role, path, expected) in [
+        (Role::Viewer, "/api/v1/views/all?shared=true", 403),
+        (Role::Viewer, "/api/v1/views/all", 404),
+        (Role::Admin, "/api/v1/views/own", 404),
+        (Role::SchoolAdmin, "/api/v1/views/own", 200),
+        (Role::Admin, "/api/v1/views/all?shared=true", 200),
+    ] {
+        assert_eq!(delete(role, path).await, expected, "{role} {path}");
+    }
+    assert_eq!(names(Role::SchoolAdmin).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cookie_counts_like_a_token_and_never_from_another_site() {
     let world = World::new().await;
     let ask = async |method: &str, path: &str, cookie: &str, from: &str| {

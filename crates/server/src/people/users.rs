@@ -257,6 +257,7 @@ pub(crate) async fn remove(
     end_all(&mut db, &name).await?;
     for sql in [
         "DELETE FROM idempotency WHERE user_name = $1",
+        "DELETE FROM saved_views WHERE owner = $1",
         "DELETE FROM users WHERE name = $1",
     ] {
         sqlx::query(sql)

@@ -38,6 +38,8 @@ pub struct FilterQuery {
     seen: String,
     fetched: String,
     text: String,
+    sort: String,
+    hide: String,
 }
 
 /// When a device was last heard of.
@@ -91,6 +93,36 @@ impl Seen {
     }
 }
 
+/// By what rows are sorted, if not by what happens to them. Trouble stands first in every order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// By host name, else by serial number.
+    Name,
+    /// By model.
+    Model,
+    /// By site and class.
+    Site,
+}
+
+impl Sort {
+    const ALL: [Self; 3] = [Self::Name, Self::Model, Self::Site];
+
+    /// As it stands in URLs; also the class of its column.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Model => "model",
+            Self::Site => "site",
+        }
+    }
+}
+
+/// The columns that may be hidden, by their classes.
+const HIDEABLE: [&str; 8] = [
+    "model", "site", "pupil", "aim", "step", "time", "content", "seen",
+];
+
 /// Which devices to show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -118,6 +150,10 @@ pub struct Filter {
     pub fetched_megabytes: Option<u64>,
     /// Words that must all occur in the device's texts, letter case ignored.
     pub text: String,
+    /// The order.
+    pub sort: Option<Sort>,
+    /// Columns that aren't shown.
+    pub hidden: Vec<&'static str>,
 }
 
 impl From<FilterQuery> for Filter {
@@ -140,6 +176,11 @@ impl From<FilterQuery> for Filter {
             seen: Seen::parse(&query.seen),
             fetched_megabytes: query.fetched.trim().parse().ok(),
             text: cut(&query.text),
+            sort: Sort::ALL.into_iter().find(|sort| sort.key() == query.sort),
+            hidden: HIDEABLE
+                .into_iter()
+                .filter(|column| query.hide.split(',').any(|hidden| hidden == *column))
+                .collect(),
         }
     }
 }
@@ -167,10 +208,50 @@ impl Clock {
 }
 
 impl Filter {
-    /// Whether everything is shown.
+    /// What a query string says, without its `?`.
+    #[must_use]
+    pub fn of_query(query: &str) -> Self {
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        let pairs = pairs.map(|(name, value)| (name.into_owned(), value.into_owned().into()));
+        let query = serde_json::Value::Object(pairs.collect());
+        serde_json::from_value::<FilterQuery>(query)
+            .unwrap_or_default()
+            .into()
+    }
+
+    /// Whether every device is shown.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == self.look()
+    }
+
+    /// The order and the columns alone.
+    #[must_use]
+    pub fn look(&self) -> Self {
+        Self {
+            sort: self.sort,
+            hidden: self.hidden.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The same filter in another order.
+    #[must_use]
+    pub fn with_sort(&self, sort: Option<Sort>) -> Self {
+        Self {
+            sort,
+            ..self.clone()
+        }
+    }
+
+    /// The same filter with this column hidden, or shown if it was.
+    #[must_use]
+    pub fn with_column_toggled(&self, column: &str) -> Self {
+        let is_hidden = |other: &&'static str| self.hidden.contains(other) != (*other == column);
+        Self {
+            hidden: HIDEABLE.into_iter().filter(is_hidden).collect(),
+            ..self.clone()
+        }
     }
 
     /// The same filter with another state.
@@ -300,6 +381,11 @@ impl Filter {
                     .unwrap_or_default(),
             ),
             ("text", self.text.clone()),
+            (
+                "sort",
+                self.sort.map(Sort::key).unwrap_or_default().to_owned(),
+            ),
+            ("hide", self.hidden.join(",")),
         ];
         let narrowing = pairs.into_iter().filter(|(_, value)| !value.is_empty());
         narrowing.collect()
@@ -419,11 +505,30 @@ mod tests {
     #[test]
     fn every_part_of_a_filter_survives_its_url() {
         let text = "?site=BJO&class=1STA&model=ProBook%20440&collection=autumn&deployment=d&bundle=probook%403\
-            &state=running&step=Office&done=today&seen=-60&fetched=12&text=x";
+            &state=running&step=Office&done=today&seen=-60&fetched=12&text=x&sort=site&hide=model%2Cseen";
         let uri: axum::http::Uri = format!("/{text}").parse().unwrap();
         let axum::extract::Query(query) =
             axum::extract::Query::<FilterQuery>::try_from_uri(&uri).unwrap();
-        assert_eq!(Filter::from(query).query(), text);
+        let filter = Filter::from(query);
+        assert_eq!(filter.query(), text);
+        assert_eq!(Filter::of_query(&text[1..]), filter);
+        assert!(!filter.is_empty() && filter.look().is_empty());
+        assert_eq!(filter.look().query(), "?sort=site&hide=model%2Cseen");
+        let shown = filter.with_column_toggled("seen");
+        assert_eq!(shown.hidden, ["model"]);
+        assert_eq!(shown.with_column_toggled("seen"), filter);
+    }
+
+    #[test]
+    fn what_no_overview_understands_is_left_out() {
+        for (query, expected) in [
+            ("", ""),
+            ("site=BJO&x=1&site=KON", "?site=KON"),
+            ("sort=price&hide=name,aim,x", "?hide=aim"),
+            ("text=Bj\u{f8}rn%20x+y", "?text=Bj%C3%B8rn%20x%20y"),
+        ] {
+            assert_eq!(Filter::of_query(query).query(), expected, "{query}");
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<S: Source> Follow for Overview<S> {
             words: self.words,
             user,
             fleet: &fleet,
-            collections: &[],
+            filter: &self.filter,
         };
         let rows = overview::within(&fleet, &user.reach);
         let selected = overview::select(&rows, &self.filter, clock);

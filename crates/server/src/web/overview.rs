@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 use wire::admin_api::{DeviceRow, DeviceState, RunRow};
+use wire::views::{SavedView, VIEW_NAME_CHARS_MAX};
 
 use super::assets;
 use super::databar::databar;
-use super::filter::{Clock, Filter, STATES, Seen, is_done_since, state_key};
+use super::filter::{Clock, Filter, STATES, Seen, Sort, encode, is_done_since, state_key};
 use super::format;
 use super::layout;
 use super::runs;
@@ -32,8 +33,17 @@ pub struct Sight<'a> {
     pub user: &'a User,
     /// All devices.
     pub fleet: &'a Fleet,
-    /// The collections that devices can be put into; only for a whole page.
-    pub collections: &'a [String],
+    /// What is shown of it.
+    pub filter: &'a Filter,
+}
+
+/// What a whole page shows beside the devices.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// The collections that devices can be put into.
+    pub collections: Vec<String>,
+    /// The views that the visitor has.
+    pub views: Vec<SavedView>,
 }
 
 impl Sight<'_> {
@@ -67,14 +77,14 @@ pub fn select<'a>(
         .iter()
         .filter(|row| filter.matches(row, clock))
         .collect();
-    shown.sort_by_cached_key(|row| sort_key(row));
+    shown.sort_by_cached_key(|row| sort_key(row, filter.sort));
     shown
 }
 
 /// Where a row stands among the others, as a text that browsers compare as this server does: a row that changes finds
 /// its place by it.
 #[must_use]
-pub fn sort_key(row: &DeviceRow) -> String {
+pub fn sort_key(row: &DeviceRow, sort: Option<Sort>) -> String {
     let rank = match row.state {
         DeviceState::Failed => 0,
         DeviceState::Stalled => 1,
@@ -91,6 +101,20 @@ pub fn sort_key(row: &DeviceRow) -> String {
         DeviceState::Completed => i64::MAX - ended.unwrap_or(0),
         _ => 0,
     };
+    if let Some(sort) = sort {
+        let name = row.name.as_deref().unwrap_or(&row.serial);
+        let by = match sort {
+            Sort::Name => String::new(),
+            Sort::Model => row.model.product.to_lowercase(),
+            Sort::Site => format!("{}\t{}", site_name(row), row.class).to_lowercase(),
+        };
+        return format!(
+            "{}\t{by}\t{}\t{}",
+            rank.min(3),
+            name.to_lowercase(),
+            row.device
+        );
+    }
     let name = row.name.as_deref().unwrap_or("\u{ffff}");
     format!(
         "{rank}{newest:019}\t{}\t{}\t{name}\t{}\t{}",
@@ -100,31 +124,36 @@ pub fn sort_key(row: &DeviceRow) -> String {
 
 /// The content of the overview page.
 #[must_use]
-pub fn overview(sight: Sight<'_>, filter: &Filter, clock: Clock) -> Markup {
-    let words = sight.words;
+pub fn overview(sight: Sight<'_>, beside: &Beside, clock: Clock) -> Markup {
+    let (words, filter) = (sight.words, sight.filter);
     let rows = &within(sight.fleet, &sight.user.reach);
     let shown = select(rows, filter, clock);
     html! {
         h1.hidden { (words.t("Overview")) }
         (tiles(words, rows, filter, clock))
-        (filters(words, rows, filter))
+        (filters(sight, rows))
+        (views(sight, &beside.views))
         p.count #count role="status" { (count(words, shown.len(), rows.len())) }
-        table.devices.with-pupils[sight.pupils()] role="table" aria-label=(words.t("Devices")) data-at=(sight.fleet.at()) {
+        table class={ "devices" @if sight.pupils() { " with-pupils" } @for column in &filter.hidden { " hide-" (column) } } role="table" aria-label=(words.t("Devices")) data-at=(sight.fleet.at()) {
             thead role="rowgroup" {
                 tr role="row" {
                     @for (class, title, note) in COLUMNS.iter().filter(|(class, ..)| *class != PUPIL || sight.pupils()) {
-                        th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then(|| words.t(note))] {
+                        @let sort = sort_of(class);
+                        th class=(class) role="columnheader" scope="col" title=[(!note.is_empty()).then(|| words.t(note))]
+                            aria-sort=[(sort.is_some() && filter.sort == sort).then_some("ascending")] {
                             @if *class == NAME && sight.picks() {
                                 input.pick-all type="checkbox" aria-label=(words.t("Tick all that are shown"));
                             }
-                            (words.t(title))
+                            @if sort.is_some() || *class == STATE {
+                                a href={ "/" (filter.with_sort(sort).query()) } { (words.t(title)) }
+                            } @else { (words.t(title)) }
                         }
                     }
                 }
             }
             @for row in shown.iter().take(ROWS_MAX) { (device(sight, row, clock.now_ms)) }
         }
-        @if sight.picks() { (bulk(sight)) }
+        @if sight.picks() { (bulk(sight, &beside.collections)) }
         div.empty #empty hidden[!shown.is_empty()] { (empty(words, rows.is_empty())) }
     }
 }
@@ -132,7 +161,7 @@ pub fn overview(sight: Sight<'_>, filter: &Filter, clock: Clock) -> Markup {
 /// Class, title and explanation of each column.
 const COLUMNS: [(&str, &str, &str); 10] = [
     (NAME, en("Device"), ""),
-    ("state", en("State"), ""),
+    (STATE, en("State"), ""),
     (
         "model",
         en("Model"),
@@ -161,8 +190,22 @@ const COLUMNS: [(&str, &str, &str); 10] = [
 
 /// The class of the first column.
 const NAME: &str = "name";
+/// The class of the second one. Its order is the usual one: by what happens to the devices.
+const STATE: &str = "state";
 /// The class of the column that only those see who may see pupils.
 const PUPIL: &str = "pupil";
+
+/// The order that the title of a column stands for.
+fn sort_of(class: &str) -> Option<Sort> {
+    [Sort::Name, Sort::Model, Sort::Site]
+        .into_iter()
+        .find(|sort| sort.key() == class)
+}
+
+/// The class by which a column is hidden: the first word of all that it has.
+fn column_key(class: &'static str) -> &'static str {
+    class.split(' ').next().unwrap_or(class)
+}
 
 /// How many rows are shown, in words.
 #[must_use]
@@ -361,7 +404,8 @@ pub(super) fn choices<'a>(rows: &'a [Arc<DeviceRow>], filter: &'a Filter) -> [Ch
     ]
 }
 
-fn filters(words: Words, rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
+fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
+    let (words, filter) = (sight.words, sight.filter);
     let [site, class, rest @ ..] = choices(rows, filter);
     let more = filter.model.is_some()
         || filter.collection.is_some()
@@ -392,17 +436,86 @@ fn filters(words: Words, rows: &[Arc<DeviceRow>], filter: &Filter) -> Markup {
                 }
             }
             @if filter.done_today { input type="hidden" name="done" value="today"; }
+            @for (name, value) in filter.look().pairs() { input type="hidden" name=(name) value=(value); }
             details.more-filters open[more] {
                 summary { (words.t("More")) }
                 div.filters {
                     @for choice in &rest { (choice.select(words)) }
                     (seen_and_fetched(words, filter))
                 }
+                (columns(sight))
             }
             button type="submit" { (words.t("Apply")) }
-            @if !filter.is_empty() { a.clear href="/" { (words.t("Clear")) } }
+            @if !filter.is_empty() { a.clear href={ "/" (filter.look().query()) } { (words.t("Clear")) } }
             a.clear href=(runs::address(&runs::of(filter))) { (words.t("Runs")) }
             a.clear href={ "/api/v1/devices.csv" (filter.query()) } download="devices.csv" { "CSV" }
+        }
+    }
+}
+
+/// Which columns are shown; each is a link that hides it or shows it again.
+fn columns(sight: Sight<'_>) -> Markup {
+    let (words, filter) = (sight.words, sight.filter);
+    let offered = COLUMNS
+        .iter()
+        .filter(|(class, ..)| ![NAME, STATE].contains(class))
+        .filter(|(class, ..)| *class != PUPIL || sight.pupils());
+    html! {
+        p.columns {
+            span.muted { (words.t("Columns")) }
+            @for (class, title, _) in offered {
+                @let key = column_key(class);
+                @let is_hidden = filter.hidden.contains(&key);
+                a href={ "/" (filter.with_column_toggled(key).query()) } .off[is_hidden] {
+                    span aria-hidden="true" { (if is_hidden { "☐ " } else { "☑ " }) }
+                    (words.t(title))
+                    span.hidden { ": " (if is_hidden { words.t("hidden") } else { words.t("shown") }) }
+                }
+            }
+        }
+    }
+}
+
+/// Names for what is shown, and a field to name what is shown now.
+fn views(sight: Sight<'_>, views: &[SavedView]) -> Markup {
+    let (words, query) = (sight.words, sight.filter.query());
+    let query = query.trim_start_matches('?');
+    let may_share = sight.user.may(May::Administer);
+    let current = views.iter().find(|view| view.query == query);
+    html! {
+        nav.views aria-label=(words.t("Saved views")) {
+            @for view in views {
+                @let is_current = current.is_some_and(|current| current == view);
+                a href={ "/" @if !view.query.is_empty() { "?" (view.query) } } aria-current=[is_current.then_some("page")] {
+                    (view.name)
+                    @if view.shared { span.muted { " " (words.t("(shared)")) } }
+                }
+            }
+            details.save-view {
+                summary { (words.t("Save this view")) }
+                form.filters data-api="PUT /api/v1/views/{name}" data-done=(words.t("Saved.")) {
+                    input type="hidden" name="query" value=(query) data-empty="send";
+                    label {
+                        span.hidden { (words.t("Name of the view")) }
+                        input name="name" required maxlength=(VIEW_NAME_CHARS_MAX) autocomplete="off"
+                            placeholder=(words.t("Name of the view")) value=[current.map(|view| &view.name)];
+                    }
+                    @if may_share {
+                        label.check {
+                            input type="checkbox" name="shared" checked[current.is_some_and(|view| view.shared)];
+                            span { (words.t("For everybody")) }
+                        }
+                    }
+                    button type="submit" { (words.t("Save")) }
+                    @if let Some(view) = current.filter(|view| may_share || !view.shared) {
+                        button type="button" data-api={ "DELETE /api/v1/views/" (encode(&view.name)) "?shared=" (view.shared) }
+                            data-done=(words.t("Deleted."))
+                            data-confirm=(words.fill("Delete the view {name}?", &[("name", &view.name)])) {
+                            (words.t("Delete this view"))
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -460,7 +573,7 @@ pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
     let row = &as_of(row, now_ms);
     let name = row.name.as_deref().unwrap_or("—");
     html! {
-        tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row)) {
+        tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row, sight.filter.sort)) {
             tr role="row" {
                 th.name role="rowheader" scope="row" {
                     @if sight.picks() && row.state != DeviceState::Quarantined { (pick(words, row)) }
@@ -523,7 +636,7 @@ fn pick(words: Words, row: &DeviceRow) -> Markup {
 }
 
 /// What can be done with those that are ticked.
-fn bulk(sight: Sight<'_>) -> Markup {
+fn bulk(sight: Sight<'_>, collections: &[String]) -> Markup {
     let words = sight.words;
     let each = |what: &str| format!("POST /api/v1/runs/{{run}}/{what}");
     html! {
@@ -546,7 +659,7 @@ fn bulk(sight: Sight<'_>) -> Markup {
                     span.hidden { (words.t("Collection")) }
                     select name="collection" {
                         option value="" { (words.t("Choose a collection")) }
-                        @for name in sight.collections { option value=(name) { (name) } }
+                        @for name in collections { option value=(name) { (name) } }
                     }
                 }
                 button type="button" data-members="add" data-typed="{collection} {n}"
@@ -793,9 +906,9 @@ mod tests {
                 words: Words::ENGLISH,
                 user: &user,
                 fleet: &fleet,
-                collections: &[],
+                filter: &Filter::default(),
             };
-            let page = overview(sight, &Filter::default(), CLOCK).into_string();
+            let page = overview(sight, &Beside::default(), CLOCK).into_string();
             assert_eq!(
                 page.contains("class=\"pupil\""),
                 sight.pupils(),
@@ -831,6 +944,81 @@ mod tests {
         assert_eq!(seen_elsewhere(&row), Some("Elsewhere"));
         row.seen_site_name = None;
         assert_eq!(seen_elsewhere(&row), Some("XXX"));
+    }
+
+    #[test]
+    fn trouble_stands_first_in_every_order_and_then_names_rise() {
+        let rows = sample::kept();
+        for sort in [Sort::Name, Sort::Model, Sort::Site] {
+            let filter = Filter::default().with_sort(Some(sort));
+            let shown = select(&rows, &filter, CLOCK);
+            assert_eq!(shown[0].state, DeviceState::Failed, "{sort:?}");
+            let by = |row: &&Arc<DeviceRow>| match sort {
+                Sort::Name => row.name.clone().unwrap_or_else(|| row.serial.clone()),
+                Sort::Model => row.model.product.clone(),
+                Sort::Site => row.site_name.clone(),
+            };
+            assert!(
+                shown[3..].is_sorted_by_key(|row| by(row).to_lowercase()),
+                "{sort:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn columns_can_be_hidden_and_the_form_keeps_them_so() {
+        let (user, fleet) = (admin(), Fleet::of(sample::kept()));
+        let filter = Filter::of_query("site=BJO&sort=model&hide=model,seen");
+        let sight = Sight {
+            words: Words::ENGLISH,
+            user: &user,
+            fleet: &fleet,
+            filter: &filter,
+        };
+        let page = overview(sight, &Beside::default(), CLOCK).into_string();
+        assert!(page.contains(r#"class="devices with-pupils hide-model hide-seen""#));
+        assert!(page.contains(r#"name="hide" value="model,seen""#));
+        assert!(page.contains(r#"href="/?site=BJO&amp;sort=model&amp;hide=model""#));
+        assert!(page.contains(r#"aria-sort="ascending""#));
+        assert!(
+            page.contains(r#"class="clear" href="/?sort=model&amp;hide=model%2Cseen""#),
+            "clearing the filter keeps the look"
+        );
+    }
+
+    #[test]
+    fn a_view_is_a_link_and_only_administrators_share() {
+        let view = |name: &str, query: &str, shared| SavedView {
+            name: name.into(),
+            query: query.into(),
+            shared,
+            saved_at_ms: 0,
+        };
+        let saved = [
+            view("trouble", "state=failed", true),
+            view("all", "", false),
+        ];
+        let fleet = Fleet::default();
+        let shown = |role, query: &str| {
+            let user = User { role, ..admin() };
+            let sight = Sight {
+                words: Words::ENGLISH,
+                user: &user,
+                fleet: &fleet,
+                filter: &Filter::of_query(query),
+            };
+            views(sight, &saved).into_string()
+        };
+        let admin = shown(Role::Admin, "state=failed");
+        assert!(admin.contains(r#"href="/?state=failed" aria-current="page""#));
+        assert!(admin.contains(r#"href="/">all"#));
+        assert!(admin.contains("For everybody") && admin.contains("?shared=true"));
+        let viewer = shown(Role::Viewer, "state=failed");
+        assert!(!viewer.contains("For everybody") && !viewer.contains("DELETE"));
+        assert!(
+            shown(Role::Viewer, "").contains("?shared=false"),
+            "their own"
+        );
     }
 
     #[test]
@@ -914,21 +1102,32 @@ mod tests {
         let holders = [(row.device, holder)].into();
         let fleet = Fleet::of(vec![Arc::new(row)]).held_by(holders);
         let user = admin();
-        let sight = |words| Sight {
-            words,
-            user: &user,
-            fleet: &fleet,
-            collections: &[],
+        let beside = Beside {
+            collections: vec![sample::HOSTILE.into()],
+            views: vec![SavedView {
+                name: sample::HOSTILE.into(),
+                query: sample::HOSTILE.into(),
+                shared: true,
+                saved_at_ms: 0,
+            }],
         };
-        let html = overview(sight(Words::ENGLISH), &Filter::default(), CLOCK).into_string();
-        sample::assert_harmless(&html);
+        let page = |words, filter: &Filter| {
+            let sight = Sight {
+                words,
+                user: &user,
+                fleet: &fleet,
+                filter,
+            };
+            overview(sight, &beside, CLOCK).into_string()
+        };
+        sample::assert_harmless(&page(Words::ENGLISH, &Filter::default()));
         let filter = Filter {
             text: sample::HOSTILE.into(),
             site: Some(sample::HOSTILE.into()),
             class: Some(sample::HOSTILE.into()),
             ..Filter::default()
         };
-        sample::assert_harmless(&overview(sight(Words::BOKMAL), &filter, CLOCK).into_string());
+        sample::assert_harmless(&page(Words::BOKMAL, &filter));
     }
 
     #[test]
@@ -943,7 +1142,7 @@ mod tests {
             words: Words::ENGLISH,
             user: &user,
             fleet: &fleet,
-            collections: &[],
+            filter: &Filter::default(),
         };
         let mut page = String::new();
         for state in STATES {

@@ -36,18 +36,21 @@ pub(super) async fn show_overview(
 ) -> Page {
     let filter = Filter::from(query);
     let fleet = state.fleet().await?;
-    let collections = if visitor.user.may(May::Deploy) {
-        state.collection_names().await?
-    } else {
-        Vec::new()
+    let beside = overview::Beside {
+        collections: if visitor.user.may(May::Deploy) {
+            state.collection_names().await?
+        } else {
+            Vec::new()
+        },
+        views: state.views_for(&visitor.user).await?,
     };
     let sight = overview::Sight {
         words: visitor.words,
         user: &visitor.user,
         fleet: &fleet,
-        collections: &collections,
+        filter: &filter,
     };
-    let content = overview::overview(sight, &filter, Clock::now());
+    let content = overview::overview(sight, &beside, Clock::now());
     let live = format!("/live/overview{}", filter.query());
     let title = visitor.words.t("Overview");
     Ok(visitor.page(title, Some(&live), &content))

@@ -4,6 +4,7 @@ use wire::admin_api::Deployment;
 use wire::classes::{ClassChange, ClassRow, ModelRow, NamePlan, NameRequest};
 use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
 use wire::deployments::{Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList};
+use wire::views::{SavedView, ViewChange};
 
 use crate::routes::docs::Texts;
 
@@ -53,6 +54,19 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<ClassRow>("")
         .of("DELETE", "/api/v1/classes/{site}/{name}", "Forget what is known of a class.", "Devices keep its name.")
         .answers::<ClassRow>("")
+        .of("GET", "/api/v1/views", "List one's own views of the overview, and those that are shared.", "A shared view that names a site out of reach isn't listed.")
+        .answers::<Vec<SavedView>>("")
+        .of("GET", "/api/v1/views/{name}", "Show a view: one's own, else the shared one.", "")
+        .answers::<SavedView>("")
+        .of("PUT", "/api/v1/views/{name}", "Save a view, or change it.", "Its query is what stands in the overview's address; what no overview understands is left out. Whoever opens a view sees the machines in their own reach.")
+        .takes::<ViewChange>(r#"{"query":"site=BJO&state=failed","shared":true}"#)
+        .answers::<SavedView>("")
+        .fails(403, "not-to-share", "Only administrators share views.")
+        .fails(409, "too-many-views", "There are a hundred already.")
+        .of("DELETE", "/api/v1/views/{name}", "Forget a view.", "")
+        .query("shared", "`true` for the one that everybody has.")
+        .answers::<SavedView>("")
+        .fails(403, "not-to-share", "Only administrators delete shared views.")
         .of("GET", "/api/v1/models", "List the models of the fleet and what is missing for each.", "")
         .answers::<Vec<ModelRow>>("")
         .whole()
