@@ -28,6 +28,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         include_str!("assets/hand_out.css"),
         include_str!("assets/imports.css"),
         include_str!("assets/watch.css"),
+        include_str!("assets/wall.css"),
         &databar::stylesheet(),
     ]
     .join("\n");

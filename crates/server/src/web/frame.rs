@@ -188,6 +188,41 @@ fn spoken(visitor: &Visitor) -> Markup {
     }
 }
 
+/// A page for a screen on the wall: no navigation, dark unless the visitor wants it light, and plain words when it has
+/// lost the server.
+#[must_use]
+pub fn wall(visitor: &Visitor, title: &str, live: &str, content: &Markup) -> Markup {
+    let words = visitor.words;
+    let theme = match visitor.look.theme {
+        Theme::Light => Theme::Light,
+        Theme::Dark | Theme::System => Theme::Dark,
+    };
+    let look = Look {
+        theme,
+        compact: false,
+        ..visitor.look
+    };
+    document(
+        look,
+        title,
+        Some(live),
+        &html! {
+            div.wall {
+                div.wall-clock {
+                    span.live #live role="status" { span.dot {} span #live-text { (words.t("Not live")) } }
+                    span data-clock {}
+                }
+                main #content tabindex="-1" { (content) }
+                div.lost #lost role="alert" hidden {
+                    (icon(layout::WARNING))
+                    span { (words.t("No contact with the server: what stands here may be old.")) }
+                }
+            }
+            (spoken(visitor))
+        },
+    )
+}
+
 /// A page with nothing but a box in the middle: sign-in, and errors for those who aren't signed in.
 #[must_use]
 pub fn bare_page(look: Look, title: &str, content: &Markup) -> Markup {

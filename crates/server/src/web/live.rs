@@ -22,7 +22,7 @@ use wire::names::{DeviceId, RunId};
 use super::filter::{Clock, Filter};
 use super::run::Sight;
 use super::words::Words;
-use super::{overview, run};
+use super::{overview, run, wall};
 use crate::error::Failure;
 use crate::fleet::view::Fleet;
 pub(super) use source::Seen;
@@ -67,6 +67,27 @@ pub(super) fn overview<S: Source>(
             before: Arc::default(),
             sent: None,
             tiles: String::new(),
+        },
+        permit,
+    )
+}
+
+/// The stream of a screen on the wall.
+pub(super) fn wall<S: Source>(
+    source: S,
+    words: Words,
+    site: String,
+    permit: OwnedSemaphorePermit,
+) -> Sse<impl Stream<Item = Update>> {
+    let changes = source.news();
+    let parts = HashMap::new();
+    follow(
+        changes,
+        Wall {
+            source,
+            words,
+            site,
+            parts,
         },
         permit,
     )
@@ -244,13 +265,54 @@ impl<S: Source> Follow for Overview<S> {
     }
 }
 
+/// The parts of a page as they were sent, by their ids.
+type Parts = HashMap<&'static str, String>;
+
+/// Those parts that aren't as they were sent before.
+fn news_of(
+    sent: &mut Parts,
+    parts: impl IntoIterator<Item = (&'static str, maud::Markup)>,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut changed = serde_json::Map::new();
+    for (id, part) in parts {
+        let html = part.into_string();
+        if sent.get(id) != Some(&html) {
+            changed.insert(id.to_owned(), html.clone().into());
+            sent.insert(id, html);
+        }
+    }
+    changed
+}
+
+struct Wall<S> {
+    source: S,
+    words: Words,
+    site: String,
+    parts: Parts,
+}
+
+impl<S: Source> Follow for Wall<S> {
+    fn concerns(&self, _: Touched) -> bool {
+        true
+    }
+
+    async fn update(&mut self) -> Result<Option<Event>, Failure> {
+        let fleet = self.source.fleet().await?;
+        let rows = overview::within(&fleet, &self.source.user().reach);
+        let parts = wall::parts(self.words, &rows, self.site.trim(), Clock::now());
+        let changed = news_of(&mut self.parts, parts);
+        let update = (!changed.is_empty()).then(|| json!({ "parts": changed }).to_string());
+        Ok(update.map(|update| Event::default().event("parts").data(update)))
+    }
+}
+
 struct Run<S> {
     source: S,
     sight: Sight,
     run: RunId,
     device: Option<DeviceId>,
     after: u64,
-    parts: HashMap<&'static str, String>,
+    parts: Parts,
 }
 
 impl<S: Source> Follow for Run<S> {
@@ -268,14 +330,8 @@ impl<S: Source> Follow for Run<S> {
         };
         self.device = Some(detail.row.device);
         let device = self.source.device_row(detail.row.device).await?;
-        let mut changed = serde_json::Map::new();
-        for (id, part) in run::parts(self.sight, &detail, device.as_ref()) {
-            let html = part.into_string();
-            if self.parts.get(id) != Some(&html) {
-                changed.insert(id.to_owned(), html.clone().into());
-                self.parts.insert(id, html);
-            }
-        }
+        let parts = run::parts(self.sight, &detail, device.as_ref());
+        let changed = news_of(&mut self.parts, parts);
         let first_new = detail.log.partition_point(|line| line.seq <= self.after);
         let first_shown = first_new.max(detail.log.len().saturating_sub(run::LOG_LINES_MAX));
         let lines = &detail.log[first_shown..];

@@ -37,6 +37,7 @@ pub mod sequence;
 mod targeting;
 pub mod text_diff;
 pub mod visitor;
+mod wall;
 mod webhooks;
 pub mod words;
 
@@ -66,6 +67,7 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 fn pages_all() -> Pages {
     imports::pages(hand_out::pages(Pages::default()))
         .get("/", May::View, Section::Overview, routes::show_overview)
+        .get("/wall", May::View, Section::Overview, wall::show)
         .get("/insights", May::View, Section::Insights, insights::show)
         .get("/runs", May::View, Section::Runs, runs::show)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
@@ -98,6 +100,7 @@ fn pages_all() -> Pages {
         .get("/login/oidc", May::Anyone, Section::Overview, oidc::begin)
         .get("/login/oidc/back", May::Anyone, Section::Overview, oidc::back)
         .get("/live/overview", May::View, Section::Overview, routes::live_overview)
+        .get("/live/wall", May::View, Section::Overview, routes::live_wall)
         .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
         .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)
         .get("/login", May::Anyone, Section::Overview, routes::show_login)

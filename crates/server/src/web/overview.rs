@@ -448,6 +448,7 @@ fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
             button type="submit" { (words.t("Apply")) }
             @if !filter.is_empty() { a.clear href={ "/" (filter.look().query()) } { (words.t("Clear")) } }
             a.clear href=(runs::address(&runs::of(filter))) { (words.t("Runs")) }
+            a.clear href={ "/wall" @if let Some(site) = &filter.site { "?site=" (encode(site)) } } { (words.t("Wall screen")) }
             a.clear href={ "/api/v1/devices.csv" (filter.query()) } download="devices.csv" { "CSV" }
         }
     }

@@ -15,6 +15,7 @@ use super::filter::{Clock, Filter, FilterQuery};
 use super::live::Seen;
 use super::login::{Stage, login_page_beside, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
+use super::wall::WallQuery;
 use super::{layout, lists, live, overview, plan, run};
 use crate::catalog::{packages, sequences};
 use crate::error::Failure;
@@ -184,6 +185,20 @@ pub(super) async fn live_run(
         let source = Seen::by(visitor.user, state);
         live::run(source, sight, run, after, permit).into_response()
     })
+}
+
+pub(super) async fn live_wall(
+    visitor: Visitor,
+    State(state): State<AppState>,
+    Extension(streams): Streams,
+    Query(WallQuery { site }): Query<WallQuery>,
+) -> Result<Response, Failure> {
+    let permit = streams
+        .try_acquire_owned()
+        .map_err(|_| too_many_streams())?;
+    let words = visitor.words;
+    let source = Seen::by(visitor.user, state);
+    Ok(live::wall(source, words, site, permit).into_response())
 }
 
 fn too_many_streams() -> Failure {

@@ -6,6 +6,7 @@
   const TOLERANCE = 0.1;
   // The server says something at least every ten seconds; silence for longer means that the line is dead.
   const SILENCE_MS = 25000;
+  const LOST_AFTER_MS = 4000;
 
   // --- Times count on between updates ------------------------------------------------------------------------
   const since = new WeakMap();
@@ -60,6 +61,8 @@
       if (element.isConnected) tickIn(element); else { inSight.delete(element); watcher.unobserve(element); }
     }
     if (!table) tickIn(document);
+    const now = new Date();
+    document.querySelectorAll("[data-clock]").forEach((place) => setText(place, `${two(now.getHours())}:${two(now.getMinutes())}`));
   };
 
   // --- Fragments ---------------------------------------------------------------------------------------------
@@ -192,6 +195,9 @@
   let heard = 0;
   let wait = 1000;
   let timer = 0;
+  // The server ends every stream after some minutes; one that is back at once was never lost.
+  let losing = 0;
+  const lose = () => { losing ||= setTimeout(() => show(false), LOST_AFTER_MS); };
   const connect = () => {
     timer = 0;
     source?.close();
@@ -202,6 +208,8 @@
     const hear = (draw) => (event) => {
       heard = performance.now();
       wait = 1000;
+      clearTimeout(losing);
+      losing = 0;
       show(true);
       if (draw) draw(JSON.parse(event.data));
       localTimes(document);
@@ -210,8 +218,9 @@
     source.addEventListener("beat", hear(null));
     source.addEventListener("overview", hear(showOverview));
     source.addEventListener("run", hear(showRun));
+    source.addEventListener("parts", hear(showRun));
     source.onerror = () => {
-      show(false);
+      lose();
       source.close();
       retry();
     };

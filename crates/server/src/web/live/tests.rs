@@ -215,6 +215,30 @@ async fn the_overview_is_followed_row_by_row() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_screen_on_the_wall_is_followed_part_by_part() {
+    let source = Fake::new();
+    let stream = super::wall(source.clone(), Words::ENGLISH, "BJO".into(), permit());
+    let mut live = Live::of(stream.into_response());
+    let (name, first) = live.next().await.unwrap();
+    assert_eq!(
+        (name.as_str(), first["parts"].as_object().unwrap().len()),
+        ("parts", 4)
+    );
+
+    // What the screen doesn't tell is no news for it: of another site, and how far a step is.
+    source.change(|rows| {
+        rows[0].run.as_mut().unwrap().step_percent = Some(77);
+        let other = rows.iter_mut().find(|row| row.site == "KON").unwrap();
+        other.state = DeviceState::Failed;
+    });
+    assert_eq!(live.next().await.unwrap().0, "beat");
+    source.change(|rows| rows[0].state = DeviceState::Stalled);
+    let (_, update) = live.next().await.unwrap();
+    let parts: Vec<_> = update["parts"].as_object().unwrap().keys().collect();
+    assert_eq!(parts, ["wall-progress", "wall-tiles", "wall-trouble"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_is_followed_part_by_part_and_line_by_line() {
     let source = Fake::new();
     let row = sample::devices()[0].run.clone().unwrap();
