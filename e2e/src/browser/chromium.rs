@@ -257,6 +257,8 @@ impl Browser {
             "Escape" => (27, None),
             "ArrowDown" => (40, None),
             "ArrowUp" => (38, None),
+            "j" => (74, None),
+            "x" => (88, None),
             "Control+z" => {
                 return self
                     .key(json!({ "key": "z", "windowsVirtualKeyCode": 90, "modifiers": 2 }));

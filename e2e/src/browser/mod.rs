@@ -9,6 +9,7 @@
 //! every week proves nothing. What can be said exactly is checked instead.
 
 mod axe;
+mod bulk;
 pub(crate) mod chromium;
 mod journeys;
 
@@ -74,6 +75,7 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
     world.run_page(root, "console")?;
     world.run_script(A_PACKAGE)?;
     world.run_script(A_WEBHOOK)?;
+    world.run_script(bulk::PREPARE)?;
     let mut browser = Browser::start(&folder)?;
     let pictures = std::env::var("FORESTAGE_PICTURES")
         .map_or_else(|_| folder.join("pictures"), Utf8PathBuf::from);
@@ -103,6 +105,10 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
             looked += 1;
         }
     }
+    browser.show_on(SCREENS[0].1)?;
+    if let Err(error) = bulk::journey(&mut browser, world.url()) {
+        problems.push(format!("several machines at once: {error:#}"));
+    }
     for problem in &problems {
         console::say(problem);
     }
@@ -116,7 +122,7 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
 }
 
 /// Signs in as a person does, by keyboard.
-fn sign_in(browser: &mut Browser, url: &str) -> Result<()> {
+pub(crate) fn sign_in(browser: &mut Browser, url: &str) -> Result<()> {
     browser.go(&format!("{url}/login"))?;
     browser.wait_for_focus("user")?;
     browser.type_text("admin")?;
