@@ -23,7 +23,7 @@ use crate::commands::{
     asset, assignment, audit, boot_image, class, collection, completion,
     content as content_command, deployment, device, import, login, medium, model, os_image,
     package, prestage, pupil, quarantine, receipt, report, run, sequence as sequence_command,
-    serve, simulate, site, token, trust, user, variable, webhook,
+    serve, simulate, site, token, trust, user, variable, view, webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;

@@ -75,7 +75,7 @@ pub(crate) enum Run {
 /// `run list`
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only runs in this state
+    /// Only runs in this state: running, stalled, failed or completed
     #[arg(long, value_parser = ["running", "stalled", "failed", "completed"])]
     state: Option<String>,
     /// Only runs of machines of this site
