@@ -208,7 +208,7 @@ pub fn wall(visitor: &Visitor, title: &str, live: &str, content: &Markup) -> Mar
         Some(live),
         &html! {
             div.wall {
-                div.wall-clock {
+                header.wall-clock {
                     span.live #live role="status" { span.dot {} span #live-text { (words.t("Not live")) } }
                     span data-clock {}
                 }
