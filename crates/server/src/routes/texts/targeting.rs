@@ -56,6 +56,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<ClassRow>("")
         .of("GET", "/api/v1/views", "List one's own views of the overview, and those that are shared.", "A shared view that names a site out of reach isn't listed.")
         .answers::<Vec<SavedView>>("")
+        .whole()
         .of("GET", "/api/v1/views/{name}", "Show a view: one's own, else the shared one.", "")
         .answers::<SavedView>("")
         .of("PUT", "/api/v1/views/{name}", "Save a view, or change it.", "Its query is what stands in the overview's address; what no overview understands is left out. Whoever opens a view sees the machines in their own reach.")
