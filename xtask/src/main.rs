@@ -126,7 +126,14 @@ fn nightly() -> Result<()> {
     })?;
     timed("power cuts", || {
         run(cargo()
-            .args(["test", "--package", "agent", "power_cuts", "--", "--nocapture"])
+            .args([
+                "test",
+                "--package",
+                "agent",
+                "power_cuts",
+                "--",
+                "--nocapture",
+            ])
             .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
     })?;
