@@ -228,8 +228,8 @@ fn beside_check_ins<T>(
 #[test]
 fn ten_thousand_rows_hold_up_nobody() {
     let site = site();
-    site.import("serial\nPF0\nPF1\nPF2\nPF3\nPF4\nPF5\nPF6\nPF7\n");
-    let machines = ["PF0", "PF1", "PF2", "PF3", "PF4", "PF5", "PF6", "PF7"].map(Machine::new);
+    site.import("serial\nPF0\nPF1\n");
+    let machines = ["PF0", "PF1"].map(Machine::new);
     let quiet = beside_check_ins(&site, &machines, || {
         (0..20).for_each(|_| drop(site.admin.devices()))
     });
@@ -246,11 +246,11 @@ fn ten_thousand_rows_hold_up_nobody() {
             .accept_import(id, &AcceptImport::default())
             .unwrap()
     });
-    assert_eq!(site.admin.devices().unwrap().len(), 10_008);
+    assert_eq!(site.admin.devices().unwrap().len(), 10_002);
     let undo = beside_check_ins(&site, &machines, || {
         site.admin.undo_import(id, &UndoImport::default()).unwrap()
     });
-    assert_eq!(site.admin.devices().unwrap().len(), 8);
+    assert_eq!(site.admin.devices().unwrap().len(), 2);
     for (what, (took, longest)) in [("nothing", quiet), ("accept", accept), ("undo", undo)] {
         eprintln!("{what}: {took:?}; the longest check-in meanwhile took {longest:?}");
     }

@@ -16,9 +16,11 @@ use crate::fleet::identity::name_key;
 use crate::fleet::version::{fleet_changes, fleet_version};
 use crate::state::now_ms;
 
-/// Rows of one statement, and of one turn: few statements, none longer than a few milliseconds, and far below the 32 766
-/// parameters that SQLite allows.
-const BATCH_ROWS: usize = 400;
+/// Values of one statement, and of one turn: none takes longer than a few milliseconds, and there are few of them, as each
+/// waits for its turn. SQLite allows 32 766.
+const BATCH_VALUES: usize = 8000;
+/// Rows that are cleared away from a table in one turn.
+const CLEARED_ROWS: usize = 2000;
 
 /// Plans that are made for one request: a fleet that changes all the time is too lively for an import.
 pub(crate) const PLANS_MAX: usize = 3;
@@ -283,7 +285,7 @@ pub(crate) async fn sweep(db: &Db, stage: Option<&str>) -> Result<(), Failure> {
         left = false;
         let mut write = db.write().await?;
         for (table, key) in TABLES {
-            let some = format!("SELECT {key} FROM {table} WHERE {found} LIMIT {BATCH_ROWS}");
+            let some = format!("SELECT {key} FROM {table} WHERE {found} LIMIT {CLEARED_ROWS}");
             let sql = format!("DELETE FROM {table} WHERE {found} AND {key} IN ({some})");
             let swept = sqlx::query(AssertSqlSafe(sql))
                 .bind(stage.unwrap_or_default())
@@ -357,9 +359,10 @@ impl Batch {
         db: &Db,
         mut rows: impl Iterator<Item = Vec<Bound>> + Send,
     ) -> Result<u64, Failure> {
+        let rows_max = BATCH_VALUES / self.columns.len();
         let mut count = 0;
         loop {
-            let batch: Vec<Vec<Bound>> = rows.by_ref().take(BATCH_ROWS).collect();
+            let batch: Vec<Vec<Bound>> = rows.by_ref().take(rows_max).collect();
             if batch.is_empty() {
                 return Ok(count);
             }
@@ -408,12 +411,13 @@ mod tests {
 
     use super::super::changes::{Changes, KeptRow};
     use super::super::plan::Values;
-    use super::{BATCH_ROWS, Stage, TABLES, sweep};
+    use super::{ASSETS, BATCH_VALUES, Stage, TABLES, sweep};
     use crate::db::{Db, commit};
     use crate::fleet::version::{fleet_changes, fleet_version};
     use wire::imports::RowResult;
 
-    const MACHINES: usize = BATCH_ROWS + 50;
+    /// More than one batch.
+    const MACHINES: usize = BATCH_VALUES / ASSETS.columns.len() + 50;
 
     async fn open(folder: &tempfile::TempDir) -> Db {
         let path = Utf8Path::from_path(folder.path()).unwrap().join("a.db");
