@@ -107,16 +107,24 @@ impl Library {
                 continue;
             }
             let entries = entries(path)?;
-            let keep: Vec<IndexEntry> = self.read_state(|state| {
-                let is_needed = |entry: &&IndexEntry| {
+            let taken_from_here: Vec<bool> = self.read_state(|state| {
+                let is_it = |entry: &IndexEntry| {
                     let location = state.index.get(&entry.digest);
-                    chunks.contains(&entry.digest)
-                        && location.is_some_and(|location| {
-                            location.pack == number && location.entry == **entry
-                        })
+                    location
+                        .is_some_and(|location| location.pack == number && location.entry == *entry)
                 };
-                entries.iter().filter(is_needed).copied().collect()
+                entries.iter().map(is_it).collect()
             });
+            // A second copy is waste only if the first one is sound.
+            let is_needed = |entry: &IndexEntry, is_taken: bool| {
+                chunks.contains(&entry.digest) && (is_taken || !self.is_sound(&entry.digest))
+            };
+            let keep: Vec<IndexEntry> = entries
+                .iter()
+                .zip(taken_from_here)
+                .filter(|(entry, is_taken)| is_needed(entry, *is_taken))
+                .map(|(entry, _)| *entry)
+                .collect();
             let bytes = |entries: &[IndexEntry]| -> u64 {
                 entries.iter().map(IndexEntry::frame_bytes).sum()
             };
@@ -134,6 +142,11 @@ impl Library {
             });
         }
         Ok(plan)
+    }
+
+    fn is_sound(&self, digest: &Digest) -> bool {
+        let frame = self.frame(digest).ok().flatten();
+        frame.is_some_and(|frame| frame.unpack(&mut Vec::new()).is_ok())
     }
 
     /// Does what a plan says. What was needed when it was made stays, wherever this ends; another plan goes on from there.

@@ -111,6 +111,30 @@ fn little_waste_is_left_where_it_is() {
 }
 
 #[test]
+fn of_two_copies_the_sound_one_stays() {
+    for damaged in [0, 1] {
+        let temp = Temp::new();
+        let needed = add(&temp, &temp.library("l"), "needed", &[1, 2]);
+        let pack = &packs(&temp.join("l"))[0];
+        fs::copy(pack, pack.with_file_name(format!("{:064}.pack", 0))).unwrap();
+        let copies = packs(&temp.join("l"));
+        assert_eq!(copies.len(), 2);
+        let mut bytes = fs::read(&copies[damaged]).unwrap();
+        bytes[100_000] ^= 1;
+        fs::write(&copies[damaged], bytes).unwrap();
+        let library = temp.library("l");
+        library
+            .gc(&plan(&library, &[needed]).unwrap(), &NoMeter)
+            .unwrap();
+        drop(library);
+        let library = temp.library("l");
+        // What is damaged is forgotten, and then the other copy counts.
+        library.verify(&NoMeter).unwrap();
+        assert!(is_whole(&temp.library("l"), &needed), "copy {damaged}");
+    }
+}
+
+#[test]
 fn nothing_is_planned_while_a_needed_manifest_is_unknown() {
     let temp = Temp::new();
     let library = temp.library("l");
