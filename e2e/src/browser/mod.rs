@@ -58,7 +58,7 @@ const fn screen(width: u32, height: u32, dark: bool, language: &'static str) -> 
     }
 }
 
-/// Looks at the pages whose address contains one of these texts, or at all.
+/// Looks at the pages whose address contains one of these texts (`/` is the overview alone), or at all.
 pub(crate) fn run(pages: &[String]) -> Result<()> {
     let root = guides::root();
     let folder = root.join("target/browser");
@@ -93,7 +93,9 @@ pub(crate) fn run(pages: &[String]) -> Result<()> {
     let addresses = addresses(&mut browser, world.url(), &mut problems)?;
     let mut looked = 0;
     for address in &addresses {
-        if pages.is_empty() || pages.iter().any(|part| address.contains(part.as_str())) {
+        let is_meant =
+            |part: &String| part == address || part != "/" && address.contains(part.as_str());
+        if pages.is_empty() || pages.iter().any(is_meant) {
             look(
                 &mut browser,
                 world.url(),
@@ -227,6 +229,12 @@ fn look(
         axe::violations(browser, axe)?
             .into_iter()
             .for_each(&mut say);
+        if !name.starts_with("phone") {
+            let stacked = browser.value(STACKED)?;
+            if stacked != json!(0) {
+                say(format!("cells lie one below the other in {stacked} rows"));
+            }
+        }
         if name == SCREENS[0].0 {
             unreached(browser)?.into_iter().for_each(&mut say);
         }
@@ -239,6 +247,11 @@ fn look(
     }
     Ok(())
 }
+
+/// Rows of tables, of the first few, whose cells don't lie beside each other.
+const STACKED: &str = "[...document.querySelectorAll('main tr')].slice(0, 20).map(row => \
+    [...row.cells].map(cell => cell.getBoundingClientRect()).filter(place => place.width > 0))\
+    .filter(places => places.length > 1 && places[1].left < places[0].right - 1).length";
 
 /// Which element makes the page wider than its screen.
 fn widest(browser: &mut Browser) -> Result<String> {
