@@ -283,9 +283,11 @@ impl Browser {
         Ok(())
     }
 
-    /// Waits for an element, and presses the mouse in its middle.
+    /// Waits for an element on a page whose scripts have run, and presses the mouse in its middle.
     pub(crate) fn click(&mut self, element: &str) -> Result<()> {
-        self.wait(&format!("Boolean({element})"))?;
+        self.wait(&format!(
+            "document.readyState === 'complete' && Boolean({element})"
+        ))?;
         let place = self.value(&format!(
             "(e => {{ e.scrollIntoView({{ block: 'center', behavior: 'instant' }}); const r = e.getBoundingClientRect(); \
              return [r.x + r.width / 2, r.y + r.height / 2]; }})({element})"

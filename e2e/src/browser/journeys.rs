@@ -306,10 +306,9 @@ impl Walk {
             kari["role"] == "viewer" && kari["one-time"] == true,
             "{kari}"
         );
+        self.browser.value("window.isLeft = true")?;
         self.change_role("kari", "school-admin", "BJO")?;
-        self.wait(
-            "document.querySelector('main table').textContent.includes('School administrator')",
-        )?;
+        self.reloaded()?;
         let kari = self.user("kari")?;
         ensure!(
             kari["role"] == "school-admin" && kari["site"] == "BJO",
@@ -403,8 +402,13 @@ impl Walk {
         self.browser.value("window.isLeft = true")?;
         self.browser
             .click("document.querySelector('dialog[open] button.primary')")?;
-        self.wait("!window.isLeft && document.readyState === 'complete'")?;
+        self.reloaded()?;
         Ok(secret.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the page that was marked as left has been replaced.
+    fn reloaded(&mut self) -> Result<()> {
+        self.wait("!window.isLeft && document.readyState === 'complete'")
     }
 }
 
