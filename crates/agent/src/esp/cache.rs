@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::rc::Rc;
 
-use crate::block::BlockFile;
+use crate::block::{BlockFile, sought};
 
 const BLOCK_BYTES: u64 = 4096;
 /// Blocks in memory beyond which those that are on the disk too are dropped: 8 MiB.
@@ -157,13 +157,7 @@ impl Write for Cache {
 
 impl Seek for Cache {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
-        };
-        self.position = target
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start"))?;
+        self.position = sought(to, self.position, self.length)?;
         Ok(self.position)
     }
 }
