@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod library;
 pub(crate) mod tree;
 mod tree_target;
+mod tree_writer;
 mod volume;
 
 use std::collections::HashMap;

@@ -35,6 +35,19 @@ pub struct ChunkRef {
     pub bytes: u32,
 }
 
+impl ChunkRef {
+    /// The digest says what the bytes are, and a manifest that tells another length is not believed.
+    pub(crate) fn check_length(&self, raw: &[u8]) -> Result<(), ContentError> {
+        if raw.len() == self.bytes as usize {
+            return Ok(());
+        }
+        Err(ContentError::DamagedChunk {
+            digest: self.digest,
+            rule: "its length is not the one in the manifest",
+        })
+    }
+}
+
 /// What some content looks like: a stream of chunks, and where the stream goes. See `docs/formats/manifest.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {

@@ -30,11 +30,20 @@ pub trait ChunkSource {
         sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
     ) -> Result<(), ContentError>;
 
-    /// Whether it has this chunk at hand, so that asking for it is cheaper than looking whether it is needed. Sources that
-    /// would have to ask somewhere say no.
+    /// Whether asking it for this chunk is cheaper than looking whether the chunk is needed: it is at hand, or comes by
+    /// anyway. Sources that would have to ask somewhere say no.
     fn has(&self, digest: &Digest) -> bool {
         let _ = digest;
         false
+    }
+
+    /// Learns that a chunk it handed over is sound, and is going to be used.
+    ///
+    /// # Errors
+    /// If it can't do with it what it is there for; whatever the chunks are fetched for then ends with this error.
+    fn sound(&self, frame: &Frame) -> Result<(), ContentError> {
+        let _ = frame;
+        Ok(())
     }
 
     /// Learns that it handed over a damaged chunk, so that it can forget it.
@@ -63,9 +72,12 @@ const FRAMES_ON_THEIR_WAY_MAX: usize = 64;
 /// next chunk: fresh memory costs more than unpacking into memory that is warm.
 pub(crate) type Prepare<'a, T> = dyn Fn(&Frame, &mut Buffer) -> Result<T, ContentError> + Sync + 'a;
 
+/// Takes a chunk, what came of preparing it, and where it came from.
+pub(crate) type Accept<'a, T> = dyn FnMut(&Frame, T, SourceKind) -> Result<(), ContentError> + 'a;
+
 /// Fetches `wanted` (each once) from `sources` in order, each asked for what the ones before
 /// did not have. While one thread reads, `prepare` runs on all cores and gets the checked bytes of a chunk; `accept`
-/// gets what it returned, one after the other and in the order the source had. Here only `network_packed` is counted:
+/// gets the frame and what it returned, one after the other and in the order the source had. Here only `network_packed` is counted:
 /// how often a chunk is used is known to the caller.
 ///
 /// Returns the chunks nobody had, and what went wrong with the last source that failed.
@@ -74,7 +86,7 @@ pub(crate) fn fetch<T: Send>(
     wanted: &[Digest],
     counts: &mut ContentBytes,
     prepare: &Prepare<'_, T>,
-    accept: &mut dyn FnMut(T, SourceKind) -> Result<(), ContentError>,
+    accept: &mut Accept<'_, T>,
 ) -> Result<(Vec<Digest>, Option<ContentError>), ContentError> {
     let mut open: HashSet<Digest> = wanted.iter().copied().collect();
     let mut last_error = None;
@@ -115,17 +127,19 @@ fn fetch_from<T: Send>(
     open: &mut HashSet<Digest>,
     counts: &mut ContentBytes,
     prepare: &Prepare<'_, T>,
-    accept: &mut dyn FnMut(T, SourceKind) -> Result<(), ContentError>,
+    accept: &mut Accept<'_, T>,
 ) -> Result<Result<(), ContentError>, ContentError> {
     let wanted: HashSet<Digest> = ask.iter().copied().collect();
     let begin = || {
         let mut raw = Buffer::default();
-        move |frame: Frame| match frame.unpack_into(&mut raw) {
-            Ok(()) => (frame.digest(), prepare(&frame, &mut raw).map(Some)),
-            Err(_) => (frame.digest(), Ok(None)),
+        move |frame: Frame| {
+            let is_sound = frame.unpack_into(&mut raw).is_ok();
+            let prepared = is_sound.then(|| prepare(&frame, &mut raw)).transpose();
+            (frame, prepared)
         }
     };
-    let mut accept = |(digest, prepared): (Digest, Result<Option<T>, ContentError>)| {
+    let mut accept = |(frame, prepared): (Frame, Result<Option<T>, ContentError>)| {
+        let digest = frame.digest();
         let Some(prepared) = prepared? else {
             warn!("chunk {digest} came damaged; asking the next source");
             source.damaged(&digest);
@@ -133,7 +147,8 @@ fn fetch_from<T: Send>(
         };
         // A source may hand the same chunk over twice.
         if open.remove(&digest) {
-            accept(prepared, source.kind())?;
+            source.sound(&frame)?;
+            accept(&frame, prepared, source.kind())?;
         }
         Ok(())
     };

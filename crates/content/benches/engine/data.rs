@@ -68,6 +68,9 @@ impl Profile {
 /// left out.
 const PREPARE: &str = r##"
 [ "$(id -u)" = 0 ] || { echo "run this as root: it needs loop devices and cold caches" >&2; exit 1; }
+# Two runs at once must not take each other's halves for leftovers; nor may a chroot's /proc be emptied as one.
+exec 9> lock; flock 9
+clear_away() { rm -rf --one-file-system "$@"; }
 has() { command -v "$1" >/dev/null; }
 umask 022
 echo "deb http://deb.debian.org/debian bookworm main" > old.list
@@ -75,7 +78,7 @@ echo "deb http://deb.debian.org/debian bookworm main" > old.list
 for version in old new; do
     [ -e "tree-$version" ] || {
         echo "installing Debian ($version), some minutes" >&2
-        rm -rf part
+        clear_away part
         mmdebstrap --quiet --variant="$VARIANT" --aptopt='APT::Install-Recommends "0"' --dpkgopt=force-unsafe-io \
             --include="$PACKAGES" --format=dir bookworm part "$version.list"
         # Devices are left out: a file tree of ours has none yet, and no peer is slowed by eight of them.
@@ -101,7 +104,7 @@ for version in old new; do
 done
 # The next version: files that make up one byte in twenty have other bytes throughout, packed as well as before.
 [ -e tree-next ] || {
-    rm -rf part; cp -a tree-new part
+    clear_away part; cp -a tree-new part
     (cd part && find . -xdev -type f -size +0 -printf '%s %p\n' | sort -k2 | awk '{ sum += $1; if (sum >= 20 * $1 && $1 * 20 <= 40000000) { sum -= 20 * $1; sub(/^[0-9]+ /, ""); print } }' > ../changed
      while IFS= read -r file; do tr a-y b-z < "$file" > ../swap; cat ../swap > "$file"; done < ../changed; rm ../swap)
     mv part tree-next

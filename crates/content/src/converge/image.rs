@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FallocateFlags, SeekFrom, seek};
@@ -21,12 +22,13 @@ use crate::meter::{Meter, Tally};
 use crate::parallel;
 use crate::source::{self, ChunkSource};
 
-/// How many chunks of the target are read ahead of what is judged, on all cores.
-const LOOKS_AHEAD: usize = 64;
+/// Chunks that follow each other are read at once, until they make up so much: where files are small, so are chunks, and
+/// many small reads take several times as long.
+const RUN_BYTES: u64 = 1 << 20;
+/// How many runs of the target are read ahead of what is judged, on all cores.
+const LOOKS_AHEAD: usize = 16;
 /// How many chunks that differ are written at once: few pauses, and still early enough that a cut leaves little to do again.
 const WRITE_CHUNKS: usize = 4096;
-/// How many chunks are compared at once.
-const READ_CHUNKS: usize = 64;
 /// Zeros are written in blocks of this.
 const BLOCK: usize = 4096;
 /// Holes are read in steps of this.
@@ -63,16 +65,11 @@ pub fn converge_image(
         offsets: offsets(chunks),
     };
     let mut tally = Tally::new(meter, manifest.content_bytes());
-    let mut converge = || {
+    let counts = while_flushing(target, || {
         let counts = work.converge(sources, &mut tally)?;
         zero_holes(image, target, &tally)?;
         Ok(counts)
-    };
-    let counts = if work.volume.is_direct() {
-        converge()?
-    } else {
-        while_flushing(target, converge)?
-    };
+    })?;
     target
         .sync_all()
         .map_err(ContentError::stream("sync the target"))?;
@@ -101,16 +98,17 @@ pub fn compare_image(
     };
     let mut tally = Tally::new(meter, manifest.content_bytes());
     let mut first = None;
-    let indexes: Vec<usize> = (0..chunks.len()).collect();
-    for batch in indexes.chunks(READ_CHUNKS) {
-        for (index, is_equal) in batch
+    for batch in work.runs().chunks(LOOKS_AHEAD) {
+        for (run, are_equal) in batch
             .iter()
-            .zip(parallel::map(batch, |index| work.is_equal(*index)))
+            .zip(parallel::map(batch, |run| work.are_equal(run)))
         {
-            if !is_equal? && first.is_none() {
-                first = work.pieces(*index).next().map(|piece| piece.offset);
+            for (index, is_equal) in run.clone().zip(are_equal?) {
+                if !is_equal && first.is_none() {
+                    first = work.pieces(index).next().map(|piece| piece.offset);
+                }
+                tally.add(u64::from(chunks[index].bytes))?;
             }
-            tally.add(u64::from(chunks[*index].bytes))?;
         }
         if first.is_some() {
             break;
@@ -131,18 +129,18 @@ pub fn compare_image(
     Ok(first)
 }
 
-/// Whether a chunk of the target is worth a look before it is written.
+/// Whether a run of the target is worth a look before it is written.
 ///
 /// On a volume that holds something else altogether, reading it all first would take as long as writing. Once as many as
 /// are looked at at once differed, only a few are looked at, until one of them is equal. What isn't looked at is written,
-/// which is always right; so only chunks that are at hand locally are left unlooked.
+/// which is always right; so only runs whose chunks are at hand are left unlooked.
 #[derive(Default)]
 struct Looks {
     differed_since_equal: Cell<usize>,
     passed: Cell<usize>,
 }
 
-/// Where everything probably differs, one chunk in so many is looked at.
+/// Where everything probably differs, one run in so many is looked at.
 const LOOK_ONE_IN: usize = 16;
 
 impl Looks {
@@ -179,16 +177,19 @@ impl Work<'_> {
         let tally = RefCell::new(tally);
         let differing = RefCell::new(Vec::new());
         let looks = Looks::default();
-        let mut accept = |(index, is_equal): (usize, Result<bool, ContentError>)| {
-            let is_equal = is_equal?;
-            looks.learn(is_equal);
-            if !is_equal {
-                differing.borrow_mut().push(index);
-                return tally.borrow().check();
+        let mut accept = |(run, are_equal): (Range<usize>, Result<Vec<bool>, ContentError>)| {
+            let are_equal = are_equal?;
+            looks.learn(are_equal.contains(&true));
+            for (index, is_equal) in run.zip(are_equal) {
+                if is_equal {
+                    let bytes = u64::from(self.chunks[index].bytes);
+                    counts.borrow_mut().unchanged += bytes;
+                    tally.borrow_mut().add(bytes)?;
+                } else {
+                    differing.borrow_mut().push(index);
+                }
             }
-            let bytes = u64::from(self.chunks[index].bytes);
-            counts.borrow_mut().unchanged += bytes;
-            tally.borrow_mut().add(bytes)
+            tally.borrow().check()
         };
         let write = || {
             let mut indexes = std::mem::take(&mut *differing.borrow_mut());
@@ -199,16 +200,18 @@ impl Work<'_> {
         parallel::in_line(
             parallel::workers(),
             LOOKS_AHEAD,
-            || |index| (index, self.is_equal(index)),
+            || |run: Range<usize>| (run.clone(), self.are_equal(&run)),
             &mut accept,
             |line| {
-                for index in 0..self.chunks.len() {
-                    let digest = &self.chunks[index].digest;
-                    let is_at_hand = || sources.first().is_some_and(|source| source.has(digest));
-                    if looks.is_worth_it(is_at_hand) {
-                        line.send(index)?;
+                for run in self.runs() {
+                    let has = |index: usize| {
+                        let digest = &self.chunks[index].digest;
+                        sources.iter().any(|source| source.has(digest))
+                    };
+                    if looks.is_worth_it(|| run.clone().all(has)) {
+                        line.send(run)?;
                     } else {
-                        differing.borrow_mut().push(index);
+                        differing.borrow_mut().extend(run);
                     }
                     if differing.borrow().len() >= WRITE_CHUNKS {
                         write()?;
@@ -226,13 +229,28 @@ impl Work<'_> {
             .pieces(self.offsets[index], u64::from(self.chunks[index].bytes))
     }
 
-    /// Whether the target has this chunk in its place already.
-    fn is_equal(&self, index: usize) -> Result<bool, ContentError> {
-        let chunk = &self.chunks[index];
+    /// All chunks, in runs that are read at once.
+    fn runs(&self) -> Vec<Range<usize>> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            let end = self.offsets[index] + u64::from(chunk.bytes);
+            if end - self.offsets[first] >= RUN_BYTES || index + 1 == self.chunks.len() {
+                runs.push(first..index + 1);
+                first = index + 1;
+            }
+        }
+        runs
+    }
+
+    /// Which chunks of a run the target has in their places already.
+    fn are_equal(&self, run: &Range<usize>) -> Result<Vec<bool>, ContentError> {
+        let chunks = &self.chunks[run.clone()];
+        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(chunk.bytes as usize);
+            buffer.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
             let mut rest = &mut buffer[..];
-            for piece in self.pieces(index) {
+            for piece in self.image.pieces(self.offsets[run.start], bytes) {
                 let (part, after) = rest.split_at_mut(
                     usize::try_from(piece.bytes)
                         .unwrap_or(usize::MAX)
@@ -243,7 +261,13 @@ impl Work<'_> {
                     .map_err(ContentError::stream("read the target"))?;
                 rest = after;
             }
-            Ok(Digest::of(buffer) == chunk.digest)
+            let mut rest = &buffer[..];
+            let is_equal = |chunk: &ChunkRef| {
+                let (raw, after) = rest.split_at((chunk.bytes as usize).min(rest.len()));
+                rest = after;
+                Digest::of(raw) == chunk.digest
+            };
+            Ok(chunks.iter().map(is_equal).collect())
         })
     }
 
@@ -268,7 +292,7 @@ impl Work<'_> {
                 }
                 Ok(raw.len() as u64 * places.len() as u64)
             },
-            &mut |bytes, kind| {
+            &mut |_, bytes, kind| {
                 source::count(counts, kind, bytes);
                 tally.add(bytes)
             },
@@ -279,13 +303,7 @@ impl Work<'_> {
     }
 
     fn write_chunk(&self, index: usize, raw: &[u8]) -> Result<(), ContentError> {
-        if raw.len() != self.chunks[index].bytes as usize {
-            let rule = "its length is not the one in the manifest";
-            return Err(ContentError::DamagedChunk {
-                digest: self.chunks[index].digest,
-                rule,
-            });
-        }
+        self.chunks[index].check_length(raw)?;
         let mut rest = raw;
         for piece in self.pieces(index) {
             let (part, after) = rest.split_at(

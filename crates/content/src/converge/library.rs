@@ -69,10 +69,10 @@ fn add(
         sources,
         wanted,
         &mut fetched,
-        &|frame, _| Ok(frame.clone()),
-        &mut |frame, kind| {
+        &|_, _| Ok(()),
+        &mut |frame, (), kind| {
             let bytes = u64::from(frame.raw_bytes());
-            writer.add_checked(&frame)?;
+            writer.add_checked(frame)?;
             source::count(counts, kind, bytes);
             tally.add(bytes)
         },

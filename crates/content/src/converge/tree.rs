@@ -3,25 +3,23 @@
 //! What else is in the folder stays. Folders that exist keep their mode, owner and time: a tree is often laid over an
 //! OS whose folders aren't its own.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use camino::Utf8Path;
 use rustix::fs::Stat;
 use wire::digest::Digest;
 use wire::event::ContentBytes;
 
-use super::tree_target::{Aside, Found, Target};
+use super::tree_target::{Found, Place, Target};
+use super::tree_writer::{WantedFile, Writer};
 use super::{by_digest, missing, offsets};
-use crate::buffer::Buffer;
 use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Entry, EntryKind, Manifest, Metadata, TreePath};
 use crate::meter::{Meter, Tally};
-use crate::source::{self, ChunkSource, SourceKind, WANTED_MAX};
+use crate::source::{self, ChunkSource};
 
-/// How many bytes of chunks wait in memory to be written in order.
-const BATCH_BYTES: u64 = 32 << 20;
 /// How much of a file is read at once.
 const READ_BYTES: usize = 256 << 10;
 
@@ -40,8 +38,8 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Makes the tree's entries be in `folder`: new files are written aside and renamed, equal ones left alone; other
-/// files in the folder stay. Never follows a symbolic link out of `folder`.
+/// Makes the tree's entries be in `folder`: new files are written aside and renamed (or, in folders that are new as well, in
+/// their place), equal ones left alone; other files in the folder stay. Never follows a symbolic link out of `folder`.
 ///
 /// # Errors
 /// If the manifest is of an image, something of another kind is in the way, the folder can't be read or written, no
@@ -57,42 +55,44 @@ pub fn converge_tree(
     let mut target = Target::open(folder)?;
     let mut counts = ContentBytes::default();
     let mut folders = Vec::new();
+    let mut made = HashSet::new();
     let mut files = Vec::new();
     let mut offset = 0;
     for entry in tree.entries() {
         tally.check()?;
+        let is_new = made.contains(entry.path.split().0);
         match &entry.kind {
             EntryKind::Folder => {
-                if !target.has_folder(&entry.path)? {
+                if is_new || !target.has_folder(&entry.path)? {
                     target.make_folder(&entry.path, &entry.metadata)?;
                     folders.push(entry);
+                    made.insert(entry.path.as_bytes());
                 }
+            }
+            EntryKind::Link { target: to } if is_new => {
+                target.make_link(&entry.path, to, &entry.metadata)?;
             }
             EntryKind::Link { target: to } => link(&mut target, entry, to)?,
             EntryKind::File { bytes, digest } => {
-                if file_is_equal(&mut target, entry, *bytes, *digest, &mut tally)? {
+                let place = if is_new { Place::New } else { Place::Beside };
+                if !is_new && file_is_equal(&mut target, entry, *bytes, *digest, &mut tally)? {
                     counts.unchanged += bytes;
                     tally.add(*bytes)?;
+                } else if *bytes == 0 {
+                    target.write_file(&entry.path, place, &[], &entry.metadata)?;
                 } else {
                     files.push(WantedFile {
                         entry,
                         offset,
                         bytes: *bytes,
-                        digest: *digest,
+                        place,
                     });
                 }
                 offset += bytes;
             }
         }
     }
-    write_files(
-        manifest,
-        &files,
-        &mut target,
-        sources,
-        &mut counts,
-        &mut tally,
-    )?;
+    write_files(manifest, &files, &target, sources, &mut counts, &mut tally)?;
     for entry in folders.iter().rev() {
         target.touch_folder(&entry.path, &entry.metadata)?;
     }
@@ -260,86 +260,45 @@ fn metadata_is_equal(stat: &Stat, metadata: &Metadata, with_mode: bool, with_own
         && u32::try_from(stat.st_mtime_nsec) == Ok(metadata.mtime_nanoseconds)
 }
 
-/// A file to be written, and where its bytes stand in the stream.
-struct WantedFile<'a> {
-    entry: &'a Entry,
-    offset: u64,
-    bytes: u64,
-    digest: Digest,
-}
-
 fn write_files(
     manifest: &Manifest,
     files: &[WantedFile<'_>],
-    target: &mut Target<'_>,
+    target: &Target<'_>,
     sources: &[&dyn ChunkSource],
     counts: &mut ContentBytes,
     tally: &mut Tally<'_>,
 ) -> Result<(), ContentError> {
     let chunks = manifest.chunks();
     let offsets = offsets(chunks);
-    let needed = needed_chunks(chunks, &offsets, files);
-    let mut writer = Writer {
-        files,
-        next: 0,
-        open: None,
-        target,
-    };
-    writer.write_empty_ones()?;
-    let mut rest = needed.as_slice();
-    while !rest.is_empty() {
-        let batch = &rest[..batch_length(chunks, rest)];
-        rest = &rest[batch.len()..];
-        let (wanted, _) = by_digest(chunks, batch);
-        let mut raws: HashMap<Digest, (Buffer, SourceKind)> = HashMap::new();
-        let prepare = |frame: &crate::frame::Frame, raw: &mut Buffer| {
-            Ok((frame.digest(), std::mem::take(raw)))
-        };
-        let (open, error) = source::fetch(
-            sources,
-            &wanted,
-            counts,
-            &prepare,
-            &mut |(digest, raw), kind| {
-                raws.insert(digest, (raw, kind));
-                tally.check()
-            },
-        )?;
-        missing(chunks, &offsets, &open, error)?;
-        for index in batch {
-            let chunk = &chunks[*index];
-            let Some((raw, kind)) = raws
-                .get(&chunk.digest)
-                .filter(|(raw, _)| raw.len() == chunk.bytes as usize)
-            else {
-                let rule = "its length is not the one in the manifest";
-                return Err(ContentError::DamagedChunk {
-                    digest: chunk.digest,
-                    rule,
-                });
-            };
-            let written = writer.write(offsets[*index], raw)?;
-            source::count(counts, *kind, written);
-            tally.add(written)?;
-        }
-    }
-    Ok(())
-}
-
-/// How many of `rest` make up the next batch.
-fn batch_length(chunks: &[ChunkRef], rest: &[usize]) -> usize {
-    let mut bytes = 0;
-    let fits = |index: &&usize| {
-        bytes += u64::from(chunks[**index].bytes);
-        bytes <= BATCH_BYTES
-    };
-    rest.iter().take(WANTED_MAX).take_while(fits).count().max(1)
+    let (wanted, places) = by_digest(chunks, &needed_chunks(chunks, &offsets, files));
+    let writer = Writer::new(files, target);
+    let mut fetched = ContentBytes::default();
+    let result = source::fetch(
+        sources,
+        &wanted,
+        &mut fetched,
+        &|frame, raw| {
+            let places = places.get(&frame.digest()).map_or(&[][..], Vec::as_slice);
+            places.iter().try_fold(0, |written, index| {
+                chunks[*index].check_length(raw)?;
+                Ok(written + writer.write(offsets[*index], raw)?)
+            })
+        },
+        &mut |_, written, kind| {
+            source::count(counts, kind, written);
+            tally.add(written)
+        },
+    );
+    writer.clean_up();
+    *counts += fetched;
+    let (open, error) = result?;
+    missing(chunks, &offsets, &open, error)
 }
 
 /// The chunks that hold bytes of these files.
 fn needed_chunks(chunks: &[ChunkRef], offsets: &[u64], files: &[WantedFile<'_>]) -> Vec<usize> {
     let mut needed = Vec::new();
-    for file in files.iter().filter(|file| file.bytes > 0) {
+    for file in files {
         let first = offsets
             .partition_point(|offset| *offset <= file.offset)
             .saturating_sub(1);
@@ -356,68 +315,4 @@ fn needed_chunks(chunks: &[ChunkRef], offsets: &[u64], files: &[WantedFile<'_>])
         }
     }
     needed
-}
-
-/// Writes files in the order of the stream, one at a time.
-struct Writer<'a, 't> {
-    files: &'a [WantedFile<'a>],
-    next: usize,
-    open: Option<(Aside, blake3::Hasher)>,
-    target: &'a mut Target<'t>,
-}
-
-impl Writer<'_, '_> {
-    fn write_empty_ones(&mut self) -> Result<(), ContentError> {
-        for file in self.files.iter().filter(|file| file.bytes == 0) {
-            let aside = self.target.start_file(&file.entry.path)?;
-            self.target
-                .finish_file(&file.entry.path, aside, &file.entry.metadata)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what a chunk that begins at `offset` holds of the files, and tells how much that was.
-    fn write(&mut self, offset: u64, raw: &[u8]) -> Result<u64, ContentError> {
-        let end = offset + raw.len() as u64;
-        let mut written = 0;
-        while let Some(file) = self.files.get(self.next) {
-            let file_end = file.offset + file.bytes;
-            let (from, to) = (offset.max(file.offset), end.min(file_end));
-            if file.bytes == 0 {
-                self.next += 1;
-                continue;
-            }
-            if from >= to {
-                break;
-            }
-            let (mut aside, mut hasher) = match self.open.take() {
-                Some(open) => open,
-                None => (
-                    self.target.start_file(&file.entry.path)?,
-                    blake3::Hasher::new(),
-                ),
-            };
-            let index = |at: u64| usize::try_from(at - offset).unwrap_or(usize::MAX);
-            let part = &raw[index(from)..index(to)];
-            let path = &file.entry.path;
-            aside
-                .file
-                .write_all(part)
-                .map_err(|error| ContentError::io("write", &self.target.shown(path))(error))?;
-            hasher.update(part);
-            written += part.len() as u64;
-            if to < file_end {
-                self.open = Some((aside, hasher));
-                break;
-            }
-            if hasher.finalize().as_bytes() != file.digest.as_bytes() {
-                return Err(ContentError::BadManifest {
-                    rule: "the digest of a file is not that of its chunks",
-                });
-            }
-            self.target.finish_file(path, aside, &file.entry.metadata)?;
-            self.next += 1;
-        }
-        Ok(written)
-    }
 }

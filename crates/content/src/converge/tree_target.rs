@@ -3,10 +3,12 @@
 //! Folders are opened beneath the top folder by the kernel's own check (`openat2`), everything else happens by name
 //! inside an open folder and never follows a link.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use camino::Utf8Path;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
@@ -20,13 +22,27 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
+/// A new file, or one that was begun.
+const FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
 /// The top folder, held open.
 pub(super) struct Target<'a> {
     folder: &'a Utf8Path,
-    top: OwnedFd,
+    top: Arc<OwnedFd>,
     is_root: bool,
     /// The folder opened last: entries of one folder follow each other.
     last: Option<(Vec<u8>, OwnedFd)>,
+}
+
+/// Where a new file is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Under its own name: its folder was made just now, so nothing can be there.
+    New,
+    /// Beside, and renamed when it is whole: what is there stays until then.
+    Beside,
 }
 
 /// What lies where an entry should be.
@@ -44,10 +60,20 @@ impl<'a> Target<'a> {
             .map_err(|error| ContentError::io("open", folder.as_std_path())(error.into()))?;
         Ok(Self {
             folder,
-            top,
+            top: Arc::new(top),
             is_root: rustix::process::geteuid().is_root(),
             last: None,
         })
+    }
+
+    /// The same folder for another thread.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            folder: self.folder,
+            top: Arc::clone(&self.top),
+            is_root: self.is_root,
+            last: None,
+        }
     }
 
     pub(super) fn shown(&self, path: &TreePath) -> PathBuf {
@@ -199,12 +225,12 @@ impl<'a> Target<'a> {
         let aside = aside(path);
         let (parent, name) = self.parent(path)?;
         let make = || {
-            remove(parent, &aside)?;
+            remove(parent, aside.as_str())?;
             rustix::fs::symlinkat(to, parent, aside.as_str())?;
             let result = set_link_metadata(parent, aside.as_bytes(), metadata, is_root)
                 .and_then(|()| rustix::fs::renameat(parent, aside.as_str(), parent, name));
             if result.is_err() {
-                let _ = remove(parent, &aside);
+                let _ = remove(parent, aside.as_str());
             }
             result
         };
@@ -248,45 +274,81 @@ impl<'a> Target<'a> {
         result.map_err(self.error("set the time of", path))
     }
 
-    /// Starts a new file beside the place of the entry. A leftover of a power cut is replaced.
-    pub(super) fn start_file(&mut self, path: &TreePath) -> Result<Aside, ContentError> {
-        let aside = aside(path);
-        let (parent, name) = self.parent(path)?;
-        let start = || {
-            remove(parent, &aside)?;
-            let flags =
-                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(parent, aside.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-            let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0)?;
-            Ok(Aside {
-                parent,
-                aside: aside.clone(),
-                name: name.to_vec(),
-                file: File::from(file),
-                is_in_place: false,
-            })
-        };
-        let result = start();
-        result.map_err(self.error("create", path))
-    }
-
-    /// Puts a finished file in its place.
-    pub(super) fn finish_file(
-        &self,
+    /// Makes a file, all at once.
+    pub(super) fn write_file(
+        &mut self,
         path: &TreePath,
-        mut aside: Aside,
+        place: Place,
+        bytes: &[u8],
         metadata: &Metadata,
     ) -> Result<(), ContentError> {
-        self.touch_file(path, &aside.file, metadata)?;
-        rustix::fs::renameat(
-            &aside.parent,
-            aside.aside.as_str(),
-            &aside.parent,
-            aside.name.as_slice(),
-        )
-        .map_err(self.error("replace", path))?;
-        aside.is_in_place = true;
-        Ok(())
+        let mut file = self.start_file(path, place)?;
+        let written = (file.write_all(bytes))
+            .map_err(|error| ContentError::io("write", &self.shown(path))(error))
+            .and_then(|()| self.finish_file(path, place, &file, metadata));
+        if written.is_err() {
+            self.abandon_file(path, place);
+        }
+        written
+    }
+
+    /// Starts a new file. A leftover of a power cut is replaced.
+    pub(super) fn start_file(
+        &mut self,
+        path: &TreePath,
+        place: Place,
+    ) -> Result<File, ContentError> {
+        let (parent, name) = self.parent(path)?;
+        let name = unfinished(path, name, place);
+        let start = || {
+            if place == Place::Beside {
+                remove(parent, &*name)?;
+            }
+            rustix::fs::openat(
+                parent,
+                &*name,
+                FILE | OFlags::CREATE | OFlags::EXCL,
+                Mode::RUSR | Mode::WUSR,
+            )
+        };
+        let result = start();
+        result.map(File::from).map_err(self.error("create", path))
+    }
+
+    /// Opens a file that was started.
+    pub(super) fn reopen_file(
+        &mut self,
+        path: &TreePath,
+        place: Place,
+    ) -> Result<File, ContentError> {
+        let (parent, name) = self.parent(path)?;
+        let name = unfinished(path, name, place);
+        let result = rustix::fs::openat(parent, &*name, FILE, Mode::empty());
+        result.map(File::from).map_err(self.error("open", path))
+    }
+
+    /// Puts a whole file in its place.
+    pub(super) fn finish_file(
+        &mut self,
+        path: &TreePath,
+        place: Place,
+        file: &File,
+        metadata: &Metadata,
+    ) -> Result<(), ContentError> {
+        self.touch_file(path, file, metadata)?;
+        if place == Place::New {
+            return Ok(());
+        }
+        let (parent, name) = self.parent(path)?;
+        let result = rustix::fs::renameat(parent, &*unfinished(path, name, place), parent, name);
+        result.map_err(self.error("replace", path))
+    }
+
+    /// Removes a file that was started, if it can.
+    pub(super) fn abandon_file(&mut self, path: &TreePath, place: Place) {
+        if let Ok((parent, name)) = self.parent(path) {
+            let _ = remove(parent, &*unfinished(path, name, place));
+        }
     }
 
     /// Makes everything durable.
@@ -296,20 +358,11 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A file being written beside its place; removed unless it is put there.
-pub(super) struct Aside {
-    parent: OwnedFd,
-    aside: String,
-    name: Vec<u8>,
-    pub(super) file: File,
-    is_in_place: bool,
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if !self.is_in_place {
-            let _ = remove(&self.parent, &self.aside);
-        }
+/// What a file is called until it is whole.
+fn unfinished<'n>(path: &TreePath, name: &'n [u8], place: Place) -> Cow<'n, [u8]> {
+    match place {
+        Place::New => Cow::Borrowed(name),
+        Place::Beside => Cow::Owned(aside(path).into_bytes()),
     }
 }
 
@@ -319,7 +372,7 @@ fn aside(path: &TreePath) -> String {
     format!(".forestage-{}", &digest[..16])
 }
 
-fn remove(folder: &OwnedFd, name: &str) -> Result<(), Errno> {
+fn remove(folder: &OwnedFd, name: impl rustix::path::Arg) -> Result<(), Errno> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
