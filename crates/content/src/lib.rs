@@ -29,7 +29,7 @@ pub use converge::library::converge_library;
 pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
-pub use library::{GcPlan, Library, LibraryStats, PackWriter, VerifyReport};
+pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, VerifyReport};
 pub use manifest::{ChunkRef, Manifest};
 pub use meter::{Meter, NoMeter};
 pub use source::{ChunkSource, SourceKind, WANTED_MAX};

@@ -4,6 +4,7 @@
 //! someone says what is needed: see [`Library::plan_gc`].
 
 mod collect;
+mod keep;
 mod recover;
 mod writer;
 
@@ -19,6 +20,7 @@ use tracing::warn;
 use wire::digest::Digest;
 
 pub use self::collect::GcPlan;
+pub use self::keep::Keeping;
 pub use self::writer::PackWriter;
 use crate::error::{ContentError, chain};
 use crate::frame::Frame;

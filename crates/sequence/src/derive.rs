@@ -16,8 +16,9 @@ use crate::steps::{Step, step_type};
 
 /// The factory sequence for machines that will run `deploy`.
 ///
-/// Lay out the disk as `deploy` does (by default 1 GiB ESP, 8 GiB staging, the rest for the OS), stage all content,
-/// write the OS image to its place, install the boot image, shut down. Of the conditions only those that facts alone
+/// Lay out the disk as `deploy` does (by default 1 GiB ESP, 8 GiB staging, the rest for the OS), write the OS image to its
+/// place (which stages it on the way, so that the medium is read once), stage the rest of the content, install the boot
+/// image, shut down. Of the conditions only those that facts alone
 /// decide are kept: in the factory nobody knows a class or a site. An OS image whose condition asks for more is only
 /// staged, unless it is the only one. The disk is not marked as handed out.
 #[must_use]
@@ -42,12 +43,6 @@ pub fn stage_sequence(deploy: &CompiledSequence) -> CompiledSequence {
             default_layout(),
         );
     }
-    builder.add(
-        "content",
-        "Stage the content",
-        StageContent::KIND,
-        json!({}),
-    );
     let images = of_kind(ApplyImage::KIND);
     for step in &images {
         if images.len() == 1
@@ -59,6 +54,12 @@ pub fn stage_sequence(deploy: &CompiledSequence) -> CompiledSequence {
             builder.copy("os", "Write the OS image", step);
         }
     }
+    builder.add(
+        "content",
+        "Stage the content",
+        StageContent::KIND,
+        json!({}),
+    );
     for step in of_kind(InstallBootImage::KIND) {
         builder.copy("boot", "Install the boot image", step);
     }

@@ -14,7 +14,8 @@ use crate::tri::{Tri, decide};
 /// What a prestage carries, and what not, each with its reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Packages that some step could need on this model.
+    /// Packages that some step could need on this model, in the order in which a boot medium should have them: what the
+    /// factory sequence applies comes first, as it does so.
     pub kept: Vec<(Package, String)>,
     /// Packages that are left out.
     pub omitted: Vec<(Package, String)>,
@@ -55,6 +56,11 @@ pub fn select(
             Err(reason) => selection.omitted.push((package.clone(), reason)),
         }
     }
+    // A stable sort: what no step at the factory names keeps its order, at the end.
+    selection.kept.sort_by_key(|(package, _)| {
+        let first = factory.iter().position(|used| used.asks_for(package));
+        first.unwrap_or(factory.len())
+    });
     selection
 }
 
@@ -75,6 +81,15 @@ struct Use<'s> {
     packages: Vec<PackageUse>,
     /// The condition that is false for this model, if one is.
     never: Option<&'s str>,
+}
+
+impl Use<'_> {
+    fn asks_for(&self, package: &Package) -> bool {
+        self.packages.iter().any(|wanted| match wanted {
+            PackageUse::Named(name, _) => name == &package.name,
+            PackageUse::Drivers => package.kind == PackageKind::Driver,
+        })
+    }
 }
 
 fn uses<'s>(sequence: &'s CompiledSequence, known: &BTreeMap<String, Value>) -> Vec<Use<'s>> {
@@ -105,12 +120,7 @@ fn judge(
     deploy: &[Use<'_>],
     factory: &[Use<'_>],
 ) -> Result<String, String> {
-    let asks = |used: &&Use<'_>| {
-        used.packages.iter().any(|wanted| match wanted {
-            PackageUse::Named(name, _) => name == &package.name,
-            PackageUse::Drivers => package.kind == PackageKind::Driver,
-        })
-    };
+    let asks = |used: &&Use<'_>| used.asks_for(package);
     let asking: Vec<&Use<'_>> = deploy.iter().filter(asks).collect();
     if let Some(used) = asking.iter().find(|used| used.never.is_none()) {
         if package.kind == PackageKind::Driver {

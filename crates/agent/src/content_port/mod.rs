@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use content::{ChunkSource, Library, Manifest, Meter};
+use content::{ChunkSource, Keeping, Library, Manifest, Meter};
 use sequence::ports::{Content, Progress, StepError, TreeTarget};
 use wire::event::{ContentBytes, ProgressUnit};
 use wire::layout::VolumeRole;
@@ -115,7 +115,7 @@ impl RunContent {
         Ok((Manifest::decode(&bytes)?, bytes.len() as u64))
     }
 
-    /// Runs `work` with all places chunks may come from. What comes over the network is kept in the library if
+    /// Runs `work` with all places chunks may come from. What comes from elsewhere is kept in the library on the way if
     /// `keep` says so (and `work` does not do it itself).
     fn with_sources<T>(
         &self,
@@ -125,17 +125,36 @@ impl RunContent {
     ) -> Result<T> {
         let library = self.library()?;
         let is_cancelled = || progress.is_cancelled();
-        let remote = self.connection.as_ref().map(|connection| {
-            RemoteSource::new(connection, keep.then_some(&*library), &is_cancelled)
-        });
-        let mut sources: Vec<&dyn ChunkSource> = vec![&*library];
-        if let Some(medium) = &self.medium {
-            sources.push(medium);
+        let remote = self
+            .connection
+            .as_ref()
+            .map(|connection| RemoteSource::new(connection, &is_cancelled));
+        let medium = self
+            .medium
+            .as_ref()
+            .map(|medium| medium as &dyn ChunkSource);
+        let remote = remote.as_ref().map(|remote| remote as &dyn ChunkSource);
+        let elsewhere: Vec<&dyn ChunkSource> = medium.into_iter().chain(remote).collect();
+        if !keep {
+            return work(
+                &library,
+                &[&[&*library as &dyn ChunkSource], &elsewhere[..]].concat(),
+            );
         }
-        if let Some(remote) = &remote {
-            sources.push(remote);
-        }
-        work(&library, &sources)
+        let keeping = elsewhere
+            .iter()
+            .map(|source| Keeping::new(*source, &library))
+            .collect::<Result<Vec<_>, _>>()?;
+        let kept = keeping.iter().map(|source| source as &dyn ChunkSource);
+        let sources: Vec<&dyn ChunkSource> = std::iter::once(&*library as &dyn ChunkSource)
+            .chain(kept)
+            .collect();
+        let result = work(&library, &sources);
+        // What came before a cut is kept all the same.
+        let finished = keeping.into_iter().try_for_each(Keeping::finish);
+        let done = result?;
+        finished?;
+        Ok(done)
     }
 
     fn do_apply_image(

@@ -1,8 +1,8 @@
-//! Chunks and manifests from the server. Waits for the network as long as the step may take; keeps what it fetched.
+//! Chunks and manifests from the server. Waits for the network as long as the step may take.
 
 use anyhow::{Context, Result, bail};
 use client::Client;
-use content::{ChunkSource, ContentError, Frame, Library, SourceKind};
+use content::{ChunkSource, ContentError, Frame, SourceKind};
 use wire::device_api::CHUNKS_MAX;
 use wire::digest::Digest;
 
@@ -16,20 +16,13 @@ const TRIES_MAX: u32 = 4;
 /// The server as a source of chunks.
 pub(crate) struct RemoteSource<'a> {
     connection: &'a Connection,
-    keep: Option<&'a Library>,
     is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl<'a> RemoteSource<'a> {
-    /// Chunks from the server; also put into `keep`, so that a cut run does not fetch them again.
-    pub(crate) fn new(
-        connection: &'a Connection,
-        keep: Option<&'a Library>,
-        is_cancelled: &'a dyn Fn() -> bool,
-    ) -> Self {
+    pub(crate) fn new(connection: &'a Connection, is_cancelled: &'a dyn Fn() -> bool) -> Self {
         Self {
             connection,
-            keep,
             is_cancelled,
         }
     }
@@ -46,34 +39,18 @@ impl<'a> RemoteSource<'a> {
             }
             as_content(error.into())
         })?;
-        let mut kept = self.keep.map(Library::pack_writer).transpose()?;
-        let mut result = Ok(());
         while !wanted.is_empty() {
             if (self.is_cancelled)() {
-                result = Err(ContentError::Cancelled);
-                break;
+                return Err(ContentError::Cancelled);
             }
-            let frame = match Frame::read(&mut *stream) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
+            let Some(frame) = Frame::read(&mut *stream)? else {
+                break;
             };
             let digest = frame.digest();
-            if let Some(kept) = &mut kept {
-                // This also checks the content, before anyone uses it.
-                kept.add_frame(&frame)?;
-            }
             sink(frame)?;
             wanted.retain(|open| *open != digest);
         }
-        // What came before a cut is kept all the same.
-        if let Some(kept) = kept {
-            kept.finish()?;
-        }
-        result
+        Ok(())
     }
 }
 

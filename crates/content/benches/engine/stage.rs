@@ -1,5 +1,5 @@
-//! What the agent does at the factory: a thread reads the medium from front to back, and what comes by goes to the library
-//! and to the OS volume.
+//! What the agent does at the factory: a thread reads the medium from front to back, and what comes by goes to the OS volume
+//! and to the library.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use content::{
-    Bundle, ChunkSource, ContentError, Frame, Library, Manifest, NoMeter, SourceKind,
-    converge_image, converge_library,
+    Bundle, ChunkSource, ContentError, Frame, Keeping, Library, Manifest, NoMeter, SourceKind,
+    converge_image,
 };
 use ed25519_dalek::SigningKey;
 use wire::digest::Digest;
@@ -47,8 +47,10 @@ pub(crate) fn run(bundle: &str, target: &str, library: &str, rate: &str) {
             bundle.frames(&mut |frame| sender.send(frame).map_err(|_| ContentError::Cancelled))
         });
         let medium = Medium(Mutex::new(receiver));
-        converge_library(&manifests, &library, &[&library, &medium], &NoMeter).unwrap();
-        converge_image(&manifests[0], &target, &[&library], &NoMeter).unwrap();
+        let medium = Keeping::new(&medium, &library).unwrap();
+        converge_image(&manifests[0], &target, &[&library, &medium], &NoMeter).unwrap();
+        medium.finish().unwrap();
+        assert!(library.missing(&manifests[0]).is_empty());
     });
 }
 
@@ -58,6 +60,10 @@ struct Medium(Mutex<Receiver<Frame>>);
 impl ChunkSource for Medium {
     fn kind(&self) -> SourceKind {
         SourceKind::Local
+    }
+
+    fn has(&self, _digest: &Digest) -> bool {
+        true
     }
 
     fn fetch(

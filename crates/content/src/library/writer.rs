@@ -162,6 +162,11 @@ impl<'a> PackWriter<'a> {
         self.finish_pack()
     }
 
+    /// Whether the unfinished pack has it.
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.added.contains(digest)
+    }
+
     fn contains(&self, digest: &Digest) -> bool {
         self.added.contains(digest) || self.library.contains(digest)
     }
@@ -212,7 +217,8 @@ impl<'a> PackWriter<'a> {
         })
     }
 
-    fn finish_pack(&mut self) -> Result<(), ContentError> {
+    /// Makes the pack durable and its chunks present; what is added next begins another.
+    pub(super) fn finish_pack(&mut self) -> Result<(), ContentError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };

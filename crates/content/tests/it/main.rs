@@ -6,6 +6,7 @@ mod bundle;
 mod collect;
 mod fixtures;
 mod image;
+mod keep;
 mod library;
 mod random;
 mod support;
