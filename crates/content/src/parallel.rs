@@ -84,9 +84,7 @@ pub(crate) fn in_line<T: Send, R: Send, W: FnMut(T) -> R, A>(
             accept,
         };
         let fed = feed(&mut line)?;
-        while line.accepted < line.sent {
-            line.wait()?;
-        }
+        line.settle()?;
         Ok(fed)
     })
 }
@@ -134,6 +132,14 @@ impl<T, R> Line<'_, '_, T, R> {
             return Err(ContentError::Cancelled);
         }
         self.sent += 1;
+        Ok(())
+    }
+
+    /// Waits until all that was sent is accepted.
+    pub(crate) fn settle(&mut self) -> Result<(), ContentError> {
+        while self.accepted < self.sent {
+            self.wait()?;
+        }
         Ok(())
     }
 

@@ -214,6 +214,8 @@ impl Work<'_> {
                         differing.borrow_mut().extend(run);
                     }
                     if differing.borrow().len() >= WRITE_CHUNKS {
+                        // All in their order: a medium is read from front to back, and what has gone by takes another round.
+                        line.settle()?;
                         write()?;
                     }
                 }

@@ -1,5 +1,6 @@
 //! A source whose chunks are kept in a library as they are used.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use wire::digest::Digest;
@@ -45,14 +46,27 @@ impl<'a> Keeping<'a> {
             .finish()
     }
 
-    /// Parts `wanted` into what the unfinished pack holds, which is present from now on, and the rest.
-    fn part(&self, wanted: &[Digest]) -> Result<(Vec<Digest>, Vec<Digest>), ContentError> {
-        let mut writer = lock(&self.writer);
-        let (kept, rest): (Vec<_>, Vec<_>) = wanted.iter().partition(|digest| writer.holds(digest));
-        if !kept.is_empty() {
-            writer.finish_pack()?;
-        }
-        Ok((kept, rest))
+    /// Hands over what was kept before, and tells what is left. It has gone by: a medium would have to be read once more.
+    fn fetch_kept(
+        &self,
+        wanted: &[Digest],
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<Vec<Digest>, ContentError> {
+        let kept: Vec<Digest> = {
+            let mut writer = lock(&self.writer);
+            if wanted.iter().any(|digest| writer.holds(digest)) {
+                writer.finish_pack()?;
+            }
+            let is_kept = |digest: &&Digest| self.library.contains(digest);
+            wanted.iter().filter(is_kept).copied().collect()
+        };
+        let mut open: HashSet<Digest> = wanted.iter().copied().collect();
+        self.library.fetch(&kept, &mut |frame| {
+            open.remove(&frame.digest());
+            sink(frame)
+        })?;
+        let is_open = |digest: &&Digest| open.contains(digest);
+        Ok(wanted.iter().filter(is_open).copied().collect())
     }
 }
 
@@ -66,9 +80,7 @@ impl ChunkSource for Keeping<'_> {
         wanted: &[Digest],
         sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
     ) -> Result<(), ContentError> {
-        // What is needed again has gone by: a medium would have to be read once more for it.
-        let (kept, rest) = self.part(wanted)?;
-        self.library.fetch(&kept, sink)?;
+        let rest = self.fetch_kept(wanted, sink)?;
         if rest.is_empty() {
             return Ok(());
         }
@@ -84,6 +96,9 @@ impl ChunkSource for Keeping<'_> {
     }
 
     fn damaged(&self, digest: &Digest) {
+        if self.library.contains(digest) {
+            self.library.damaged(digest);
+        }
         self.source.damaged(digest);
     }
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use camino::Utf8Path;
 use content::{ChunkSource, ContentError, Keeping, Library, Manifest, NoMeter, converge_image};
 
+use wire::digest::Digest;
+
 use crate::support::{Network, Temp, capture_image, noise};
 
 /// An image of 16 MiB, captured into a library.
@@ -119,22 +121,28 @@ fn what_is_needed_again_comes_from_the_unfinished_pack() {
     let medium = Network::new(&from);
     let library = temp.library("l");
     let keeping = Keeping::new(&medium, &library).unwrap();
-    let first = manifest.chunks()[0].digest;
+    let digests: Vec<_> = (manifest.chunks().iter())
+        .map(|chunk| chunk.digest)
+        .collect();
     let mut frames = Vec::new();
-    keeping
-        .fetch(&[first], &mut |frame| {
-            frames.push(frame);
-            Ok(())
-        })
-        .unwrap();
-    keeping.sound(&frames[0]).unwrap();
-    assert!(!library.contains(&first), "not before its pack is finished");
-    keeping
-        .fetch(&[first], &mut |frame| {
-            frames.push(frame);
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(frames.len(), 2);
-    assert_eq!(medium.asked.get(), 1, "the medium is not read again");
+    let mut fetch = |wanted: &[Digest]| {
+        keeping
+            .fetch(wanted, &mut |frame| {
+                frames.push(frame);
+                Ok(())
+            })
+            .unwrap();
+        frames.split_off(0)
+    };
+    for frame in fetch(&digests[..3]) {
+        keeping.sound(&frame).unwrap();
+    }
+    assert!(
+        !library.contains(&digests[0]),
+        "not before its pack is finished"
+    );
+    assert_eq!(fetch(&digests[..1]).len(), 1);
+    // The pack was finished for the first; the second is as little to be asked for.
+    assert_eq!(fetch(&digests[1..4]).len(), 3);
+    assert_eq!(medium.asked.get(), 4, "the medium is not read again");
 }
