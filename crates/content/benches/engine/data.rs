@@ -57,6 +57,8 @@ impl Profile {
             .env("TARGET_MIB", self.target_mib)
             .env("OURS", crate::ours::command())
             .current_dir(&kept)
+            // Figures alone go to the standard output.
+            .stdout(std::io::stderr())
             .status()
             .unwrap();
         assert!(status.success(), "the data could not be prepared: {status}");
@@ -119,5 +121,7 @@ rm -rf image.library tree.library stage.bundle
 $OURS capture-image new.img image.library > image.manifest
 $OURS build tree-new tree.library > tree.manifest
 $OURS bundle image.library image.manifest stage.bundle
+# What lies on a disk before: nothing of it must be of use.
+[ -e noise ] || { head -c "${IMAGE_MIB}M" /dev/urandom > part.noise; mv part.noise noise; }
 [ -e target ] || { fallocate -l "${TARGET_MIB}M" part; dd if=/dev/zero of=part bs=256K count=$((TARGET_MIB * 4)) conv=notrunc,fsync status=none; mv part target; }
 "##;

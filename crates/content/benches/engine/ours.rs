@@ -43,7 +43,11 @@ pub(crate) fn run(arguments: &[String]) {
             converge_tree(&manifest, folder.into(), &[&library], &NoMeter).unwrap();
         }
         ["bundle", library, manifest, to] => bundle(library, manifest, to),
-        ["stage", bundle, target, library, rate] => stage::run(bundle, target, library, rate),
+        ["stage", bundle, target, library, rate] => {
+            let rate = rate.parse().unwrap();
+            stage::run(bundle, Some(target), library, rate);
+        }
+        ["stage-library", bundle, library] => stage::run(bundle, None, library, 0.0),
         ["read-used", library, manifest, target] => {
             let target = File::open(target).unwrap();
             let read = |part: &mut [u8], at| target.read_exact_at(part, at);

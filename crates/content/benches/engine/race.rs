@@ -48,13 +48,13 @@ struct Measured {
 }
 
 /// What every script may use: `$OURS` is this program, `$NEW` the tree, `$IMAGE` it as a filesystem image, `$W` the folder
-/// of the data, `$LOOP` a loop device on a file that was written once, `$T` a fresh ext4 on it, `$W/out` an empty folder.
+/// of the data, `$LOOP` a loop device on a file that was full of noise, `$T` a fresh ext4 on it, `$W/out` an empty folder.
 const HELPERS: &str = r#"
 T=$W/mount; NEW=$W/tree-new; IMAGE=$W/new.img
 LOOP=$(cat "$W/loop" 2>/dev/null || true)
 cold() { sync; echo 3 > /proc/sys/vm/drop_caches; }
 away() { ! mountpoint -q "$T" || umount "$T"; for device in $(losetup -j "$W/target" -O NAME -n); do losetup -d "$device"; done; }
-target() { away; whole; LOOP=$(losetup --direct-io=on -f --show "$W/target"); echo "$LOOP" > "$W/loop"; mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$LOOP"; mkdir -p "$T"; }
+target() { away; whole; dd if=$W/noise of=$W/target bs=256K conv=notrunc,fsync status=none; LOOP=$(losetup --direct-io=on -f --show "$W/target"); echo "$LOOP" > "$W/loop"; mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 "$LOOP"; mkdir -p "$T"; }
 # Zeroing a stretch makes a hole in the file, which would cost whoever comes next.
 whole() { local file=$W/target; [ $(($(stat -c %b "$file") * 512)) -ge "$(stat -c %s "$file")" ] || dd if=/dev/zero of="$file" bs=256K count=$(($(stat -c %s "$file") / 262144)) conv=notrunc,fsync status=none; }
 fresh() { mount "$LOOP" "$T"; }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use content::{
     Bundle, ChunkSource, ContentError, Frame, Keeping, Library, Manifest, NoMeter, SourceKind,
-    converge_image,
+    converge_image, converge_library,
 };
 use ed25519_dalek::SigningKey;
 use wire::digest::Digest;
@@ -21,13 +21,14 @@ pub(crate) fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-/// Stages a bundle from a medium that hands out `rate` MB/s; 0 is as fast as it can.
-pub(crate) fn run(bundle: &str, target: &str, library: &str, rate: &str) {
+/// Stages a bundle from a medium that hands out `rate` MB/s (0 is as fast as it can): its image to the volume `target`, if
+/// there is one, and everything to the library.
+pub(crate) fn run(bundle: &str, target: Option<&str>, library: &str, rate: f64) {
     let file = File::open(bundle).unwrap();
     let length = file.metadata().unwrap().len();
     let medium = Throttled {
         file,
-        rate: rate.parse::<f64>().unwrap() * 1e6,
+        rate: rate * 1e6,
         start: Instant::now(),
         read: 0.0,
     };
@@ -40,17 +41,19 @@ pub(crate) fn run(bundle: &str, target: &str, library: &str, rate: &str) {
     for (_, bytes) in bundle.manifests() {
         library.put_manifest(bytes).unwrap();
     }
-    let target = File::options().read(true).write(true).open(target).unwrap();
     let (sender, receiver) = sync_channel(32);
     thread::scope(|scope| {
         scope.spawn(move || {
             bundle.frames(&mut |frame| sender.send(frame).map_err(|_| ContentError::Cancelled))
         });
         let medium = Medium(Mutex::new(receiver));
-        let medium = Keeping::new(&medium, &library).unwrap();
-        converge_image(&manifests[0], &target, &[&library, &medium], &NoMeter).unwrap();
-        medium.finish().unwrap();
-        assert!(library.missing(&manifests[0]).is_empty());
+        if let Some(target) = target {
+            let target = File::options().read(true).write(true).open(target).unwrap();
+            let medium = Keeping::new(&medium, &library).unwrap();
+            converge_image(&manifests[0], &target, &[&library, &medium], &NoMeter).unwrap();
+            medium.finish().unwrap();
+        }
+        converge_library(&manifests, &library, &[&library, &medium], &NoMeter).unwrap();
     });
 }
 
