@@ -664,6 +664,67 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_says_where_its_audit_breaks() {
+    let world = World::new().await;
+    for number in 0..5 {
+        let path = format!("/api/v1/collections/c{number}");
+        let body = format!(r#"{{"name":"c{number}","title":""}}"#);
+        world.ask("PUT", &path, Some("good-admin"), &body).await;
+    }
+    let verify = async |head: &str| {
+        let path = format!("/api/v1/audit/verify?head={head}");
+        json_of(world.ask("GET", &path, Some("good-admin"), "").await).await
+    };
+    let page = async |head: &str| {
+        let path = format!("/audit?verify=yes&head={head}");
+        let answer = world.ask("GET", &path, Some("good-admin"), "").await;
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 24).await;
+        String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+    };
+    let sound = verify("").await;
+    let number = sound["head"]["number"].as_u64().unwrap();
+    let head = format!("{number}:{}", sound["head"]["digest"].as_str().unwrap());
+    assert!(number >= 5 && sound["broken"].is_null() && sound["noted"] == false);
+    let noted = verify(&head).await;
+    assert_eq!(
+        (&noted["head"], &noted["noted"]),
+        (&sound["head"], &json!(true))
+    );
+    assert!(page(&head).await.contains("The chain is whole"));
+    assert_eq!(verify("7").await["code"], "bad-head");
+    let cut = verify(&head.replacen(&number.to_string(), &(number + 1).to_string(), 1)).await;
+    assert_eq!(cut["broken"]["row"], number + 1);
+    for (what, sql) in [
+        (
+            "a detail",
+            "UPDATE audit SET detail = 'x' WHERE number = $1",
+        ),
+        (
+            "an address",
+            "UPDATE audit SET detail = '', address = '192.0.2.1' WHERE number = $1",
+        ),
+        ("the row", "DELETE FROM audit WHERE number = $1"),
+    ] {
+        let mut db = world.state.db().write().await.unwrap();
+        sqlx::query(sql)
+            .bind(i64::try_from(number - 2).unwrap())
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        commit(db).await.unwrap();
+        let broken = verify("").await;
+        assert_eq!(broken["broken"]["row"], number - 2, "{what}: {broken}");
+        assert_eq!(broken["head"]["number"], number - 3, "{what}: {broken}");
+        let page = page("").await;
+        assert!(page.contains("The chain is broken."), "{what}: {page}");
+        assert!(
+            page.contains(&format!("/audit?cursor={}", number - 1)),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_guarded_by_the_same_table() {
     let world = World::new().await;
     let (mut refused, mut hidden) = (0, 0);
