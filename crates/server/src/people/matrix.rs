@@ -725,6 +725,25 @@ async fn the_server_says_where_its_audit_breaks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_or_a_path_that_makes_no_sense_is_a_problem_like_any_other() {
+    let world = World::new().await;
+    for path in [
+        "/api/v1/devices?limit=many",
+        "/api/v1/find",
+        "/api/v1/imports/seven",
+        "/api/v1/sequences/s/versions/last",
+    ] {
+        let answer = world.ask("GET", path, Some("good-admin"), "").await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
+        let kind = answer.headers()[header::CONTENT_TYPE].clone();
+        assert_eq!(kind, "application/problem+json", "{path}");
+        let said = json_of(answer).await;
+        assert_eq!(said["code"], "bad-request", "{path}: {said}");
+        assert!(!said["message"].as_str().unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_guarded_by_the_same_table() {
     let world = World::new().await;
     let (mut refused, mut hidden) = (0, 0);

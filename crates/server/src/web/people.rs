@@ -337,17 +337,21 @@ fn audit_page(
         .map(|row| {
             html! {
                 th.number scope="row" { (row.number) }
-                td { (words.time(row.at_ms)) }
+                td.whole { (words.time(row.at_ms)) }
                 td { (row.who) }
                 td.mono { (or_dash(&row.address)) }
-                td { code { (row.action) } }
-                td { (row.subject) }
-                td { (row.detail) }
+                td.whole { code { (row.action) } }
+                td.value { (row.subject) }
+                td.value { (row.detail) }
             }
         })
         .collect();
+    let verify = html! {
+        form method="get" action="/audit" { button name="verify" value="yes" { (words.t("Verify the chain")) } }
+    };
     html! {
-        (head(title, ""))
+        (draw::head(&[], title, words.t("who did what, from where"), &verify))
+        @if let Some(verified) = verified { (chain(words, verified)) }
         form.filters method="get" action="/audit" role="search" {
             label { (words.t("Who")) " " input name="who" value=(query.who); }
             label { (words.t("Action")) " " input name="action" value=(query.action); }
@@ -365,26 +369,24 @@ fn audit_page(
             @if query.cursor.is_some() { a href={ "/audit?" (filter) } { (words.t("Newest")) } }
             @if let Some(next) = next { a rel="next" href={ "/audit?" (filter) "&cursor=" (next) } { (words.t("Older")) } }
         }
-        (chain(words, verified))
     }
 }
 
-/// The chain of the audit: what was found on it, and the button that goes along it.
-fn chain(words: Words, verified: Option<&(Option<AuditHead>, Verified)>) -> Markup {
-    let noted = verified.and_then(|(noted, _)| *noted);
-    let noted = noted.map(|noted| noted.to_string()).unwrap_or_default();
+/// The chain of the audit: what came of going along it, and how to do so with a head that was noted.
+fn chain(words: Words, (noted, (head, broken)): &(Option<AuditHead>, Verified)) -> Markup {
     html! {
         section.card #chain aria-labelledby="chain-title" {
             h2 #chain-title { (words.t("Has anybody changed the audit?")) }
-            p { (words.t("Each row is chained to the one before: a row that is changed, removed or moved breaks the chain.")) }
-            @if let Some((noted, (head, broken))) = verified { (found(words, noted.is_some(), *head, broken.as_ref())) }
-            form.stacked method="get" action="/audit#chain" {
+            (found(words, noted.is_some(), *head, broken.as_ref()))
+            p.muted { (words.t("Each row is chained to the one before: a row that is changed, removed or moved breaks the chain.")) " "
+                (layout::prose(words.t("Here the server verifies itself. `forestage audit verify` does the same from outside."))) }
+            form.stacked method="get" action="/audit" {
                 label for="head" { (words.t("A head that you noted earlier")) }
-                input #head.mono name="head" value=(noted) placeholder="1234:af13…" maxlength="100" autocomplete="off" spellcheck="false";
-                p.note.muted { (words.t("With it, even an audit that was written anew as a whole is noticed. May be left empty.")) }
-                div.buttons { button.primary name="verify" value="yes" { (words.t("Verify the chain")) } }
+                input #head.mono name="head" value=(noted.map(|noted| noted.to_string()).unwrap_or_default()) placeholder="1234:af13…"
+                    maxlength="100" autocomplete="off" spellcheck="false";
+                p.note.muted { (words.t("With it, even an audit that was written anew as a whole is noticed.")) }
+                div.buttons { button name="verify" value="yes" { (words.t("Verify with it")) } }
             }
-            p.muted { (layout::prose(words.t("Here the server verifies itself. `forestage audit verify` does the same from outside."))) }
         }
     }
 }

@@ -127,7 +127,7 @@ pub(super) async fn show_sequences(visitor: Visitor, State(state): State<AppStat
     let content = html! {
         (list)
         @if visitor.user.may(May::Publish) {
-            p { a href="/sequences/new" { (visitor.words.t("New sequence")) } }
+            div.buttons { a.button href="/sequences/new" { (visitor.words.t("New sequence")) } }
         }
     };
     Ok(visitor.page(visitor.words.t("Task sequences"), None, &content))

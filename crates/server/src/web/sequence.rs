@@ -217,8 +217,10 @@ fn editor(words: Words, text: &str) -> Markup {
     html! {
         label for="document" { (words.t("Text")) }
         textarea.code #document data-body rows=(lines) spellcheck="false" autocomplete="off" { (text) }
-        h3 { (words.t("What the check says")) }
-        ul.findings #lint role="status" aria-live="polite" data-good=(words.t("The check finds nothing to complain about.")) {}
+        p { b { (words.t("What the check says")) } }
+        div role="status" {
+            ul.findings #lint data-good=(words.t("The check finds nothing to complain about.")) {}
+        }
         div.buttons { button.primary type="submit" { (words.t("Save")) } }
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .query("dry-run", "`true` to only say what would happen.")
         .takes_bytes("text/csv")
         .answers::<AssetImportReport>("")
+        .fails(422, "bad-asset-file", "It is no table, or one beyond the limits.")
         .of("GET", "/api/v1/collections", "List the collections.", "Members are counted as far as one sees them.")
         .answers::<Vec<CollectionRow>>(r#"[{"name":"pupils-2026","title":"New pupils","members":2500}]"#)
         .whole()

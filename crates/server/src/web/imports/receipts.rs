@@ -64,7 +64,7 @@ pub(super) fn all(
 
 /// The way to the page on which receipts are handed in.
 fn hand_in(words: Words, may_send: bool) -> Markup {
-    html! { @if may_send { a.button.primary href="/receipts/import" { (words.t("Hand in receipts")) } } }
+    html! { @if may_send { a.button href="/receipts/import" { (words.t("Hand in receipts")) } } }
 }
 
 fn receipt(words: Words, row: &ReceiptRow) -> Markup {
