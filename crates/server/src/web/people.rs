@@ -341,8 +341,8 @@ fn audit_page(
                 td { (row.who) }
                 td.mono { (or_dash(&row.address)) }
                 td.whole { code { (row.action) } }
-                td.value { (row.subject) }
-                td.value { (row.detail) }
+                td.words { (row.subject) }
+                td.words { (row.detail) }
             }
         })
         .collect();
