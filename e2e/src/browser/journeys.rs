@@ -467,7 +467,9 @@ impl Walk {
             json!(theirs)
         ))?;
         self.press_button("Save")?;
-        self.wait("document.querySelector('.problem')?.textContent.includes('came after version 1')")?;
+        self.wait(
+            "document.querySelector('.problem')?.textContent.includes('came after version 1')",
+        )?;
         ensure!(self.version_of("drill-two")? == 2, "theirs was replaced");
         self.go("/sequences/drill-two")?;
         self.browser

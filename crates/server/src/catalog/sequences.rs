@@ -10,7 +10,9 @@ use axum::response::{IntoResponse as _, Response};
 use sequence::document::compile;
 use sequence::lint::{KnownModel, Surroundings};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
+use wire::device_api::ApiError;
 use wire::names::SequenceName;
 use wire::package::Model;
 use wire::receipt::Receipt;
@@ -21,6 +23,7 @@ use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::problem;
 use crate::routes::{parse, read_body};
 use crate::runs::orders::current_packages;
 use crate::runs::rows::{StoredDevice, devices_sql};
@@ -338,5 +341,21 @@ pub(crate) fn refused(findings: Vec<Finding>) -> Response {
         hint: Some("`forestage sequence lint FILE` shows them all".into()),
         findings,
     };
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(refused)).into_response()
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let error = ApiError {
+        code: refused.code,
+        message: refused.message,
+        hint: refused.hint,
+    };
+    // A problem like any other, and the findings beside it.
+    let mut problem: Value =
+        serde_json::from_slice(&problem::body(status, &error)).unwrap_or_default();
+    problem["findings"] = json!(refused.findings);
+    let media_type = HeaderValue::from_static(problem::MEDIA_TYPE);
+    (
+        status,
+        [(header::CONTENT_TYPE, media_type)],
+        problem.to_string(),
+    )
+        .into_response()
 }

@@ -744,6 +744,24 @@ async fn a_query_or_a_path_that_makes_no_sense_is_a_problem_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_sequence_is_a_problem_with_its_findings() {
+    let world = World::new().await;
+    let text = "sequence: bad\nsteps:\n  - id: a\n    fly-away: {}\n";
+    let answer = world
+        .ask("PUT", "/api/v1/sequences/bad", Some("good-admin"), text)
+        .await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let kind = answer.headers()[header::CONTENT_TYPE].clone();
+    assert_eq!(kind, "application/problem+json");
+    let said = json_of(answer).await;
+    assert_eq!(
+        (&said["code"], &said["status"]),
+        (&json!("sequence-refused"), &json!(422))
+    );
+    assert_eq!(said["findings"][0]["line"], 4, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_guarded_by_the_same_table() {
     let world = World::new().await;
     let (mut refused, mut hidden) = (0, 0);
