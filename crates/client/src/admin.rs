@@ -14,7 +14,7 @@ use wire::digest::Digest;
 use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
 use wire::names::{CollectionName, DeviceId, PrestageName, RunId, SequenceName};
 use wire::package::Package;
-use wire::receipt::Receipt;
+use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::variables::{
     DeviceVariables, ScopeVariables, VariableChange, VariableRow, VariableScope,
 };
@@ -372,6 +372,14 @@ impl Client {
     pub fn put_receipt(&self, receipt: &Receipt) -> Result<(), ClientError> {
         self.send("POST", "/api/v1/receipts", receipt)
             .map(|_: IgnoredAny| ())
+    }
+
+    /// Hands in many receipts at once, or asks what would become of them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn import_receipts(&self, wanted: &ImportReceipts) -> Result<ReceiptImport, ClientError> {
+        self.send("POST", "/api/v1/receipts/import", wanted)
     }
 }
 

@@ -20,9 +20,15 @@ pub(crate) fn client() -> Option<IpAddr> {
     CLIENT.try_with(|address| *address).ok()
 }
 
-/// The same for the audit, as the end of a sentence; empty if nobody sent it.
-pub(crate) fn from_client() -> String {
-    client().map_or_else(String::new, |address| format!(", from {address}"))
+/// Work that is done in a task of its own, still for whoever sent the current request.
+pub(crate) fn for_client<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let client = client();
+    async move {
+        match client {
+            Some(client) => CLIENT.scope(client, work).await,
+            None => work.await,
+        }
+    }
 }
 
 /// A connection as the handlers see it.

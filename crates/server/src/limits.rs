@@ -22,6 +22,10 @@ pub(crate) const CHUNK_UPLOAD_BYTES_MAX: u64 = 32 << 30;
 pub(crate) const MANIFEST_BYTES_MAX: usize = 256 << 20;
 /// An asset file.
 pub(crate) const ASSET_FILE_BYTES_MAX: usize = 32 << 20;
+/// Receipts in one request: eight times the largest fleet.
+pub(crate) const RECEIPT_FILES_MAX: usize = 20_000;
+/// The same in bytes; one has about 1 KiB.
+pub(crate) const RECEIPTS_BYTES_MAX: usize = 32 << 20;
 /// Rows of a list that people send: forty times the largest fleet.
 pub(crate) const ASSET_ROWS_MAX: usize = 100_000;
 /// A text of an asset, in characters: SMBIOS texts that mean something are shorter.

@@ -1,5 +1,6 @@
 //! Refusals as RFC 9457 `application/problem+json`. `code`, `message` and `hint` stay where older programs read them.
 
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -7,12 +8,15 @@ use axum::response::{IntoResponse as _, Response};
 use wire::device_api::ApiError;
 use wire::problem::Problem;
 
+use crate::error::Failure;
 use crate::secret;
 
 /// The media type of a problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 /// By which a request is found in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Why the framework refuses something is one sentence.
+const REASON_BYTES_MAX: usize = 4096;
 /// Digits of a request's id: enough for a day's log.
 const ID_DIGITS: usize = 16;
 
@@ -67,12 +71,28 @@ pub(crate) fn response(status: StatusCode, error: &ApiError) -> Response {
         .into_response()
 }
 
+/// The middleware that tells what the framework refuses (a query or a path that can't be read) like every other refusal.
+pub(crate) async fn told(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(is_text && response.status().is_client_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = to_bytes(body, REASON_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut letters = text.chars();
+    let first = letters.next().unwrap_or_default().to_ascii_lowercase();
+    let message = format!("{first}{}", letters.as_str());
+    Failure::refused(parts.status, "bad-request", message).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse as _;
 
     use super::*;
-    use crate::error::Failure;
 
     #[tokio::test]
     async fn a_refusal_is_a_problem_document_and_reads_as_an_api_error() {

@@ -79,6 +79,7 @@ pub(crate) fn app(state: AppState) -> App {
         })
         // Each handler reads its body with its own limit, by `read_body` or piece by piece.
         .layer(axum::extract::DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .layer(axum::middleware::from_fn(problem::told))
         .layer(axum::middleware::from_fn(web::dress))
         .layer(axum::middleware::from_fn_with_state(
             state.clone(),

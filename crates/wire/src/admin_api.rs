@@ -274,6 +274,9 @@ pub struct AuditRow {
     /// More, in words.
     #[serde(default)]
     pub detail: String,
+    /// From where it was asked for: an IP address; empty if nobody asked, or if an older release wrote the row.
+    #[serde(default)]
+    pub address: String,
     /// The digest of the row before and of this one; see [`crate::audit`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,

@@ -1,5 +1,8 @@
 //! The audit's chain: each row's digest covers the row before. See `docs/formats/audit.md`.
 
+use std::fmt;
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +20,48 @@ pub struct AuditHead {
     pub number: u64,
     /// Its digest.
     pub digest: Digest,
+}
+
+impl fmt::Display for AuditHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, self.digest)
+    }
+}
+
+impl FromStr for AuditHead {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || "a head is a number, a colon and 64 hexadecimal digits".to_owned();
+        let (number, digest) = text.trim().split_once(':').ok_or_else(bad)?;
+        Ok(Self {
+            number: number.parse().map_err(|_| bad())?,
+            digest: digest.parse().map_err(|_| bad())?,
+        })
+    }
+}
+
+/// `GET /api/v1/audit/verify`: how far the chain is sound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditVerified {
+    /// The last of the rows that follow from one another, from the first on.
+    pub head: AuditHead,
+    /// Whether a head that was noted earlier was looked for, too.
+    pub noted: bool,
+    /// What is wrong, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<AuditBreak>,
+}
+
+/// Where a chain breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct AuditBreak {
+    /// The number of the row.
+    pub row: u64,
+    /// What is wrong with it, in words.
+    pub why: String,
 }
 
 /// The end of a chain without rows.
@@ -43,7 +88,8 @@ pub fn chained(previous: &Digest, row: &AuditRow) -> Digest {
         &row.subject,
         &row.detail,
     ];
-    for field in fields {
+    let address = Some(row.address.as_str()).filter(|address| !address.is_empty());
+    for field in fields.into_iter().chain(address) {
         // With its length before it, no field can pretend to be two.
         bytes.extend_from_slice(field.len().to_string().as_bytes());
         bytes.push(b':');
@@ -88,6 +134,18 @@ pub enum Broken {
     },
 }
 
+impl Broken {
+    /// The number of the row that isn't right.
+    #[must_use]
+    pub const fn row(&self) -> u64 {
+        match self {
+            Self::Number { expected, .. } => *expected,
+            Self::Digest { number } | Self::NotNoted { number } => *number,
+            Self::CutOff { noted, .. } => *noted,
+        }
+    }
+}
+
 /// Goes along a chain, row by row, oldest first.
 #[derive(Debug, Clone)]
 pub struct Verifier {
@@ -103,6 +161,12 @@ impl Verifier {
             head: start(),
             noted,
         }
+    }
+
+    /// The last row that was right.
+    #[must_use]
+    pub const fn head(&self) -> AuditHead {
+        self.head
     }
 
     /// Takes the next row.
@@ -164,6 +228,7 @@ mod tests {
                     action: "asset-imported".into(),
                     subject: format!("file {number}"),
                     detail: String::new(),
+                    address: String::new(),
                     digest: None,
                 };
                 head = chained(&head, &row);
@@ -256,6 +321,36 @@ mod tests {
         let digest = |row: &AuditRow| chained(&start().digest, row);
         assert_ne!(digest(&row("ab", "c")), digest(&row("a", "bc")));
         assert_ne!(digest(&row("a\n1:b", "")), digest(&row("a", "b")));
+    }
+
+    #[test]
+    fn an_address_is_covered_and_none_is_as_before() {
+        let row = |detail: &str, address: &str| AuditRow {
+            detail: detail.into(),
+            address: address.into(),
+            ..chain(1)[0].clone()
+        };
+        let digest = |row: &AuditRow| chained(&start().digest, row);
+        let all = [
+            row("", ""),
+            row("", "192.0.2.7"),
+            row("", "192.0.2.8"),
+            row("192.0.2.7", ""),
+            row("\n9:192.0.2.7", ""),
+        ];
+        let digests: std::collections::BTreeSet<_> = all.iter().map(digest).collect();
+        assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_is_written() {
+        let digest = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        let check = |text: &str| text.parse::<AuditHead>().ok().map(|head| head.to_string());
+        let good = format!("12:{digest}");
+        assert_eq!(check(&format!(" {good}\n")), Some(good));
+        for bad in ["", "12", digest, "x:y", "12:12", &format!("-1:{digest}")] {
+            assert_eq!(check(bad), None, "{bad}");
+        }
     }
 
     #[test]

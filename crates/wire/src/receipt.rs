@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::digest::Digest;
-use crate::names::PrestageName;
+use crate::names::{DeviceId, PrestageName};
 
 /// One receipt, a JSON file on the boot medium.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -56,4 +56,72 @@ pub enum ReceiptResult {
     Staged,
     /// It is not, and will not start.
     Failed,
+}
+
+/// `POST /api/v1/receipts/import`: many receipts at once, as the files that lie on a boot medium.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImportReceipts {
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The files.
+    pub files: Vec<ReceiptText>,
+}
+
+/// A file that should hold a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReceiptText {
+    /// Its name, by which the answer speaks of it.
+    pub name: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// What became of each of them. One that can't be read doesn't hold up the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReceiptImport {
+    /// Whether this is what would happen.
+    pub dry_run: bool,
+    /// Receipts that were not known.
+    pub new: u32,
+    /// Receipts that the server has already; nothing changes.
+    pub known: u32,
+    /// Files that hold no receipt.
+    pub refused: u32,
+    /// One row per file, in the order in which they were sent.
+    pub rows: Vec<ImportedReceipt>,
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImportedReceipt {
+    /// The file's name.
+    pub file: String,
+    /// What became of it.
+    pub result: ReceiptImportResult,
+    /// The receipt, if it holds one.
+    #[serde(default)]
+    pub receipt: Option<Receipt>,
+    /// The device it belongs to, if its serial number is known and the caller may know.
+    #[serde(default)]
+    pub device: Option<DeviceId>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReceiptImportResult {
+    /// It is stored.
+    New,
+    /// It was stored before.
+    Known,
+    /// It holds no receipt.
+    Refused,
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 /// How long the browser may take for one answer, and a page to get into the state that is waited for.
@@ -313,11 +313,11 @@ impl Browser {
         Ok(())
     }
 
-    /// Puts a file into a field for files, as the dialog of the system would.
-    pub(crate) fn choose_file(&mut self, field: &str, file: &Utf8Path) -> Result<()> {
+    /// Puts files into a field for files, as the dialog of the system would.
+    pub(crate) fn choose_files(&mut self, field: &str, files: &[Utf8PathBuf]) -> Result<()> {
         let asked = json!({ "expression": format!("document.querySelector({})", json!(field)) });
         let found = self.call("Runtime.evaluate", &asked)?;
-        let chosen = json!({ "files": [file], "objectId": found["result"]["objectId"] });
+        let chosen = json!({ "files": files, "objectId": found["result"]["objectId"] });
         self.call("DOM.setFileInputFiles", &chosen)?;
         Ok(())
     }

@@ -173,6 +173,10 @@ fn addresses(
             .filter_map(|link| link.as_str())
         {
             let bare = link.split('?').next().unwrap_or_default();
+            // A page of its own isn't one of those with a part that varies, even if its address could be.
+            if found.contains_key(bare) {
+                continue;
+            }
             for path in paths.iter().filter(|path| fits(path, bare)) {
                 if !found.contains_key(path) {
                     found.insert(path, link.to_owned());

@@ -4,12 +4,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use media::medium::read_receipts;
 use wire::admin_api::ReceiptRow;
-use wire::receipt::{Receipt as Record, ReceiptResult};
+use wire::receipt::{ImportReceipts, Receipt as Record, ReceiptImport, ReceiptResult, ReceiptText};
 
 use crate::api;
 use crate::commands::receipt_reconcile::{self, Reconcile};
 use crate::failure::{Failure, Outcome, Trying};
-use crate::output::{Look, Output, Table, clean, count, moment, seconds};
+use crate::output::{Look, Output, Table, count, moment, seconds};
 use crate::settings::{connect, read_limited};
 
 /// Receipts shown one by one; all of them are in the JSON.
@@ -22,8 +22,8 @@ const RECEIPT_BYTES_MAX: u64 = 1 << 20;
 pub(crate) enum Receipt {
     /// Import the receipts of a boot medium
     ///
-    /// Takes images, devices and single JSON files. Importing a receipt twice changes nothing. A receipt is a
-    /// claim of the factory, not a proof.
+    /// Takes images, devices and single JSON files, and hands all of them in at once. Importing a receipt twice changes
+    /// nothing. A receipt is a claim of the factory, not a proof.
     #[command(
         after_help = "Example:\n  forestage receipt import /dev/sdb\n  forestage receipt import PF3ABC12.json"
     )]
@@ -47,6 +47,9 @@ pub(crate) struct Import {
     /// Images, devices or JSON files
     #[arg(required = true, value_name = "STICK.img|DEVICE|FILE.json")]
     from: Vec<Utf8PathBuf>,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Does what was asked.
@@ -69,12 +72,12 @@ pub(crate) fn run(command: &Receipt, output: &Output) -> Outcome<()> {
 /// Every receipt that can be read is handed in; one that can't does not hold up the others.
 fn run_import(import: &Import, output: &Output) -> Outcome<()> {
     let client = connect()?;
-    let mut receipts = Vec::new();
+    let mut files = Vec::new();
     let mut unreadable = 0;
     for path in &import.from {
-        for receipt in read(path)? {
-            match receipt {
-                Ok(receipt) => receipts.push(receipt),
+        for file in read(path)? {
+            match file {
+                Ok(file) => files.push(file),
                 Err(failure) => {
                     unreadable += 1;
                     output.say_failure(&failure);
@@ -82,15 +85,19 @@ fn run_import(import: &Import, output: &Output) -> Outcome<()> {
             }
         }
     }
-    let bar = output.count_bar("receipts are handed in");
-    for (number, receipt) in receipts.iter().enumerate() {
-        client
-            .put_receipt(receipt)
-            .trying(|| format!("cannot hand in the receipt of {}", receipt.serial))?;
-        bar.set(number as u64 + 1, receipts.len() as u64);
+    let wanted = ImportReceipts {
+        dry_run: import.dry_run,
+        files,
+    };
+    let report = client
+        .import_receipts(&wanted)
+        .trying(|| "cannot hand in the receipts".into())?;
+    for row in report.rows.iter().filter(|row| row.receipt.is_none()) {
+        unreadable += 1;
+        let what = format!("{} is no receipt", row.file);
+        output.say_failure(&Failure::new(what).because(row.why.clone()));
     }
-    bar.clear();
-    output.answer(&receipts, |look| imported(&receipts, look))?;
+    output.answer(&report, |look| imported(&report, look))?;
     if unreadable > 0 {
         return Err(Failure::new(format!(
             "{} could not be read",
@@ -101,42 +108,50 @@ fn run_import(import: &Import, output: &Output) -> Outcome<()> {
 }
 
 /// A few are shown one by one; of many, those that failed.
-fn imported(receipts: &[Record], look: &Look) -> String {
-    let failed = || {
-        receipts
-            .iter()
-            .filter(|receipt| receipt.result == ReceiptResult::Failed)
-    };
-    let all = count(receipts.len(), "receipt");
-    if receipts.len() <= ROWS_SHOWN_MAX {
-        let table = render(receipts.iter().map(|receipt| (receipt, None)), look);
-        return format!("{table}\n{all} imported\n");
+fn imported(report: &ReceiptImport, look: &Look) -> String {
+    let receipts = || report.rows.iter().filter_map(|row| row.receipt.as_ref());
+    let is_failed = |receipt: &&Record| receipt.result == ReceiptResult::Failed;
+    let all = count(receipts().count(), "receipt");
+    let summary = format!(
+        "{all}{}: {} new, {} known already, {} of failures\n",
+        if report.dry_run {
+            ", nothing is stored"
+        } else {
+            " imported"
+        },
+        report.new,
+        report.known,
+        receipts().filter(is_failed).count()
+    );
+    let mut shown: Vec<&Record> = receipts().collect();
+    if shown.len() > ROWS_SHOWN_MAX {
+        shown.retain(is_failed);
+        shown.truncate(ROWS_SHOWN_MAX);
     }
-    let summary = format!("{all} imported, {} of failures\n", failed().count());
-    match failed().next() {
-        None => summary,
-        Some(_) => {
-            let shown = failed().take(ROWS_SHOWN_MAX);
-            let table = render(shown.map(|receipt| (receipt, None)), look);
-            format!("{table}\n{summary}")
-        }
+    if shown.is_empty() {
+        return summary;
     }
+    let table = render(shown.into_iter().map(|receipt| (receipt, None)), look);
+    format!("{table}\n{summary}")
 }
 
-fn read(path: &Utf8Path) -> Outcome<Vec<Outcome<Record>>> {
+fn read(path: &Utf8Path) -> Outcome<Vec<Outcome<ReceiptText>>> {
     if path.extension() == Some("json") {
         let bytes =
             read_limited(path, RECEIPT_BYTES_MAX).trying(|| format!("cannot read {path}"))?;
-        return Ok(vec![
-            serde_json::from_slice(&bytes).trying(|| format!("{path} is no receipt")),
-        ]);
+        return Ok(vec![Ok(ReceiptText {
+            name: path.to_string(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        })]);
     }
     let files = read_receipts(path).trying(|| format!("cannot read the boot medium {path}"))?;
     Ok(files
         .into_iter()
         .map(|file| {
-            file.receipt
-                .trying(|| format!("cannot read receipts/{} of {path}", clean(&file.name)))
+            let name = format!("receipts/{} of {path}", file.name);
+            let receipt = file.receipt.trying(|| format!("cannot read {name}"))?;
+            let text = serde_json::to_string(&receipt).trying(|| format!("cannot send {name}"))?;
+            Ok(ReceiptText { name, text })
         })
         .collect())
 }

@@ -140,14 +140,8 @@ fn content_sequences_and_the_factory() {
         world.path("stick.img").metadata().unwrap().len()
             > world.path("book.bundle").metadata().unwrap().len()
     );
-    assert_eq!(
-        world
-            .json(&["receipt", "import", "stick.img"])
-            .as_array()
-            .unwrap()
-            .len(),
-        0
-    );
+    let imported = world.json(&["receipt", "import", "stick.img"]);
+    assert_eq!(imported["rows"], serde_json::json!([]), "{imported}");
     content_library(&world);
     let left: Vec<_> = std::fs::read_dir(world.path("cache"))
         .unwrap()
@@ -387,14 +381,26 @@ fn the_school() {
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
     world.write("PF1.json", include_str!("receipt.json"));
-    world.run(&["receipt", "import", "PF1.json"]);
+    world.write("broken.json", "{");
+    // One that can't be read doesn't hold up the other, and a dry run holds up both.
+    let import = ["receipt", "import", "broken.json", "PF1.json"];
+    let dry_run = [import.as_slice(), &["--dry-run"]].concat();
+    for (arguments, said, receipts) in [
+        (dry_run.as_slice(), "1 receipt, nothing is stored: 1 new", 0),
+        (&import, "1 receipt imported: 1 new", 1),
+        (&import, "1 receipt imported: 0 new, 1 known already", 1),
+    ] {
+        let (code, stdout, stderr) = world.fail(arguments);
+        assert!(code == 1 && stdout.contains(said), "{stdout}");
+        assert!(stderr.contains("broken.json is no receipt"), "{stderr}");
+        let rows = world.json(&["receipt", "list"]);
+        assert_eq!(rows.as_array().unwrap().len(), receipts, "{rows}");
+    }
     assert_eq!(
         world.json(&["receipt", "list"])[0]["receipt"]["serial"],
         "PF1"
     );
     assert!(world.run(&["receipt", "list"]).contains("staged"));
-    world.write("broken.json", "{");
-    assert_eq!(world.fail(&["receipt", "import", "broken.json"]).0, 1);
     let serve = world.command(&["serve", "--data", "other", "--listen", "192.0.2.1:1"]);
     let (code, _, stderr) = failed(serve);
     assert!(

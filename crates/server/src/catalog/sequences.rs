@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sequence::document::compile;
 use sequence::lint::{KnownModel, Surroundings};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
+use wire::device_api::ApiError;
 use wire::names::SequenceName;
 use wire::package::Model;
 use wire::receipt::Receipt;
@@ -20,6 +23,7 @@ use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::problem;
 use crate::routes::{parse, read_body};
 use crate::runs::orders::current_packages;
 use crate::runs::rows::{StoredDevice, devices_sql};
@@ -205,11 +209,43 @@ async fn known_models(db: &mut Write) -> Result<Vec<KnownModel>, Failure> {
         .collect())
 }
 
+/// What a new version is a change of.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Changed {
+    /// The version that was changed, 0 for none. Without it, whatever is the latest.
+    after: Option<u32>,
+}
+
+impl Changed {
+    /// Refuses what was made from another version than the latest.
+    fn check(&self, name: &SequenceName, latest: i64) -> Result<(), Failure> {
+        let Some(after) = self.after.filter(|after| i64::from(*after) != latest) else {
+            return Ok(());
+        };
+        let failure = if after == 0 {
+            Failure::conflict(
+                "version-changed",
+                format!("there is a sequence {name} already"),
+            )
+            .hint("choose another name, or change that sequence on its own page")
+        } else {
+            let message = format!(
+                "version {latest} of {name} came after version {after}, which was changed here"
+            );
+            Failure::conflict("version-changed", message)
+                .hint("keep this text, read the latest version, and make the change there")
+        };
+        Err(failure)
+    }
+}
+
 /// `PUT /api/v1/sequences/{name}`
 pub(crate) async fn put(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(name): Path<String>,
+    Query(changed): Query<Changed>,
     body: Body,
 ) -> Result<Response, Failure> {
     let name: SequenceName = parse(&name)?;
@@ -230,13 +266,15 @@ pub(crate) async fn put(
     .fetch_optional(&mut *db)
     .await
     .doing("read a sequence")?;
+    let version = latest.as_ref().map_or(0, |(_, version, ..)| *version);
+    changed.check(&name, version)?;
     let findings = to_json("write findings", &findings)?;
     let stored_row = match latest {
         Some((_, version, known, _, at)) if known == compiled => {
             (name.to_string(), version, compiled, findings, at)
         }
-        latest => {
-            let version = latest.map_or(1, |(_, version, ..)| version + 1);
+        _ => {
+            let version = version + 1;
             let now = now_ms();
             sqlx::query(
                 "INSERT INTO sequences (name, version, document, compiled, findings, updated_at_ms) \
@@ -303,5 +341,21 @@ pub(crate) fn refused(findings: Vec<Finding>) -> Response {
         hint: Some("`forestage sequence lint FILE` shows them all".into()),
         findings,
     };
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(refused)).into_response()
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let error = ApiError {
+        code: refused.code,
+        message: refused.message,
+        hint: refused.hint,
+    };
+    // A problem like any other, and the findings beside it.
+    let mut problem: Value =
+        serde_json::from_slice(&problem::body(status, &error)).unwrap_or_default();
+    problem["findings"] = json!(refused.findings);
+    let media_type = HeaderValue::from_static(problem::MEDIA_TYPE);
+    (
+        status,
+        [(header::CONTENT_TYPE, media_type)],
+        problem.to_string(),
+    )
+        .into_response()
 }

@@ -87,4 +87,5 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/devices/move-to-seen-site", May::ChangeAssets, sites::move_to_seen)
         .get("/api/v1/receipts", May::SeeReceipts, receipts::list)
         .post("/api/v1/receipts", May::SendReceipts, receipts::post)
+        .post("/api/v1/receipts/import", May::SendReceipts, receipts::import)
 }

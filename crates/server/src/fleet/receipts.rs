@@ -1,5 +1,7 @@
 //! Receipts of the factory.
 
+use std::collections::{HashMap, HashSet};
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
@@ -8,14 +10,17 @@ use serde_json::json;
 use wire::admin_api::ReceiptRow;
 use wire::digest::Digest;
 use wire::names::DeviceId;
-use wire::receipt::{Receipt, ReceiptResult};
+use wire::receipt::{
+    ImportReceipts, ImportedReceipt, Receipt, ReceiptImport, ReceiptImportResult, ReceiptResult,
+};
 use wire::webhooks::WebhookEvent;
 
-use crate::db::commit;
+use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, to_json};
 use crate::fleet::identity::name_key;
 use crate::limits::{
-    DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, JSON_BYTES_MAX, LIST_ROWS_MAX, TITLE_CHARS_MAX,
+    DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, JSON_BYTES_MAX, LIST_ROWS_MAX, RECEIPT_FILES_MAX,
+    RECEIPTS_BYTES_MAX, TITLE_CHARS_MAX,
 };
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -59,14 +64,10 @@ pub(crate) async fn seen(state: &AppState, user: &User) -> Result<Vec<ReceiptRow
         .into_iter()
         .filter(|(_, _, _, site, sent_by)| sees(site.as_deref(), sent_by));
     let row = |(document, received_at_ms, device, _, _): (String, i64, Option<String>, _, _)| {
-        // An operator is told that a receipt arrived, not which machine of the county it belongs to.
-        let device = device
-            .filter(|_| user.role != Role::FactoryOperator)
-            .and_then(|id| id.parse().ok());
         Ok(ReceiptRow {
             receipt: stored("receipt", &document)?,
             received_at_ms,
-            device,
+            device: told(user, device.and_then(|id| id.parse().ok())),
         })
     };
     seen.map(row).collect()
@@ -84,55 +85,190 @@ pub(crate) async fn post(
     Extension(user): Extension<User>,
     body: Body,
 ) -> Result<Json<ReceiptRow>, Failure> {
-    let mut receipt: Receipt = read_json(body, JSON_BYTES_MAX).await?;
-    tidy(&mut receipt);
-    let document = to_json("write a receipt", &receipt)?;
-    let digest = Digest::of(document.as_bytes()).to_string();
-    let serial_key = name_key(&receipt.serial).unwrap_or_default();
+    let claim = Claim::of(read_json(body, JSON_BYTES_MAX).await?)?;
     let mut db = state.db().write().await?;
-    let stored = sqlx::query(
-        "INSERT INTO receipts (digest, serial_key, document, received_at_ms, sent_by) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (digest) DO NOTHING",
-    )
-    .bind(&digest)
-    .bind(&serial_key)
-    .bind(document)
-    .bind(now_ms())
-    .bind(&user.name)
-    .execute(&mut *db)
-    .await
-    .doing("store a receipt")?;
-    let received_at_ms: i64 =
-        sqlx::query_scalar("SELECT received_at_ms FROM receipts WHERE digest = $1")
-            .bind(&digest)
-            .fetch_one(&mut *db)
-            .await
-            .doing("read a receipt")?;
     let device: Option<String> =
         sqlx::query_scalar("SELECT id FROM devices WHERE serial_key = $1 AND serial_key <> ''")
-            .bind(&serial_key)
+            .bind(&claim.serial_key)
             .fetch_optional(&mut *db)
             .await
             .doing("look for the device of a receipt")?;
-    if let Some(id) = device.as_deref().and_then(|id| id.parse().ok())
-        && stored.rows_affected() == 1
-        && receipt.result == ReceiptResult::Staged
-    {
-        let prestage = json!({ "name": receipt.prestage, "version": receipt.prestage_version });
-        let more = json!({ "prestage": prestage });
-        emit_device(&mut db, WebhookEvent::DeviceStaged, id, more).await?;
-    }
-    audit(&mut db, &user.name, "receipt-stored", &receipt.serial, "").await?;
-    commit(db).await?;
     let device: Option<DeviceId> = device.and_then(|id| id.parse().ok());
+    store(&mut db, &user, &claim, device).await?;
+    let received_at_ms: i64 =
+        sqlx::query_scalar("SELECT received_at_ms FROM receipts WHERE digest = $1")
+            .bind(&claim.digest)
+            .fetch_one(&mut *db)
+            .await
+            .doing("read a receipt")?;
+    let serial = &claim.receipt.serial;
+    audit(&mut db, &user.name, "receipt-stored", serial, "").await?;
+    commit(db).await?;
     if let Some(device) = device {
         state.changed(Change::Device(device));
     }
     Ok(Json(ReceiptRow {
-        receipt,
+        receipt: claim.receipt,
         received_at_ms,
-        device: device.filter(|_| user.role != Role::FactoryOperator),
+        device: told(&user, device),
     }))
+}
+
+/// `POST /api/v1/receipts/import`: many receipts in one request, or what would become of them.
+pub(crate) async fn import(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Json<ReceiptImport>, Failure> {
+    let wanted: ImportReceipts = read_json(body, RECEIPTS_BYTES_MAX).await?;
+    if wanted.files.len() > RECEIPT_FILES_MAX {
+        let message = format!("these are more than {RECEIPT_FILES_MAX} files");
+        return Err(Failure::bad_request("too-many-receipts", message)
+            .hint("send them in several requests"));
+    }
+    let mut around = Around::read(&state).await?;
+    let mut report = ReceiptImport {
+        dry_run: wanted.dry_run,
+        ..ReceiptImport::default()
+    };
+    let mut new = Vec::new();
+    for file in wanted.files {
+        let name = clean(&file.name, TITLE_CHARS_MAX);
+        let (result, claim, why) = match serde_json::from_str::<Receipt>(&file.text) {
+            Err(error) => (ReceiptImportResult::Refused, None, error.to_string()),
+            Ok(receipt) => {
+                let claim = Claim::of(receipt)?;
+                let result = match around.known.insert(claim.digest.clone()) {
+                    true => ReceiptImportResult::New,
+                    false => ReceiptImportResult::Known,
+                };
+                (result, Some(claim), String::new())
+            }
+        };
+        *match result {
+            ReceiptImportResult::New => &mut report.new,
+            ReceiptImportResult::Known => &mut report.known,
+            ReceiptImportResult::Refused => &mut report.refused,
+        } += 1;
+        let device = claim.as_ref().and_then(|claim| around.device(claim));
+        report.rows.push(ImportedReceipt {
+            file: name,
+            result,
+            receipt: claim.as_ref().map(|claim| claim.receipt.clone()),
+            device: told(&user, device),
+            why,
+        });
+        if let Some(claim) = claim.filter(|_| result == ReceiptImportResult::New) {
+            new.push((claim, device));
+        }
+    }
+    if !wanted.dry_run && !new.is_empty() {
+        store_all(&state, &user, &new).await?;
+    }
+    Ok(Json(report))
+}
+
+async fn store_all(
+    state: &AppState,
+    user: &User,
+    new: &[(Claim, Option<DeviceId>)],
+) -> Result<(), Failure> {
+    let mut db = state.db().write().await?;
+    for (claim, device) in new {
+        store(&mut db, user, claim, *device).await?;
+    }
+    let detail = format!("{} new", new.len());
+    audit(&mut db, &user.name, "receipts-imported", "", &detail).await?;
+    commit(db).await?;
+    for device in new.iter().filter_map(|(_, device)| *device) {
+        state.changed(Change::Device(device));
+    }
+    Ok(())
+}
+
+/// An operator is told that a receipt arrived, not which machine of the county it belongs to.
+fn told(user: &User, device: Option<DeviceId>) -> Option<DeviceId> {
+    device.filter(|_| user.role != Role::FactoryOperator)
+}
+
+/// A receipt as it is stored.
+struct Claim {
+    receipt: Receipt,
+    document: String,
+    digest: String,
+    serial_key: String,
+}
+
+impl Claim {
+    fn of(mut receipt: Receipt) -> Result<Self, Failure> {
+        tidy(&mut receipt);
+        let document = to_json("write a receipt", &receipt)?;
+        Ok(Self {
+            digest: Digest::of(document.as_bytes()).to_string(),
+            serial_key: name_key(&receipt.serial).unwrap_or_default(),
+            document,
+            receipt,
+        })
+    }
+}
+
+/// Stores a receipt, and tells of its device, unless it is known.
+async fn store(
+    db: &mut Write,
+    user: &User,
+    claim: &Claim,
+    device: Option<DeviceId>,
+) -> Result<(), Failure> {
+    let stored = sqlx::query(
+        "INSERT INTO receipts (digest, serial_key, document, received_at_ms, sent_by) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(&claim.digest)
+    .bind(&claim.serial_key)
+    .bind(&claim.document)
+    .bind(now_ms())
+    .bind(&user.name)
+    .execute(&mut **db)
+    .await
+    .doing("store a receipt")?;
+    let receipt = &claim.receipt;
+    let is_news = stored.rows_affected() == 1 && receipt.result == ReceiptResult::Staged;
+    if let Some(device) = device.filter(|_| is_news) {
+        let prestage = json!({ "name": receipt.prestage, "version": receipt.prestage_version });
+        let more = json!({ "prestage": prestage });
+        emit_device(db, WebhookEvent::DeviceStaged, device, more).await?;
+    }
+    Ok(())
+}
+
+/// What many receipts are compared with.
+struct Around {
+    /// Digests of the receipts that are stored.
+    known: HashSet<String>,
+    /// Devices by the key of their serial number.
+    devices: HashMap<String, String>,
+}
+
+impl Around {
+    async fn read(state: &AppState) -> Result<Self, Failure> {
+        let known: Vec<String> = sqlx::query_scalar("SELECT digest FROM receipts")
+            .fetch_all(state.db().read())
+            .await
+            .doing("read the receipts")?;
+        let devices: Vec<(String, String)> =
+            sqlx::query_as("SELECT serial_key, id FROM devices WHERE serial_key <> ''")
+                .fetch_all(state.db().read())
+                .await
+                .doing("read the devices")?;
+        Ok(Self {
+            known: known.into_iter().collect(),
+            devices: devices.into_iter().collect(),
+        })
+    }
+
+    fn device(&self, claim: &Claim) -> Option<DeviceId> {
+        self.devices.get(&claim.serial_key)?.parse().ok()
+    }
 }
 
 /// A receipt comes from a stick that was in strange hands.

@@ -2,27 +2,34 @@
 //!
 //! Each row holds the digest of the row before and its own fields. Writers take turns, so the chain has one head.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
+use ipnet::IpNet;
 use serde::Deserialize;
 use sqlx::FromRow;
 use wire::admin_api::AuditRow;
-use wire::audit::{AuditHead, chained, start};
+use wire::audit::{AuditBreak, AuditHead, AuditVerified, Broken, Verifier, chained, start};
 use wire::digest::Digest;
 
+use crate::connection::client;
 use crate::db::{Db, Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
+use crate::fleet::targeting::subnets;
 use crate::limits::LIST_ROWS_MAX;
 use crate::routes::page::{PageQuery, next_page};
 use crate::state::{AppState, now_ms};
 
 /// Rows read at a time while a text is looked for.
 const BATCH_ROWS: i64 = 1000;
+/// Rows of which a verification holds the texts in memory.
+const VERIFIED_ROWS: usize = 5000;
 /// Rows looked at for one answer; then the caller goes on with the cursor.
 const LOOKED_AT_MAX: usize = 100_000;
 
-/// Notes who did what.
+/// Notes who did what, and from where the current request came.
 pub(crate) async fn audit(
     db: &mut Write,
     who: &str,
@@ -38,17 +45,22 @@ pub(crate) async fn audit(
         action: action.to_owned(),
         subject: subject.to_owned(),
         detail: detail.to_owned(),
+        address: client()
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
         digest: None,
     };
     let digest = chained(&head.digest, &row);
     sqlx::query(
-        "INSERT INTO audit (at_ms, who, action, subject, detail, number, digest) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO audit (at_ms, who, action, subject, detail, address, number, digest) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(row.at_ms)
     .bind(who)
     .bind(action)
     .bind(subject)
     .bind(detail)
+    .bind(&row.address)
     .bind(to_i64(row.number))
     .bind(digest.to_string())
     .execute(&mut **db)
@@ -101,6 +113,7 @@ pub(crate) async fn chain_old_rows(database: &Db) -> Result<(), Failure> {
             action,
             subject,
             detail,
+            address: String::new(),
             digest: None,
         };
         head = AuditHead {
@@ -128,6 +141,8 @@ pub(crate) struct Wanted {
     pub(crate) action: String,
     /// To what, exactly.
     pub(crate) subject: String,
+    /// From where: an IP address, or a subnet.
+    pub(crate) address: String,
     /// A part of any of these or of the detail, whatever its case.
     pub(crate) text: String,
     /// Not before.
@@ -146,6 +161,7 @@ struct Stored {
     action: String,
     subject: String,
     detail: String,
+    address: String,
     digest: String,
 }
 
@@ -158,6 +174,7 @@ impl Stored {
             action: self.action,
             subject: self.subject,
             detail: self.detail,
+            address: self.address,
             digest: self.digest.parse::<Digest>().ok(),
         }
     }
@@ -166,7 +183,7 @@ impl Stored {
 macro_rules! audit_sql {
     ($side:literal, $order:literal) => {
         concat!(
-            "SELECT number, at_ms, who, action, subject, detail, digest FROM audit WHERE number ",
+            "SELECT number, at_ms, who, action, subject, detail, address, digest FROM audit WHERE number ",
             $side,
             " $1 AND ($2 = '' OR who = $2) AND ($3 = '' OR action = $3) AND ($4 = '' OR subject = $4) ",
             "AND at_ms >= $5 AND at_ms < $6 ORDER BY number ",
@@ -190,6 +207,13 @@ impl AppState {
             false => audit_sql!("<", "DESC"),
         };
         let text = wanted.text.to_lowercase();
+        let subnet = match wanted.address.as_str() {
+            "" => None,
+            text => {
+                let bad = |message| Failure::bad_request("bad-address", message);
+                Some(subnets::parse(text).map_err(bad)?)
+            }
+        };
         let mut at = cursor.unwrap_or(if oldest_first { 0 } else { i64::MAX });
         let mut found = Vec::new();
         let mut looked_at = 0;
@@ -213,7 +237,7 @@ impl AppState {
                 }
                 at = stored.number;
                 let row = stored.row();
-                if text.is_empty() || holds(&row, &text) {
+                if holds(&row, &text) && subnet.is_none_or(|subnet| is_from(&row, subnet)) {
                     found.push(row);
                 }
             }
@@ -228,10 +252,51 @@ impl AppState {
 }
 
 fn holds(row: &AuditRow, text: &str) -> bool {
-    [&row.who, &row.action, &row.subject, &row.detail]
-        .iter()
-        .any(|field| field.to_lowercase().contains(text))
+    let fields = [
+        &row.who,
+        &row.action,
+        &row.subject,
+        &row.detail,
+        &row.address,
+    ];
+    text.is_empty()
+        || fields
+            .iter()
+            .any(|field| field.to_lowercase().contains(text))
 }
+
+fn is_from(row: &AuditRow, subnet: IpNet) -> bool {
+    let address = row.address.parse::<IpAddr>();
+    address.is_ok_and(|address| subnet.contains(&address))
+}
+
+impl AppState {
+    /// Goes along the whole chain; `noted` is a head that was seen earlier.
+    pub(crate) async fn verify_audit(&self, noted: Option<AuditHead>) -> Result<Verified, Failure> {
+        let all = Wanted {
+            order: "oldest".into(),
+            ..Wanted::default()
+        };
+        let mut verifier = Verifier::new(noted);
+        let mut cursor = None;
+        loop {
+            let (rows, next) = self.audit_page(&all, cursor, VERIFIED_ROWS).await?;
+            for row in &rows {
+                if let Err(broken) = verifier.next(row) {
+                    return Ok((verifier.head(), Some(broken)));
+                }
+            }
+            match next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        Ok((verifier.head(), verifier.finish().err()))
+    }
+}
+
+/// The last row of the chain that is right, and what is wrong after it.
+pub(crate) type Verified = (AuditHead, Option<Broken>);
 
 /// `GET /api/v1/audit`
 pub(crate) async fn audit_rows(
@@ -253,6 +318,7 @@ fn page_query(wanted: &Wanted) -> Vec<(&'static str, String)> {
         ("who", wanted.who.clone()),
         ("action", wanted.action.clone()),
         ("subject", wanted.subject.clone()),
+        ("address", wanted.address.clone()),
         ("text", wanted.text.clone()),
         ("from-ms", number(wanted.from_ms)),
         ("to-ms", number(wanted.to_ms)),
@@ -267,4 +333,41 @@ fn page_query(wanted: &Wanted) -> Vec<(&'static str, String)> {
 pub(crate) async fn audit_head(State(state): State<AppState>) -> Result<Json<AuditHead>, Failure> {
     let mut db = state.db().write().await?;
     head(&mut db).await.map(Json)
+}
+
+/// What a verification is compared with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Noted {
+    /// A head that was noted earlier, `NUMBER:DIGEST`; empty for none.
+    head: String,
+}
+
+impl Noted {
+    pub(crate) fn head(&self) -> Result<Option<AuditHead>, Failure> {
+        match self.head.trim() {
+            "" => Ok(None),
+            text => {
+                let bad = |message| Failure::bad_request("bad-head", message);
+                text.parse().map(Some).map_err(bad)
+            }
+        }
+    }
+}
+
+/// `GET /api/v1/audit/verify`
+pub(crate) async fn audit_verify(
+    State(state): State<AppState>,
+    Query(noted): Query<Noted>,
+) -> Result<Json<AuditVerified>, Failure> {
+    let noted = noted.head()?;
+    let (head, broken) = state.verify_audit(noted).await?;
+    Ok(Json(AuditVerified {
+        head,
+        noted: noted.is_some(),
+        broken: broken.map(|broken| AuditBreak {
+            row: broken.row(),
+            why: broken.to_string(),
+        }),
+    }))
 }

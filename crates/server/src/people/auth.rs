@@ -17,7 +17,7 @@ use wire::boot_config::Trust;
 use wire::names::{DeviceId, PrestageName, RunId};
 use wire::people::TOKEN_DAYS;
 
-use crate::connection::{Connection, client, from_client};
+use crate::connection::{Connection, client};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, chain, stored, stored_text};
 use crate::limits::{
@@ -253,8 +253,7 @@ impl AppState {
         let user = self.check_login(user, password, new_password).await?;
         let mut db = self.db().write().await?;
         let token = new_session(&mut db, &user).await?;
-        let detail = format!("pages{}", from_client());
-        audit(&mut db, &user, "signed-in", &user, &detail).await?;
+        audit(&mut db, &user, "signed-in", &user, "pages").await?;
         commit(db).await?;
         Ok(token)
     }
@@ -292,8 +291,7 @@ impl AppState {
         .execute(&mut *db)
         .await
         .doing("store a token")?;
-        let detail = format!("by password{}", from_client());
-        audit(&mut db, &user, "token-made", &title, &detail).await?;
+        audit(&mut db, &user, "token-made", &title, "by password").await?;
         commit(db).await?;
         Ok(token)
     }

@@ -664,6 +664,104 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_says_where_its_audit_breaks() {
+    let world = World::new().await;
+    for number in 0..5 {
+        let path = format!("/api/v1/collections/c{number}");
+        let body = format!(r#"{{"name":"c{number}","title":""}}"#);
+        world.ask("PUT", &path, Some("good-admin"), &body).await;
+    }
+    let verify = async |head: &str| {
+        let path = format!("/api/v1/audit/verify?head={head}");
+        json_of(world.ask("GET", &path, Some("good-admin"), "").await).await
+    };
+    let page = async |head: &str| {
+        let path = format!("/audit?verify=yes&head={head}");
+        let answer = world.ask("GET", &path, Some("good-admin"), "").await;
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 24).await;
+        String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+    };
+    let sound = verify("").await;
+    let number = sound["head"]["number"].as_u64().unwrap();
+    let head = format!("{number}:{}", sound["head"]["digest"].as_str().unwrap());
+    assert!(number >= 5 && sound["broken"].is_null() && sound["noted"] == false);
+    let noted = verify(&head).await;
+    assert_eq!(
+        (&noted["head"], &noted["noted"]),
+        (&sound["head"], &json!(true))
+    );
+    assert!(page(&head).await.contains("The chain is whole"));
+    assert_eq!(verify("7").await["code"], "bad-head");
+    let cut = verify(&head.replacen(&number.to_string(), &(number + 1).to_string(), 1)).await;
+    assert_eq!(cut["broken"]["row"], number + 1);
+    for (what, sql) in [
+        (
+            "a detail",
+            "UPDATE audit SET detail = 'x' WHERE number = $1",
+        ),
+        (
+            "an address",
+            "UPDATE audit SET detail = '', address = '192.0.2.1' WHERE number = $1",
+        ),
+        ("the row", "DELETE FROM audit WHERE number = $1"),
+    ] {
+        let mut db = world.state.db().write().await.unwrap();
+        sqlx::query(sql)
+            .bind(i64::try_from(number - 2).unwrap())
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        commit(db).await.unwrap();
+        let broken = verify("").await;
+        assert_eq!(broken["broken"]["row"], number - 2, "{what}: {broken}");
+        assert_eq!(broken["head"]["number"], number - 3, "{what}: {broken}");
+        let page = page("").await;
+        assert!(page.contains("The chain is broken."), "{what}: {page}");
+        assert!(
+            page.contains(&format!("/audit?cursor={}", number - 1)),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_or_a_path_that_makes_no_sense_is_a_problem_like_any_other() {
+    let world = World::new().await;
+    for path in [
+        "/api/v1/devices?limit=many",
+        "/api/v1/find",
+        "/api/v1/imports/seven",
+        "/api/v1/sequences/s/versions/last",
+    ] {
+        let answer = world.ask("GET", path, Some("good-admin"), "").await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
+        let kind = answer.headers()[header::CONTENT_TYPE].clone();
+        assert_eq!(kind, "application/problem+json", "{path}");
+        let said = json_of(answer).await;
+        assert_eq!(said["code"], "bad-request", "{path}: {said}");
+        assert!(!said["message"].as_str().unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_sequence_is_a_problem_with_its_findings() {
+    let world = World::new().await;
+    let text = "sequence: bad\nsteps:\n  - id: a\n    fly-away: {}\n";
+    let answer = world
+        .ask("PUT", "/api/v1/sequences/bad", Some("good-admin"), text)
+        .await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let kind = answer.headers()[header::CONTENT_TYPE].clone();
+    assert_eq!(kind, "application/problem+json");
+    let said = json_of(answer).await;
+    assert_eq!(
+        (&said["code"], &said["status"]),
+        (&json!("sequence-refused"), &json!(422))
+    );
+    assert_eq!(said["findings"][0]["line"], 4, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_guarded_by_the_same_table() {
     let world = World::new().await;
     let (mut refused, mut hidden) = (0, 0);

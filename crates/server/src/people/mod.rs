@@ -23,6 +23,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/trust", May::Anyone, auth::trust)
         .get("/api/v1/audit", May::Administer, audit::audit_rows)
         .get("/api/v1/audit/head", May::Administer, audit::audit_head)
+        .get("/api/v1/audit/verify", May::Administer, audit::audit_verify)
         .get("/api/v1/me", May::BeSomebody, users::me)
         .post("/api/v1/me/password", May::BeSomebody, users::my_password)
         .put("/api/v1/me/language", May::BeSomebody, users::my_language)

@@ -137,13 +137,27 @@ fn parameters(route: &Route) -> Vec<Value> {
             "schema": { "type": "string" },
         }));
     }
-    if !route.method.is_safe() && route.may != May::Anyone {
+    if is_done_once(route) {
         all.push(json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "maxLength": 200 },
         }));
     }
     all
 }
+
+/// Whether an `Idempotency-Key` keeps it from being done again.
+fn is_done_once(route: &Route) -> bool {
+    !route.method.is_safe() && route.may != May::Anyone
+}
+
+/// How such a key is refused.
+const ONCE: &[(u16, &str)] = &[
+    (
+        409,
+        "`in-progress`: The first request with this key is still being worked on. `done-already`: It is done, and its answer held a secret.",
+    ),
+    (422, "`key-reused`: The key was used for another request."),
+];
 
 fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
@@ -180,6 +194,9 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
             413,
             "`too-long`: The request is longer than the server reads.".into(),
         );
+    }
+    for (status, when) in ONCE.iter().filter(|_| is_done_once(route)) {
+        refuse(*status, (*when).to_owned());
     }
     for refusal in &route.fails {
         refuse(

@@ -42,6 +42,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         asset("tables.js", SCRIPT, include_str!("assets/tables.js")),
         asset("people.js", SCRIPT, include_str!("assets/people.js")),
         asset("bulk.js", SCRIPT, include_str!("assets/bulk.js")),
+        asset("receipts.js", SCRIPT, include_str!("assets/receipts.js")),
         asset("live.js", SCRIPT, include_str!("assets/live.js")),
     ]
 });

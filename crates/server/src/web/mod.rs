@@ -85,6 +85,7 @@ fn pages_all() -> Pages {
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
+        .get("/sequences/new", May::Publish, Section::Sequences, sequence::show_new)
         .get("/sequences/{name}", May::View, Section::Sequences, sequence::show)
         .get("/packages", May::View, Section::Packages, routes::show_packages)
         .get("/packages/{name}", May::View, Section::Packages, package::show)

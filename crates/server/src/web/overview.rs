@@ -134,7 +134,7 @@ pub fn overview(sight: Sight<'_>, beside: &Beside, clock: Clock) -> Markup {
         (filters(sight, rows))
         (views(sight, &beside.views))
         p.count #count role="status" { (count(words, shown.len(), rows.len())) }
-        table class={ "devices" @if sight.pupils() { " with-pupils" } @for column in &filter.hidden { " hide-" (column) } } role="table" aria-label=(words.t("Devices")) data-at=(sight.fleet.at()) {
+        table class={ "devices" @if has_pupils(sight, &shown) { " with-pupils" } @for column in &filter.hidden { " hide-" (column) } } role="table" aria-label=(words.t("Devices")) data-at=(sight.fleet.at()) {
             thead role="rowgroup" {
                 tr role="row" {
                     @for (class, title, note) in COLUMNS.iter().filter(|(class, ..)| *class != PUPIL || sight.pupils()) {
@@ -156,6 +156,12 @@ pub fn overview(sight: Sight<'_>, beside: &Beside, clock: Clock) -> Markup {
         @if sight.picks() { (bulk(sight, &beside.collections)) }
         div.empty #empty hidden[!shown.is_empty()] { (empty(words, rows.is_empty())) }
     }
+}
+
+/// Whether anybody has one of these. Without, the column is there and takes no room: the page shows it with the first one.
+fn has_pupils(sight: Sight<'_>, shown: &[&Arc<DeviceRow>]) -> bool {
+    let mut rows = shown.iter().take(ROWS_MAX);
+    rows.any(|row| sight.fleet.pupil(sight.user, row.device).is_some())
 }
 
 /// Class, title and explanation of each column.
@@ -915,6 +921,8 @@ mod tests {
                 sight.pupils(),
                 "{role} has the column or not"
             );
+            // Nobody who is shown has one: no room for it.
+            assert_eq!(page.contains("with-pupils"), page.contains(&name));
             page.contains(&name)
         };
         let row = fleet.row(device).unwrap();
@@ -977,7 +985,7 @@ mod tests {
             filter: &filter,
         };
         let page = overview(sight, &Beside::default(), CLOCK).into_string();
-        assert!(page.contains(r#"class="devices with-pupils hide-model hide-seen""#));
+        assert!(page.contains(r#"class="devices hide-model hide-seen""#));
         assert!(page.contains(r#"name="hide" value="model,seen""#));
         assert!(page.contains(r#"href="/?site=BJO&amp;sort=model&amp;hide=model""#));
         assert!(page.contains(r#"aria-sort="ascending""#));

@@ -3,16 +3,17 @@
 use axum::extract::{Query, State};
 use maud::{Markup, html};
 use serde::Deserialize;
-use wire::admin_api::AuditRow;
+use wire::admin_api::{AuditRow, DeviceState};
+use wire::audit::{AuditHead, Broken};
 use wire::people::{Me, Role, TOKEN_DAYS, TOKEN_DAYS_MAX, TokenRow, UserRow};
 
 use super::assets;
 use super::draw;
-use super::layout::or_dash;
+use super::layout::{self, or_dash};
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use crate::error::Failure;
-use crate::people::audit::Wanted;
+use crate::people::audit::{Noted, Verified, Wanted};
 use crate::people::roles::May;
 use crate::routes::page::encode;
 use crate::state::AppState;
@@ -62,8 +63,11 @@ pub(super) async fn show_account(visitor: Visitor, State(state): State<AppState>
 pub(super) struct AuditQuery {
     who: String,
     action: String,
+    address: String,
     text: String,
     cursor: Option<i64>,
+    /// Anything but nothing: go along the chain.
+    verify: String,
 }
 
 /// `GET /audit`
@@ -71,15 +75,23 @@ pub(super) async fn show_audit(
     visitor: Visitor,
     State(state): State<AppState>,
     Query(query): Query<AuditQuery>,
+    Query(noted): Query<Noted>,
 ) -> Page {
     let wanted = Wanted {
         who: query.who.clone(),
         action: query.action.clone(),
+        address: query.address.trim().to_owned(),
         text: query.text.clone(),
         ..Wanted::default()
     };
     let (rows, next) = state.audit_page(&wanted, query.cursor, AUDIT_ROWS).await?;
-    let content = audit_page(visitor.words, &rows, &query, next);
+    let verified = if query.verify.is_empty() {
+        None
+    } else {
+        let noted = noted.head()?;
+        Some((noted, state.verify_audit(noted).await?))
+    };
+    let content = audit_page(visitor.words, &rows, &query, next, verified.as_ref());
     Ok(visitor.page(visitor.words.t("Audit"), None, &content))
 }
 
@@ -296,11 +308,18 @@ fn account_page(words: Words, me: &Me) -> Markup {
     }
 }
 
-fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<i64>) -> Markup {
+fn audit_page(
+    words: Words,
+    rows: &[AuditRow],
+    query: &AuditQuery,
+    next: Option<i64>,
+    verified: Option<&(Option<AuditHead>, Verified)>,
+) -> Markup {
     let filter = format!(
-        "who={}&action={}&text={}",
+        "who={}&action={}&address={}&text={}",
         encode(&query.who),
         encode(&query.action),
+        encode(&query.address),
         encode(&query.text)
     );
     let title = words.t("Audit");
@@ -308,6 +327,7 @@ fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<
         en("Row"),
         en("When"),
         en("Who"),
+        en("From"),
         en("Action"),
         en("Subject"),
         en("Details"),
@@ -317,19 +337,25 @@ fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<
         .map(|row| {
             html! {
                 th.number scope="row" { (row.number) }
-                td { (words.time(row.at_ms)) }
+                td.whole { (words.time(row.at_ms)) }
                 td { (row.who) }
-                td { code { (row.action) } }
-                td { (row.subject) }
-                td { (row.detail) }
+                td.mono { (or_dash(&row.address)) }
+                td.whole { code { (row.action) } }
+                td.words { (row.subject) }
+                td.words { (row.detail) }
             }
         })
         .collect();
+    let verify = html! {
+        form method="get" action="/audit" { button name="verify" value="yes" { (words.t("Verify the chain")) } }
+    };
     html! {
-        (head(title, ""))
+        (draw::head(&[], title, words.t("who did what, from where"), &verify))
+        @if let Some(verified) = verified { (chain(words, verified)) }
         form.filters method="get" action="/audit" role="search" {
             label { (words.t("Who")) " " input name="who" value=(query.who); }
             label { (words.t("Action")) " " input name="action" value=(query.action); }
+            label { (words.t("Address or subnet")) " " input name="address" value=(query.address); }
             label { (words.t("Text")) " " input type="search" name="text" value=(query.text); }
             button type="submit" { (words.t("Search")) }
             a href="/audit" { (words.t("Show all")) }
@@ -343,7 +369,76 @@ fn audit_page(words: Words, rows: &[AuditRow], query: &AuditQuery, next: Option<
             @if query.cursor.is_some() { a href={ "/audit?" (filter) } { (words.t("Newest")) } }
             @if let Some(next) = next { a rel="next" href={ "/audit?" (filter) "&cursor=" (next) } { (words.t("Older")) } }
         }
-        p.muted { (words.t("Each row is chained to the one before. To check the chain:")) " " code { "forestage audit verify" } }
+    }
+}
+
+/// The chain of the audit: what came of going along it, and how to do so with a head that was noted.
+fn chain(words: Words, (noted, (head, broken)): &(Option<AuditHead>, Verified)) -> Markup {
+    html! {
+        section.card #chain aria-labelledby="chain-title" {
+            h2 #chain-title { (words.t("Has anybody changed the audit?")) }
+            (found(words, noted.is_some(), *head, broken.as_ref()))
+            p.muted { (words.t("Each row is chained to the one before: a row that is changed, removed or moved breaks the chain.")) " "
+                (layout::prose(words.t("Here the server verifies itself. `forestage audit verify` does the same from outside."))) }
+            form.stacked method="get" action="/audit" {
+                label for="head" { (words.t("A head that you noted earlier")) }
+                input #head.mono name="head" value=(noted.map(|noted| noted.to_string()).unwrap_or_default()) placeholder="1234:af13…"
+                    maxlength="100" autocomplete="off" spellcheck="false";
+                p.note.muted { (words.t("With it, even an audit that was written anew as a whole is noticed.")) }
+                div.buttons { button name="verify" value="yes" { (words.t("Verify with it")) } }
+            }
+        }
+    }
+}
+
+/// What came of going along the chain.
+fn found(words: Words, noted: bool, head: AuditHead, broken: Option<&Broken>) -> Markup {
+    let rows = words.count(
+        head.number,
+        en("1 row was checked: it is the first of the chain."),
+        en("{n} rows were checked: each follows from the one before."),
+    );
+    html! {
+        @match broken {
+            None => {
+                div.remark role="status" {
+                    p { span.chip.s-completed { (layout::icon(layout::state_icon(DeviceState::Completed))) (words.t("The chain is whole")) } }
+                    p { (rows) }
+                    @if noted { p { (words.t("The head that you noted is one of them.")) } }
+                    p { (words.t("Note its head outside of this server:")) }
+                    p { code { (head) } }
+                }
+            }
+            Some(broken) => {
+                div.problem role="alert" { (layout::icon(layout::WARNING)) div {
+                    p { b { (words.t("The chain is broken.")) } " " (break_of(words, broken)) }
+                    p { (rows) " "
+                        a href={ "/audit?cursor=" (broken.row() + 1) } { (words.fill("Rows up to row {n}", &[("n", &broken.row())])) } }
+                    p { (words.t("Find out who could write into the database; a backup shows what stood there.")) }
+                } }
+            }
+        }
+    }
+}
+
+fn break_of(words: Words, broken: &Broken) -> String {
+    match broken {
+        Broken::Number { expected, found } => words.fill(
+            "Row {expected} should come here, but it is row {found}: a row was removed, or rows were reordered.",
+            &[("expected", expected), ("found", found)],
+        ),
+        Broken::Digest { number } => words.fill(
+            "Row {n} was changed, or a row before it was replaced: its digest doesn't fit.",
+            &[("n", number)],
+        ),
+        Broken::NotNoted { number } => words.fill(
+            "Row {n} isn't the one that was noted: the audit up to it was written anew.",
+            &[("n", number)],
+        ),
+        Broken::CutOff { end, noted } => words.fill(
+            "The audit ends at row {end}, but row {noted} was noted: rows were cut off its end.",
+            &[("end", end), ("noted", noted)],
+        ),
     }
 }
 
@@ -373,6 +468,7 @@ mod tests {
             action: EVIL.into(),
             subject: EVIL.into(),
             detail: EVIL.into(),
+            address: EVIL.into(),
             digest: None,
         };
         let query = AuditQuery {
@@ -382,7 +478,7 @@ mod tests {
         };
         let pages = [
             users_page(Words::ENGLISH, &[user], &[EVIL.into()], "admin"),
-            audit_page(Words::BOKMAL, &[row], &query, Some(7)),
+            audit_page(Words::BOKMAL, &[row], &query, Some(7), None),
         ];
         for page in pages {
             let html = page.into_string();

@@ -123,7 +123,13 @@ pub(super) async fn show_deployments(visitor: Visitor, State(state): State<AppSt
 
 pub(super) async fn show_sequences(visitor: Visitor, State(state): State<AppState>) -> Page {
     let Json(rows) = sequences::list(State(state)).await?;
-    let content = lists::sequences(visitor.words, &rows);
+    let list = lists::sequences(visitor.words, &rows);
+    let content = html! {
+        (list)
+        @if visitor.user.may(May::Publish) {
+            div.buttons { a.button href="/sequences/new" { (visitor.words.t("New sequence")) } }
+        }
+    };
     Ok(visitor.page(visitor.words.t("Task sequences"), None, &content))
 }
 
@@ -334,13 +340,15 @@ mod tests {
     use tower::ServiceExt as _;
     use wire::boot_config::Trust;
 
-    use super::super::FORM_BYTES_MAX;
+    use super::super::{FORM_BYTES_MAX, STREAMS_MAX};
     use super::*;
 
     const PASSWORD: &str = "correct horse battery";
 
-    /// The pages of a new server, and the one-time password of its administrator.
-    async fn pages(folder: &tempfile::TempDir) -> (Router, String) {
+    type Running = tokio::sync::watch::Sender<bool>;
+
+    /// The pages of a new server, the one-time password of its administrator, and what stops it when it is dropped.
+    async fn pages(folder: &tempfile::TempDir) -> (Router, String, Running) {
         let data = camino::Utf8Path::from_path(folder.path()).unwrap();
         let trust = Trust {
             format: 1,
@@ -348,12 +356,12 @@ mod tests {
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
         };
-        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let (running, stopping) = tokio::sync::watch::channel(false);
         let patience = crate::serve::Patience::default();
         let state = AppState::open(data, None, trust, None, stopping, patience).await;
         let state = state.unwrap();
         let one_time = state.first_user().await.unwrap().unwrap();
-        (crate::routes::app(state).into_router(), one_time)
+        (crate::routes::app(state).into_router(), one_time, running)
     }
 
     async fn post_login(pages: &Router, form: String) -> Response {
@@ -385,7 +393,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_sign_in_replaces_the_one_time_password() {
         let folder = tempfile::tempdir().unwrap();
-        let (pages, one_time) = pages(&folder).await;
+        let (pages, one_time, _running) = pages(&folder).await;
         let login = |password: &str| {
             let form = format!("user=admin&password={}", password.replace(' ', "+"));
             post_login(&pages, form)
@@ -404,9 +412,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn open_pages_have_a_limit_and_one_that_is_closed_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pages, one_time, _running) = pages(&folder).await;
+        let first = post_login(&pages, first_form(&one_time, PASSWORD)).await;
+        let cookie = session(&first).unwrap();
+        let open = async |path: &str| {
+            let request = Request::get(path).header(header::COOKIE, &cookie);
+            let request = request.body(Body::empty()).unwrap();
+            pages.clone().oneshot(request).await.unwrap()
+        };
+        let live = ["/live/overview", "/live/wall"];
+        let mut streams = Vec::new();
+        for path in live.iter().cycle().take(STREAMS_MAX) {
+            let stream = open(path).await;
+            assert_eq!(stream.status(), StatusCode::OK);
+            streams.push(stream);
+        }
+        for path in live {
+            let refused = open(path).await;
+            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let text = axum::body::to_bytes(refused.into_body(), 1 << 16).await;
+            assert!(String::from_utf8_lossy(&text.unwrap()).contains("too many pages are open"));
+        }
+        // The page itself is still there, and whoever goes leaves a place, once that is noticed.
+        assert_eq!(open("/").await.status(), StatusCode::OK);
+        drop(streams.pop());
+        while open("/live/wall").await.status() != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_form_has_a_limit() {
         let folder = tempfile::tempdir().unwrap();
-        let (pages, _) = pages(&folder).await;
+        let (pages, _, _running) = pages(&folder).await;
         let long = |length: usize| {
             let start = "user=admin&password=x&next=";
             format!("{start}{}", "a".repeat(length - start.len()))

@@ -55,6 +55,33 @@ pub(super) async fn show(
     Ok(visitor.page(name.as_str(), None, &content))
 }
 
+/// What a new sequence begins as, if it isn't a copy: it can be stored and run as it stands.
+const EXAMPLE: &str = include_str!("../../../../examples/sequences/training-laptop.yaml");
+
+/// What a new sequence begins as.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Begins {
+    /// The sequence that it is a copy of; empty for the example.
+    from: String,
+}
+
+/// `GET /sequences/new`
+pub(super) async fn show_new(
+    visitor: Visitor,
+    State(state): State<AppState>,
+    Query(begins): Query<Begins>,
+) -> Result<Markup, Failure> {
+    let rows = state.sequences().await?;
+    let text = match rows.iter().find(|row| row.name.as_str() == begins.from) {
+        Some(row) => read(&state, &row.name, row.version).await?.text,
+        None if begins.from.is_empty() => EXAMPLE.to_owned(),
+        None => return Err(Failure::not_found(format!("sequence {}", begins.from))),
+    };
+    let content = new_page(visitor.words, &rows, &begins.from, &text);
+    Ok(visitor.page(visitor.words.t("New sequence"), None, &content))
+}
+
 async fn read(state: &AppState, name: &SequenceName, number: u32) -> Result<Version, Failure> {
     let found = state.sequence_version(name, number).await?;
     let (text, compiled) =
@@ -81,7 +108,9 @@ pub fn page(
     let number = words.fill("version {n}", &[("n", &version.number)]);
     let crumbs = [("/sequences", words.t("Task sequences"))];
     html! {
-        (draw::head(&crumbs, name.as_str(), &number, &html! {}))
+        (draw::head(&crumbs, name.as_str(), &number, &html! {
+            @if may_publish { a.button href={ "/sequences/new?from=" (name) } { (words.t("Copy as a new sequence")) } }
+        }))
         @if let Some(from) = from { (changes(words, from, version)) }
         (steps(words, &version.compiled.steps))
         (found(words, findings))
@@ -160,7 +189,6 @@ fn one_finding(words: Words, finding: &Finding) -> Markup {
 
 fn source(words: Words, version: &Version, may_edit: bool) -> Markup {
     let name = &version.compiled.name;
-    let lines = version.text.lines().count().clamp(10, 60);
     let content = html! {
         div.source tabindex="0" role="group" aria-label=(words.t("Text")) {
             ol {
@@ -174,17 +202,53 @@ fn source(words: Words, version: &Version, may_edit: bool) -> Markup {
                 summary { (words.t("Change it")) }
                 form.stacked data-api={ "PUT /api/v1/sequences/" (name) } data-lint="/api/v1/sequences/lint"
                     data-done=(words.t("Saved as a new version")) data-then={ "/sequences/" (name) } {
-                    label for="document" { (words.t("Text")) }
-                    textarea.code #document data-body rows=(lines) spellcheck="false" autocomplete="off" {
-                        (version.text)
-                    }
-                    ul.findings #lint role="status" aria-live="polite" data-good=(words.t("The check finds nothing to complain about.")) {}
-                    div.buttons { button.primary type="submit" { (words.t("Save")) } }
+                    input type="hidden" name="after" data-query value=(version.number);
+                    (editor(words, &version.text))
                 }
             }
         }
     };
     draw::block("source-title", words.t("Text"), "", &content)
+}
+
+/// The text in a form, what the check says of it, and the button that saves it.
+fn editor(words: Words, text: &str) -> Markup {
+    let lines = text.lines().count().clamp(10, 60);
+    html! {
+        label for="document" { (words.t("Text")) }
+        textarea.code #document data-body rows=(lines) spellcheck="false" autocomplete="off" { (text) }
+        p { b { (words.t("What the check says")) } }
+        div role="status" {
+            ul.findings #lint data-good=(words.t("The check finds nothing to complain about.")) {}
+        }
+        div.buttons { button.primary type="submit" { (words.t("Save")) } }
+    }
+}
+
+/// A sequence that isn't there yet.
+fn new_page(words: Words, rows: &[SequenceRow], from: &str, text: &str) -> Markup {
+    html! {
+        (draw::head(&[("/sequences", words.t("Task sequences"))], words.t("New sequence"), "", &html! {}))
+        @if !rows.is_empty() {
+            form.filters method="get" action="/sequences/new" {
+                label { (words.t("Begin with")) " "
+                    select name="from" {
+                        option value="" { (words.t("an example")) }
+                        @for row in rows { option value=(row.name) selected[row.name.as_str() == from] { (words.fill("a copy of {name}", &[("name", &row.name)])) } }
+                    }
+                }
+                button type="submit" { (words.t("Show")) }
+            }
+        }
+        form.stacked.card.sequence-form data-api="PUT /api/v1/sequences/{name}" data-lint="/api/v1/sequences/lint"
+            data-done=(words.t("The sequence is saved.")) data-then="/sequences/{name}" {
+            input type="hidden" name="after" data-query value="0";
+            label for="name" { (words.t("Name")) }
+            input #name name="name" required maxlength="63" placeholder="pupil-laptop" autocomplete="off" spellcheck="false";
+            p.note.muted { (words.t("Small letters, digits and - _ . +. It stands in the text, too, and is changed there with it.")) }
+            (editor(words, text))
+        }
+    }
 }
 
 fn versions(words: Words, rows: &[SequenceRow], shown: u32) -> Markup {

@@ -2,7 +2,7 @@
 
 use client::ClientError;
 use serde_json::Value;
-use wire::admin_api::{AuditRow, Login, Token};
+use wire::admin_api::{AuditRow, Login, SequenceRow, Token};
 
 use crate::harness::{PASSWORD, Server, Site, login};
 
@@ -205,6 +205,34 @@ fn one_bad_row_keeps_the_whole_file_out() {
         .unwrap();
     assert_eq!((dry.new, dry.dry_run), (1, true));
     assert!(site.admin.devices().unwrap().is_empty());
+}
+
+#[test]
+fn a_sequence_that_changed_meanwhile_is_not_written_over() {
+    let site = Site::new();
+    let put = |after: &str, attempts: u32| {
+        let text = format!(
+            "sequence: drill\nsteps:\n  - id: done\n    attempts: {attempts}\n    finish: {{ action: stay }}\n"
+        );
+        let path = format!("/api/v1/sequences/drill{after}");
+        let length = Some(text.len() as u64);
+        site.admin.upload::<SequenceRow>(
+            "PUT",
+            &path,
+            "application/yaml",
+            &mut text.as_bytes(),
+            length,
+        )
+    };
+    let version = |row: Result<SequenceRow, ClientError>| row.unwrap().version;
+    let changed = code(409, "version-changed");
+    assert_eq!(refusal(put("?after=1", 1)), changed);
+    assert_eq!(version(put("?after=0", 1)), 1);
+    assert_eq!(refusal(put("?after=0", 2)), changed);
+    assert_eq!(version(put("?after=1", 2)), 2);
+    assert_eq!(refusal(put("?after=1", 3)), changed);
+    // Whoever doesn't say what was changed means the latest.
+    assert_eq!(version(put("", 3)), 3);
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use wire::admin_api::DeviceState;
+use serde_json::json;
+use wire::admin_api::{DeviceState, ReceiptRow};
 use wire::device_api::CheckInReply;
 use wire::imports::{
     AcceptImport, ImportDraft, ImportProfile, ImportSettings, ImportState, RowResult, UndoImport,
 };
+use wire::receipt::{ImportReceipts, ReceiptImport, ReceiptImportResult, ReceiptText};
 use wire::reconciliation::{ReconcileSerials, ReconciledFilter, ReconciledState};
 
 use crate::admin::refusal;
@@ -254,6 +256,79 @@ fn ten_thousand_rows_hold_up_nobody() {
     for (what, (took, longest)) in [("nothing", quiet), ("accept", accept), ("undo", undo)] {
         eprintln!("{what}: {took:?}; the longest check-in meanwhile took {longest:?}");
     }
+}
+
+#[test]
+fn many_receipts_come_in_one_request() {
+    let site = site();
+    site.import("serial;site code\nPF1;BJO\n");
+    let receipt = |serial: &str, result: &str| {
+        ReceiptText {
+        name: format!("{serial}.json"),
+        text: json!({
+            "format": 1, "serial": serial, "uuid": null, "vendor": "Acme", "product": "Book 14", "macs": [],
+            "disk": "/dev/nvme0n1", "disk-serial": "D1", "disk-bytes": 1 << 30, "prestage": "book",
+            "prestage-version": 1, "bundle": null, "seconds": 61, "result": result, "agent": "test",
+        })
+        .to_string(),
+    }
+    };
+    let broken = ReceiptText {
+        name: "broken.json".into(),
+        text: "{".into(),
+    };
+    let files = vec![
+        receipt("PF1", "staged"),
+        broken,
+        receipt("PF9", "failed"),
+        receipt("PF1", "staged"),
+    ];
+    let import = |files: &[ReceiptText], dry_run| {
+        let wanted = ImportReceipts {
+            dry_run,
+            files: files.to_vec(),
+        };
+        site.admin.import_receipts(&wanted)
+    };
+    let stored = || {
+        site.admin
+            .get::<Vec<ReceiptRow>>("/api/v1/receipts")
+            .unwrap()
+    };
+    let looked = import(&files, true).unwrap();
+    assert_eq!((looked.new, looked.known, looked.refused), (2, 1, 1));
+    let states = |report: &ReceiptImport| -> Vec<_> {
+        let rows = report.rows.iter();
+        rows.map(|row| (row.result, row.device.is_some(), row.why.is_empty()))
+            .collect()
+    };
+    use ReceiptImportResult::{Known, New, Refused};
+    let expected = [
+        (New, true, true),
+        (Refused, false, false),
+        (New, false, true),
+        (Known, true, true),
+    ];
+    assert_eq!(states(&looked), expected);
+    assert_eq!(
+        (stored().len(), site.device("PF1").state),
+        (0, DeviceState::Imported)
+    );
+    // What was looked at is what happens, once.
+    let done = import(&files, false).unwrap();
+    assert_eq!(states(&done), expected);
+    assert_eq!(
+        (stored().len(), site.device("PF1").state),
+        (2, DeviceState::Staged)
+    );
+    let again = import(&files, false).unwrap();
+    assert_eq!((again.new, again.known, stored().len()), (0, 3, 2));
+    let audit = [("action", "receipts-imported".to_owned())];
+    assert_eq!(site.admin.audit(&audit, 9).unwrap().len(), 1);
+    assert_eq!(
+        refusal(import(&vec![receipt("X", "staged"); 20_001], true)),
+        (400, "too-many-receipts".into())
+    );
 }
 
 #[test]

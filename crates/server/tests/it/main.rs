@@ -14,6 +14,7 @@ mod imports;
 mod operations;
 mod plans;
 mod prestage;
+mod proxies;
 mod quarantine;
 mod targeting;
 mod upkeep;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::changes::{Changes, KeptRow};
 use super::plan::Values;
+use crate::connection::for_client;
 use crate::db::{Db, Write, commit};
 use crate::error::{Doing as _, Failure, chain};
 use crate::fleet::identity::name_key;
@@ -99,10 +100,12 @@ const REMOVE_DEVICES: [&str; 6] = [
 pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::spawn(work).await.map_err(|error| Failure::System {
-        what: "carry out an import",
-        source: error.into(),
-    })?
+    tokio::spawn(for_client(work))
+        .await
+        .map_err(|error| Failure::System {
+            what: "carry out an import",
+            source: error.into(),
+        })?
 }
 
 /// Changes that are laid out.

@@ -5,7 +5,6 @@ use wire::people::USERS_MAX;
 use super::config::{GroupRole, OidcConfig};
 use super::refused;
 use super::token::Claims;
-use crate::connection::from_client;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure};
 use crate::limits::TITLE_CHARS_MAX;
@@ -35,8 +34,8 @@ impl AppState {
             if let Some(name) = known {
                 // They were in a group that means something, and are no more.
                 end_all(&mut db, &name).await?;
-                let detail = format!("in no group that means something{}", from_client());
-                audit(&mut db, &name, "sign-in-refused", &name, &detail).await?;
+                let detail = "in no group that means something";
+                audit(&mut db, &name, "sign-in-refused", &name, detail).await?;
                 commit(db).await?;
             }
             return Err(refused(
@@ -58,8 +57,7 @@ impl AppState {
             .await
             .doing("correct an account")?;
         let token = new_session(&mut db, &name).await?;
-        let from = from_client();
-        let detail = format!("pages, at {} as {}{from}", claims.issuer, rule.role);
+        let detail = format!("pages, at {} as {}", claims.issuer, rule.role);
         audit(&mut db, &name, "signed-in", &name, &detail).await?;
         commit(db).await?;
         Ok(token)

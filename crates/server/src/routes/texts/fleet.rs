@@ -4,12 +4,14 @@ use wire::admin_api::{
     AssetImportReport, CollectionRow, Deployment, DeviceRow, MemberChange, ReceiptRow,
 };
 use wire::deployments::StopRequest;
-use wire::receipt::Receipt;
+use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteMoved, SiteRow};
 use wire::variables::{DeviceVariables, ScopeVariables, VariableChange, VariableRow};
 
 use super::FILTER;
 use crate::routes::docs::Texts;
+
+const RECEIPT_FILES: &str = r#"{"dry-run":true,"files":[{"name":"PF1.json","text":"{\"format\":1,\"serial\":\"PF1\",\"uuid\":null,\"vendor\":\"Acme\",\"product\":\"Book 14\",\"macs\":[],\"disk\":\"/dev/nvme0n1\",\"disk-serial\":\"D1\",\"disk-bytes\":256060514304,\"prestage\":\"book-14\",\"prestage-version\":3,\"bundle\":null,\"seconds\":61,\"result\":\"staged\",\"agent\":\"0.2.0\"}"},{"name":"PF2.json","text":"{"}]}"#;
 
 #[rustfmt::skip]
 pub(super) fn texts(texts: Texts) -> Texts {
@@ -19,6 +21,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .query("dry-run", "`true` to only say what would happen.")
         .takes_bytes("text/csv")
         .answers::<AssetImportReport>("")
+        .fails(422, "bad-asset-file", "It is no table, or one beyond the limits.")
         .of("GET", "/api/v1/collections", "List the collections.", "Members are counted as far as one sees them.")
         .answers::<Vec<CollectionRow>>(r#"[{"name":"pupils-2026","title":"New pupils","members":2500}]"#)
         .whole()
@@ -89,4 +92,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("POST", "/api/v1/receipts", "Send a factory receipt.", "The same receipt again changes nothing.")
         .takes::<Receipt>(r#"{"format":1,"serial":"PF1","uuid":null,"vendor":"Acme","product":"Book 14","macs":[],"disk":"/dev/nvme0n1","disk-serial":"D1","disk-bytes":256060514304,"prestage":"book-14","prestage-version":3,"bundle":null,"seconds":61,"result":"staged","agent":"0.2.0"}"#)
         .answers::<ReceiptRow>("")
+        .of("POST", "/api/v1/receipts/import", "Send many receipts at once, as the files that lie on a boot medium.", "A file that holds no receipt is refused and doesn't hold up the others. The same receipts again change nothing.")
+        .takes::<ImportReceipts>(RECEIPT_FILES)
+        .answers::<ReceiptImport>(r#"{"dry-run":true,"new":0,"known":0,"refused":1,"rows":[{"file":"PF2.json","result":"refused","receipt":null,"device":null,"why":"EOF while parsing an object at line 1 column 1"}]}"#)
+        .fails(400, "too-many-receipts", "It is more than 20,000 files.")
 }

@@ -69,6 +69,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("PUT", "/api/v1/import-profiles/{name}", "Store what a vendor's columns are taken for.", "")
         .takes::<ImportProfile>(r#"{"name":"acme","titles":["Maskin-ID","Serienr"],"mapping":{"Serienr":"serial"}}"#)
         .answers::<ImportProfile>("")
+        .fails(422, "bad-profile", "A column is taken for what no column can be.")
         .of("POST", "/api/v1/import-profiles/{name}/remove", "Forget what a vendor's columns are taken for.", "")
         .answers::<ImportProfile>("")
         .of("GET", "/api/v1/quarantine", "List the machines that can't prove who they are.", "")

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use wire::admin_api::{AuditRow, Login, Token};
-use wire::audit::AuditHead;
+use wire::audit::{AuditHead, AuditVerified};
 use wire::boot_config::Trust;
 use wire::people::{
     LanguageChange, Me, NewToken, NewUser, OneTimePassword, PasswordChange, RoleChange, TokenMade,
@@ -68,13 +68,19 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .query("who", "Who did it: a user, `device` or `server`.")
         .query("action", "What was done, such as `asset-imported`.")
         .query("subject", "To what, exactly.")
+        .query("address", "From where it was asked for: an IP address, or a subnet such as `10.17.0.0/16`.")
         .query("text", "A part of any field, whatever its case.")
         .query("from-ms", "Not before this time.")
         .query("to-ms", "Before this time.")
         .query("order", "`oldest` for the oldest first.")
         .answers::<Vec<AuditRow>>("")
+        .fails(400, "bad-address", "It is neither an address nor a subnet.")
         .fails(400, "bad-cursor", "The cursor isn't one of this list.")
         .paged()
+        .of("GET", "/api/v1/audit/verify", "Go along the audit's chain, and say whether it is sound or where it breaks.", "Whoever can change the server can change this answer: a program outside of it goes along the rows themselves.")
+        .query("head", "A head that was noted earlier, `NUMBER:DIGEST`: it must be part of the chain.")
+        .answers::<AuditVerified>(r#"{"head":{"number":2,"digest":"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"},"noted":false,"broken":{"row":3,"why":"row 3 was changed, or a row before it was replaced: its digest doesn't fit"}}"#)
+        .fails(400, "bad-head", "It isn't a number, a colon and a digest.")
         .of("GET", "/api/v1/audit/head", "Tell the end of the audit's chain.", "Note it elsewhere: later it shows whether rows were changed.")
         .answers::<AuditHead>("")
 }

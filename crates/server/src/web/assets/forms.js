@@ -270,7 +270,12 @@
       list.replaceChildren(...lines);
     };
     text.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, 600); });
+    // A document names itself: the name that it is given stands in it, too.
+    form.elements.namedItem("name")?.addEventListener("input", (event) => {
+      text.value = text.value.replace(/^sequence:.*$/m, `sequence: ${event.target.value.trim()}`);
+      text.dispatchEvent(new Event("input"));
+    });
   });
 
-  Object.assign(window.forestage, { send, requestOf, showProblem, clearProblem, confirm });
+  Object.assign(window.forestage, { send, requestOf, showProblem, clearProblem, busy, confirm });
 })();

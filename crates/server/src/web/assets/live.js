@@ -112,6 +112,8 @@
   const showRow = (id, html) => {
     const old = document.getElementById(id);
     const fresh = parse(html);
+    // The first machine that somebody has makes room for the column.
+    if (fresh.querySelector(".pupil > :not(:empty)")) table.classList.add("with-pupils");
     if (!old) { insert(fresh); return; }
     const chosen = old.querySelector("input.pick")?.checked;
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;

@@ -2,6 +2,7 @@
 //! Handlers; what they draw is beside them.
 
 mod draft;
+mod hand_in;
 mod list;
 mod parts;
 mod receipts;
@@ -35,6 +36,7 @@ pub(super) fn pages(pages: Pages) -> Pages {
         .get("/imports/{id}", May::ChangeAssets, Section::Imports, show_import)
         .get("/imports/{id}/receipts", May::ChangeAssets, Section::Receipts, show_reconciliation)
         .get("/receipts", May::SeeReceipts, Section::Receipts, show_receipts)
+        .get("/receipts/import", May::SendReceipts, Section::Receipts, show_hand_in)
 }
 
 async fn show_imports(visitor: Visitor, State(state): State<AppState>) -> Page {
@@ -126,8 +128,14 @@ async fn show_receipts(
     } else {
         Vec::new()
     };
-    let content = receipts::all(visitor.words, &rows, &orders, paged.page.max(1));
+    let may_send = visitor.user.may(May::SendReceipts);
+    let content = receipts::all(visitor.words, &rows, &orders, paged.page.max(1), may_send);
     Ok(visitor.page(visitor.words.t("Receipts"), None, &content))
+}
+
+async fn show_hand_in(visitor: Visitor) -> Markup {
+    let content = hand_in::page(visitor.words);
+    visitor.page(visitor.words.t("Hand in receipts"), None, &content)
 }
 
 async fn show_reconciliation(
@@ -143,6 +151,13 @@ async fn show_reconciliation(
     question.window.limit = ROWS_OF_A_PAGE;
     let filter = question.window.filter;
     let answer = read::of_import(&state, &visitor.user, id, question).await?;
-    let content = receipts::order(visitor.words, &answer, filter, asked.oldest(), page);
+    let may_send = visitor.user.may(May::SendReceipts);
+    let content = receipts::order(
+        visitor.words,
+        &answer,
+        filter,
+        (asked.oldest(), page),
+        may_send,
+    );
     Ok(visitor.page(visitor.words.t(en("Order and receipts")), None, &content))
 }

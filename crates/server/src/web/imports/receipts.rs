@@ -17,7 +17,13 @@ use crate::web::words::{Words, en};
 const ORDERS_SHOWN: usize = 10;
 
 /// All receipts, newest first.
-pub(super) fn all(words: Words, rows: &[ReceiptRow], orders: &[ImportRow], page: usize) -> Markup {
+pub(super) fn all(
+    words: Words,
+    rows: &[ReceiptRow],
+    orders: &[ImportRow],
+    page: usize,
+    may_send: bool,
+) -> Markup {
     let lines: Vec<Markup> = rows
         .iter()
         .skip((page - 1).saturating_mul(ROWS_OF_A_PAGE))
@@ -34,7 +40,7 @@ pub(super) fn all(words: Words, rows: &[ReceiptRow], orders: &[ImportRow], page:
         words.t("Error"),
     ];
     html! {
-        (draw::head(&[], words.t("Receipts"), words.t("what the factory's sticks say: claims, not proofs"), &html! {}))
+        (draw::head(&[], words.t("Receipts"), words.t("what the factory's sticks say: claims, not proofs"), &hand_in(words, may_send)))
         @if !orders.is_empty() {
             section.card aria-labelledby="orders-title" {
                 h2 #orders-title { (words.t("Compare an order with the receipts")) }
@@ -48,12 +54,17 @@ pub(super) fn all(words: Words, rows: &[ReceiptRow], orders: &[ImportRow], page:
             }
         }
         @if rows.is_empty() {
-            (draw::empty(words.t("No receipts yet"), words.t("`forestage receipt import STICK` reads them from a boot medium.")))
+            (draw::empty(words.t("No receipts yet"), words.t("Hand in the files of a boot medium, or let `forestage receipt import STICK` read them.")))
         } @else {
             (draw::table(words.t("Receipts"), &columns, &[], &lines))
             (turn(words, "/receipts", page, rows.len()))
         }
     }
+}
+
+/// The way to the page on which receipts are handed in.
+fn hand_in(words: Words, may_send: bool) -> Markup {
+    html! { @if may_send { a.button href="/receipts/import" { (words.t("Hand in receipts")) } } }
 }
 
 fn receipt(words: Words, row: &ReceiptRow) -> Markup {
@@ -74,7 +85,7 @@ fn receipt(words: Words, row: &ReceiptRow) -> Markup {
     }
 }
 
-fn result(words: Words, result: ReceiptResult) -> Markup {
+pub(super) fn result(words: Words, result: ReceiptResult) -> Markup {
     match result {
         ReceiptResult::Staged => {
             html! { span.chip.s-completed { (layout::icon(DONE)) (words.t("Staged")) } }
@@ -93,8 +104,8 @@ pub(super) fn order(
     words: Words,
     answer: &Reconciliation,
     filter: ReconciledFilter,
-    oldest: &str,
-    page: usize,
+    (oldest, page): (&str, usize),
+    may_send: bool,
 ) -> Markup {
     let id = answer.import.unwrap_or_default();
     let file = answer.file.clone().unwrap_or_default();
@@ -121,7 +132,8 @@ pub(super) fn order(
     let here = with(&address, &[("state", filter.word())]);
     let total = usize::try_from(answer.rows_total).unwrap_or(usize::MAX);
     html! {
-        (draw::head(&[("/receipts", words.t("Receipts"))], &file, &sub, &downloads(words, id, filter, oldest)))
+        (draw::head(&[("/receipts", words.t("Receipts"))], &file, &sub,
+            &html! { (downloads(words, id, filter, oldest)) (hand_in(words, may_send)) }))
         (notice(&html! { (words.t("This is what the sticks say. A receipt is a claim of the factory, not a proof, and changes no machine.")) }))
         @if answer.left_out > 0 {
             (notice(&html! { (words.count(answer.left_out.into(),
