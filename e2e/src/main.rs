@@ -9,6 +9,7 @@ mod documents;
 mod first_light;
 mod fleet;
 mod guides;
+mod load;
 mod oidc;
 mod scenarios;
 mod summary;
@@ -47,6 +48,10 @@ enum Command {
     },
     /// Signing in at an identity provider, in a real browser
     Oidc,
+    /// Measure the server while a simulated fleet has its first day
+    Load(load::Load),
+    /// Measure the overview in a real browser while a simulated fleet is at work
+    Overview(load::Overview),
     /// All of it, as the tests run them
     All,
 }
@@ -69,6 +74,8 @@ fn main() -> ExitCode {
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
         Command::Oidc => oidc::run(),
+        Command::Load(options) => load::run(&options),
+        Command::Overview(options) => load::overview(&options),
         Command::All => {
             let options = FirstLight {
                 exit: true,
