@@ -24,8 +24,9 @@ Commands:
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
-                                25 GB and half an hour; `console` is the server under load, `overview` its first page
-                                in a browser meanwhile, both only measured if named
+                                25 GB and half an hour. Only if named: `console`, the server under load; `overview`, its
+                                first page in a browser meanwhile; `import`, what a large import does to others;
+                                `rules`, how long the rule of a collection takes
               --rounds N        How often each is run (3)
               --profile small   Try the engine with a few hundred MB; its figures mean little
   setup     Only install what the other commands need

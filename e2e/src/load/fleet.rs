@@ -3,8 +3,8 @@
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, ensure};
-use camino::Utf8Path;
-use testkit::drill;
+use camino::{Utf8Path, Utf8PathBuf};
+use testkit::{drill, postgres};
 
 use crate::guides::{self, World};
 
@@ -23,8 +23,19 @@ pub(super) struct Running(Child);
 pub(super) struct Process(u32);
 
 impl Fleet {
-    pub(super) fn start(name: &str, sequence: &Utf8Path, devices: u32, sites: u32) -> Result<Self> {
-        let world = World::start(guides::root(), &guides::program()?, name)?;
+    /// On SQLite, or in a private PostgreSQL.
+    pub(super) fn start(
+        name: &str,
+        sequence: &Utf8Path,
+        devices: u32,
+        sites: u32,
+        on_postgres: bool,
+    ) -> Result<Self> {
+        let url = on_postgres
+            .then(|| postgres::cluster()?.database())
+            .transpose()?;
+        let options: Vec<&str> = url.iter().flat_map(|url| ["--database", url]).collect();
+        let world = World::start_with(guides::root(), &guides::program()?, name, &options)?;
         let fleet = Self { world };
         for words in drill::commands(sequence, devices, sites) {
             let output = fleet
@@ -41,6 +52,11 @@ impl Fleet {
     /// The program for people, signed in.
     pub(super) fn forestage(&self) -> Command {
         self.world.command("forestage")
+    }
+
+    /// The folder that commands are typed in.
+    pub(super) fn work(&self) -> Utf8PathBuf {
+        self.world.work()
     }
 
     pub(super) fn url(&self) -> &str {

@@ -3,7 +3,9 @@
 //! Everything here measures and nothing judges: how fast it is depends on the machine, and being slow is no failure.
 
 mod fleet;
+mod import;
 mod overview;
+mod rules;
 
 use std::process::Stdio;
 
@@ -14,7 +16,9 @@ use testkit::drill;
 
 use crate::console;
 use fleet::Fleet;
+pub(crate) use import::run as import;
 pub(crate) use overview::{Overview, run as overview};
+pub(crate) use rules::run as rules;
 
 /// The fleet of the county.
 const DEVICES: u32 = 2500;
@@ -35,11 +39,20 @@ pub(crate) struct Load {
     /// How many devices
     #[arg(long, value_name = "N", default_value_t = DEVICES)]
     devices: u32,
+    /// Keep the data in a private PostgreSQL, which syncs nothing
+    #[arg(long)]
+    postgres: bool,
 }
 
 /// The first day of the whole fleet in half a minute, with nobody watching.
 pub(crate) fn run(options: &Load) -> Result<()> {
-    let fleet = Fleet::start("load", drill::TRAINING.into(), options.devices, SITES)?;
+    let fleet = Fleet::start(
+        "load",
+        drill::TRAINING.into(),
+        options.devices,
+        SITES,
+        options.postgres,
+    )?;
     let before = fleet.server().cpu_seconds()?;
     let output = fleet
         .forestage()
@@ -67,7 +80,6 @@ pub(crate) fn run(options: &Load) -> Result<()> {
 
 /// For people.
 fn rows(figures: &Value) -> Vec<String> {
-    let number = |value: &Value| value.as_f64().unwrap_or_default();
     let report = &figures["report"];
     let mut rows = vec![format!(
         "console: {} devices, {:.1} s; server {:.1} CPU s, peak {:.0} MiB; events {} acknowledged, {} lost",
@@ -78,18 +90,28 @@ fn rows(figures: &Value) -> Vec<String> {
         report["events"]["acknowledged"],
         report["events"]["lost"],
     )];
-    for call in report["latencies"].as_array().into_iter().flatten() {
-        rows.push(format!(
-            "  {:<10} {:>7} calls   p50 {:>8.1} ms   p95 {:>8.1} ms   p99 {:>8.1} ms   max {:>8.1} ms",
+    rows.extend(latencies(report).map(|row| format!("  {row}")));
+    rows
+}
+
+/// How long the server took to answer the simulated devices, a row for each kind of call.
+fn latencies(report: &Value) -> impl Iterator<Item = String> {
+    let calls = report["latencies"].as_array().into_iter().flatten();
+    calls.map(|call| {
+        format!(
+            "{:<10} {:>7} calls   p50 {:>8.1} ms   p95 {:>8.1} ms   p99 {:>8.1} ms   max {:>8.1} ms",
             call["call"].as_str().unwrap_or_default(),
             call["count"],
             number(&call["p50-ms"]),
             number(&call["p95-ms"]),
             number(&call["p99-ms"]),
             number(&call["max-ms"]),
-        ));
-    }
-    rows
+        )
+    })
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
 }
 
 fn write(file: Option<&Utf8Path>, figures: &Value) -> Result<()> {

@@ -13,8 +13,9 @@
     const run = row.querySelector("th a[href^='/runs/']")?.getAttribute("href").slice("/runs/".length);
     const step = row.querySelector(".step .title")?.textContent;
     if (!run || !step || steps.get(run) === step) return;
+    // What a row shows at first began at any time before.
+    if (steps.has(run)) shown.push([run, step, Date.now()]);
     steps.set(run, step);
-    shown.push([run, step, Date.now()]);
   };
   const rowOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement)?.closest("tbody.device");
   new MutationObserver((records) => {

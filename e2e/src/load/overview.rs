@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::fleet::{Fleet, Process, Running};
-use super::{Load, SITES, WORKERS, write};
+use super::{Load, SITES, WORKERS, number, write};
 use crate::browser::{self, chromium::Browser};
 use crate::{console, guides};
 
@@ -44,7 +44,7 @@ pub(crate) struct Overview {
 pub(crate) fn run(options: &Overview) -> Result<()> {
     let sequence = guides::root().join(SEQUENCE);
     let devices = options.load.devices;
-    let fleet = Fleet::start("overview", &sequence, devices, SITES)?;
+    let fleet = Fleet::start("overview", &sequence, devices, SITES, options.load.postgres)?;
     let mut browser = Browser::start(&guides::root().join("target/overview"))?;
     browser::sign_in(&mut browser, fleet.url())?;
     let screen = json!({ "width": 1440, "height": 900, "deviceScaleFactor": 1, "mobile": false });
@@ -243,7 +243,6 @@ impl Noted {
                 "fetch('/api/v1/runs/{run}/events').then(r => r.json()).then(held => held.events)"
             ))?;
             let received = received(&held);
-            // A page that is opened shows steps that began before.
             for (step, at_ms) in steps {
                 if let Some(received_ms) = received.get(step) {
                     latencies.push((at_ms - received_ms) as f64);
@@ -282,12 +281,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_default()
-}
-
 /// How many there are, and where they lie.
-fn percentiles(mut values: Vec<f64>) -> Value {
+pub(super) fn percentiles(mut values: Vec<f64>) -> Value {
     values.sort_by(f64::total_cmp);
     let at = |percent: usize| match values.len() {
         0 => 0.0,
