@@ -60,7 +60,8 @@ impl World {
 
     /// Starts the server again where it was.
     pub(crate) fn start_again(&mut self) {
-        let address = self.url().trim_start_matches("https://").to_owned();
+        let (_, port) = self.url().rsplit_once(':').unwrap();
+        let address = format!("127.0.0.1:{port}");
         (self.server, self.ready) = serve(self.folder.path(), &address);
     }
 
