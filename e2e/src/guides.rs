@@ -212,6 +212,11 @@ impl World {
         &self.url
     }
 
+    /// The server's process.
+    pub(crate) fn server_id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// The folder that commands are typed in.
     pub(crate) fn work(&self) -> Utf8PathBuf {
         self.folder.join("work")
@@ -277,7 +282,7 @@ impl World {
     }
 
     /// A program as the reader of the guide starts it.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let found = match program {
             "forestage" => self.folder.join("bin/forestage"),

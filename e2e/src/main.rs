@@ -9,6 +9,7 @@ mod documents;
 mod first_light;
 mod fleet;
 mod guides;
+mod load;
 mod oidc;
 mod scenarios;
 mod summary;
@@ -47,6 +48,14 @@ enum Command {
     },
     /// Signing in at an identity provider, in a real browser
     Oidc,
+    /// Measure the server while a simulated fleet has its first day
+    Load(load::Load),
+    /// Measure how long machines wait while a large import is accepted and taken back
+    Import(load::Load),
+    /// Measure how long the rule of a collection takes; with `--devices 10000`, for instance
+    Rules(load::Load),
+    /// Measure the overview in a real browser while a simulated fleet is at work
+    Overview(load::Overview),
     /// All of it, as the tests run them
     All,
 }
@@ -69,6 +78,10 @@ fn main() -> ExitCode {
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
         Command::Oidc => oidc::run(),
+        Command::Load(options) => load::run(&options),
+        Command::Import(options) => load::import(&options),
+        Command::Rules(options) => load::rules(&options),
+        Command::Overview(options) => load::overview(&options),
         Command::All => {
             let options = FirstLight {
                 exit: true,

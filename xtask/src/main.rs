@@ -3,7 +3,6 @@
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
 mod bench;
-mod console_load;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +24,9 @@ Commands:
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
-                                25 GB and half an hour; `console` is the server under load, only measured if named
+                                25 GB and half an hour. Only if named: `console`, the server under load; `overview`, its
+                                first page in a browser meanwhile; `import`, what a large import does to others;
+                                `rules`, how long the rule of a collection takes
               --rounds N        How often each is run (3)
               --profile small   Try the engine with a few hundred MB; its figures mean little
   setup     Only install what the other commands need
@@ -165,11 +166,8 @@ fn fuzz() -> Result<()> {
 }
 
 /// The release programs: `forestage` for people, `forestage-agent` (static) for devices, and `e2e` that drives both.
-///
-/// `forestage` and `e2e` are built as one selection: each alone has other features of what they share, and would compile
-/// the server again.
 fn build_programs() -> Result<()> {
-    run(cargo().args(["build", "--release", "--package", "cli", "--package", "e2e"]))?;
+    build_programs_for_people()?;
     run(cargo().args([
         "build",
         "--profile",
@@ -181,7 +179,13 @@ fn build_programs() -> Result<()> {
     ]))
 }
 
-/// `e2e` as `build_programs` made it. Without `CARGO` it takes the programs beside it as they are.
+/// `forestage` and `e2e` are built as one selection: each alone has other features of what they share, and would compile
+/// the server again.
+fn build_programs_for_people() -> Result<()> {
+    run(cargo().args(["build", "--release", "--package", "cli", "--package", "e2e"]))
+}
+
+/// `e2e` as `build_programs_for_people` made it. Without `CARGO` it takes the programs beside it as they are.
 fn e2e() -> Result<Command> {
     let own = std::env::current_exe()?;
     let target = own

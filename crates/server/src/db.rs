@@ -123,6 +123,15 @@ impl Db {
     }
 }
 
+/// The condition for one key in `$1`, or for all if there is none and `$1` is empty. These are two texts, because with one
+/// that says both no database takes an index.
+pub(crate) fn only(column: &str, key: Option<&str>) -> String {
+    match key {
+        Some(_) => format!("{column} = $1"),
+        None => "$1 = ''".to_owned(),
+    }
+}
+
 fn pool(engine: Engine, connections: u32) -> AnyPoolOptions {
     let options = AnyPoolOptions::new()
         .max_connections(connections)

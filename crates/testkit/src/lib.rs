@@ -1,7 +1,8 @@
-//! For tests and the demo alone: the fake machine, and virtual machines, PostgreSQL.
+//! For tests and the demo alone: the fake machine, virtual machines, PostgreSQL, the drill of a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
 
+pub mod drill;
 pub mod fake_machine;
 pub mod postgres;
 pub mod vm;

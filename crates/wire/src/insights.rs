@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RunId;
 
-/// Days that are told at most: a rollout and the summer before it.
+/// Days that are told at most, up to the last one on which a run ended: a rollout and the summer before it.
 pub const DAYS_MAX: usize = 120;
 /// Reasons of failures that are told at most; the commonest come first.
 pub const REASONS_MAX: usize = 50;
@@ -37,8 +37,11 @@ pub struct Insights {
     pub network_bytes: u64,
     /// The progress of each site.
     pub sites: Vec<SiteProgress>,
-    /// What happened on each day on which a run ended, oldest first.
+    /// What happened on each day on which a run ended, oldest first. Days that aren't there are days without one.
     pub days: Vec<DayFigures>,
+    /// Runs by the hour of the day in which they began: 24 hours from midnight, or none if no run ended.
+    #[serde(default)]
+    pub hours: Vec<HourFigures>,
     /// How long completed runs took.
     pub times: RunTimes,
     /// Why runs failed, commonest first.
@@ -64,6 +67,12 @@ pub struct SiteProgress {
     pub running: u64,
     /// Those whose run failed or has gone silent.
     pub in_trouble: u64,
+    /// Bytes of content that its devices had on their own disks: what the site's line never carried.
+    #[serde(default)]
+    pub local_bytes: u64,
+    /// Bytes of content that came over the network, as transferred.
+    #[serde(default)]
+    pub network_bytes: u64,
 }
 
 /// One day.
@@ -82,6 +91,18 @@ pub struct DayFigures {
     pub local_bytes: u64,
     /// Bytes of content that came over the network, as transferred.
     pub network_bytes: u64,
+}
+
+/// One hour of the day, whatever the day.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct HourFigures {
+    /// From this hour, 0 to 23, to the next.
+    pub hour: u8,
+    /// Runs that began in it and were completed.
+    pub completed: u64,
+    /// Runs that began in it and failed.
+    pub failed: u64,
 }
 
 /// How long completed runs took.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{cargo, console_load};
+use crate::{build_programs_for_people, cargo, e2e, root, run as run_program};
 
 /// What a figure should be at most, in seconds: promises of the documents, never of a test.
 const GOALS_SECONDS: [(&str, f64); 3] = [
@@ -27,8 +27,11 @@ struct Options {
 /// Runs the benchmarks and prints a table. Being slow is no failure.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
-    if options.only.as_deref() == Some("console") {
-        return console(&options);
+    if let Some((name, command)) = IN_E2E
+        .iter()
+        .find(|(name, _)| options.only.as_deref() == Some(name))
+    {
+        return in_e2e(name, command, &options);
     }
     let mut results = plans(&options)?;
     if !results.is_empty() {
@@ -94,16 +97,24 @@ fn figures(printed: &[u8]) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// The console under load takes a minute and both processors, so it is measured when asked for.
-fn console(options: &Options) -> Result<()> {
-    let figures = console_load::measure()?;
-    for row in console_load::rows(&figures) {
-        eprintln!("{row}");
-    }
-    match &options.json {
-        Some(file) => write(file, &json!({ "results": [figures] })),
-        None => Ok(()),
-    }
+/// What takes minutes and both processors, and so is measured when asked for: its name, and the command of `e2e`.
+const IN_E2E: [(&str, &str); 4] = [
+    ("console", "load"),
+    ("import", "import"),
+    ("overview", "overview"),
+    ("rules", "rules"),
+];
+
+fn in_e2e(name: &str, command: &str, options: &Options) -> Result<()> {
+    build_programs_for_people()?;
+    let file = root().join(format!("target/bench-{name}.json"));
+    run_program(e2e()?.arg(command).arg("--json").arg(&file))?;
+    let Some(wanted) = &options.json else {
+        return Ok(());
+    };
+    let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let figures: Value = serde_json::from_slice(&text)?;
+    write(wanted, &json!({ "results": [figures] }))
 }
 
 impl Options {

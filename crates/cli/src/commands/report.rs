@@ -1,17 +1,23 @@
 //! `forestage report`: figures about the rollout.
 
-use clap::{Args, Subcommand};
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand, ValueEnum};
 use wire::insights::Insights;
 
 use crate::failure::{Outcome, Trying};
-use crate::output::{Look, Output, Table, bytes, clean, seconds};
+use crate::output::{Look, Output, Table, bytes, clean, count, print, seconds};
 use crate::settings::connect;
 
 /// Figures about the rollout.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Report {
     /// Show how far each site is, and how long runs took
-    #[command(after_help = "Example:\n  forestage report rollout --deployment autumn-2026")]
+    ///
+    /// As HTML it is one file with all figures and drawings, to be sent on or printed.
+    #[command(
+        after_help = "Examples:\n  forestage report rollout --deployment autumn-2026\n  \
+                      forestage report rollout --format html --output rollout.html"
+    )]
     Rollout(Which),
     /// Show why runs failed, commonest reason first
     #[command(after_help = "Example:\n  forestage report failures --site BJO")]
@@ -19,6 +25,12 @@ pub(crate) enum Report {
     /// Show how long steps took, those first that took most of the time
     #[command(after_help = "Example:\n  forestage report steps --since 2026-08-17")]
     Steps(Which),
+    /// Show what happened on each day on which a run ended
+    #[command(after_help = "Example:\n  forestage report days --format csv --output days.csv")]
+    Days(Which),
+    /// Show at which hours of the day runs began
+    #[command(after_help = "Example:\n  forestage report hours --site BJO")]
+    Hours(Which),
 }
 
 /// Which machines the figures are about.
@@ -49,11 +61,36 @@ pub(crate) struct Which {
         value_name = "DAY"
     )]
     until: String,
+    /// How it is written; `--json` is the same as json
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Write it to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    output: Option<Utf8PathBuf>,
+}
+
+/// How figures are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A table for people
+    Text,
+    /// A table for a spreadsheet; texts that it would carry out are defused
+    Csv,
+    /// One file with all figures and drawings, which needs nothing else
+    Html,
+    /// As the API tells it
+    Json,
 }
 
 /// Does what was asked.
 pub(crate) fn run(command: &Report, output: &Output) -> Outcome<()> {
-    let (Report::Rollout(which) | Report::Failures(which) | Report::Steps(which)) = command;
+    let (part, which) = match command {
+        Report::Rollout(which) => ("rollout", which),
+        Report::Failures(which) => ("failures", which),
+        Report::Steps(which) => ("steps", which),
+        Report::Days(which) => ("days", which),
+        Report::Hours(which) => ("hours", which),
+    };
     let filter = [
         ("site", which.site.as_str()),
         ("model", which.model.as_str()),
@@ -61,18 +98,66 @@ pub(crate) fn run(command: &Report, output: &Output) -> Outcome<()> {
         ("since", which.since.as_str()),
         ("until", which.until.as_str()),
     ];
-    let told = connect()?
-        .insights(&filter)
-        .trying(|| "cannot read the figures".into())?;
-    match command {
-        Report::Rollout(_) => output.answer(&told, |look| render_rollout(&told, look)),
-        Report::Failures(_) => output.answer(&told.failures, |look| render_failures(&told, look)),
-        Report::Steps(_) => output.answer(&told.steps, |look| render_steps(&told, look)),
+    let trying = || "cannot read the figures".to_owned();
+    let client = connect()?;
+    let format = if output.is_json() {
+        Format::Json
+    } else {
+        which.format
+    };
+    let text = match format {
+        Format::Csv => text(client.insights_csv(part, &filter).trying(trying)?),
+        Format::Html => text(client.insights_html(&filter).trying(trying)?),
+        Format::Json => {
+            let told = client.insights(&filter).trying(trying)?;
+            let mut text = match command {
+                Report::Rollout(_) => serde_json::to_string_pretty(&told),
+                Report::Failures(_) => serde_json::to_string_pretty(&told.failures),
+                Report::Steps(_) => serde_json::to_string_pretty(&told.steps),
+                Report::Days(_) => serde_json::to_string_pretty(&told.days),
+                Report::Hours(_) => serde_json::to_string_pretty(&told.hours),
+            }
+            .trying(trying)?;
+            text.push('\n');
+            text
+        }
+        Format::Text => {
+            let (told, look) = (client.insights(&filter).trying(trying)?, output.look());
+            match command {
+                Report::Rollout(_) => render_rollout(&told, &look),
+                Report::Failures(_) => render_failures(&told, &look),
+                Report::Steps(_) => render_steps(&told, &look),
+                Report::Days(_) => render_days(&told, &look),
+                Report::Hours(_) => render_hours(&told, &look),
+            }
+        }
+    };
+    match &which.output {
+        None => print(&text),
+        Some(path) => {
+            let size = count(text.len(), "byte");
+            std::fs::write(path, text).trying(|| format!("cannot write {path}"))?;
+            output.say(&format!("{path} written ({size})"));
+            Ok(())
+        }
     }
 }
 
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn render_rollout(told: &Insights, look: &Look) -> String {
-    let mut table = Table::new(&["SITE", "NAME", "DEVICES", "DONE", "RUNNING", "IN TROUBLE"]);
+    let mut table = Table::new(&[
+        "SITE",
+        "NAME",
+        "DEVICES",
+        "DONE",
+        "RUNNING",
+        "IN TROUBLE",
+        "FROM DISK",
+        "NETWORK",
+    ]);
     for site in &told.sites {
         table.row([
             clean(&site.site),
@@ -81,6 +166,8 @@ fn render_rollout(told: &Insights, look: &Look) -> String {
             site.completed.to_string(),
             site.running.to_string(),
             site.in_trouble.to_string(),
+            bytes(site.local_bytes),
+            bytes(site.network_bytes),
         ]);
     }
     let times = &told.times;
@@ -140,6 +227,46 @@ fn render_steps(told: &Insights, look: &Look) -> String {
     table.render(look, "")
 }
 
+fn render_days(told: &Insights, look: &Look) -> String {
+    if told.days.is_empty() {
+        return "no run has ended yet\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "DAY",
+        "COMPLETED",
+        "FAILED",
+        "DONE SO FAR",
+        "FROM DISK",
+        "NETWORK",
+    ]);
+    for day in &told.days {
+        table.row([
+            clean(&day.day),
+            day.completed.to_string(),
+            day.failed.to_string(),
+            day.done_so_far.to_string(),
+            bytes(day.local_bytes),
+            bytes(day.network_bytes),
+        ]);
+    }
+    table.render(look, "")
+}
+
+fn render_hours(told: &Insights, look: &Look) -> String {
+    if told.hours.is_empty() {
+        return "no run has ended yet\n".to_owned();
+    }
+    let mut table = Table::new(&["HOUR", "COMPLETED", "FAILED"]);
+    for hour in &told.hours {
+        table.row([
+            format!("{:02}:00", hour.hour),
+            hour.completed.to_string(),
+            hour.failed.to_string(),
+        ]);
+    }
+    table.render(look, "")
+}
+
 #[cfg(test)]
 mod tests {
     use wire::insights::{FailureReason, StepFigures};
@@ -156,7 +283,9 @@ mod tests {
     fn reports_say_what_no_run_says() {
         let none = Insights::default();
         assert!(render_failures(&none, &LOOK).contains("no run failed"));
-        assert!(render_steps(&none, &LOOK).contains("no run has ended yet"));
+        for render in [render_steps, render_days, render_hours] {
+            assert!(render(&none, &LOOK).contains("no run has ended yet"));
+        }
         assert!(render_rollout(&none, &LOOK).contains("0 of 0 machines are done"));
     }
 

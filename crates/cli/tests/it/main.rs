@@ -5,6 +5,7 @@
 mod asset_system;
 mod device;
 mod guide;
+mod killed;
 mod refusals;
 mod simulate;
 mod wiring;

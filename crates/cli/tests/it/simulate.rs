@@ -4,38 +4,21 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use testkit::drill;
 
 use crate::world::World;
 
 const SEED: &str = "20260824";
-const TRAINING: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../examples/sequences/training-laptop.yaml"
-);
 /// Everything at once, and much of it.
 const SCENARIO: &str = "fail: 10%\nretry: 30%\nstall: 4%\ncut: 40%\nline-down: 20%\noffline: 6%\n\
     strangers: 4\nclaimants: 3\nhostile: 4\n";
 
-fn world(devices: &str) -> World {
+fn world(devices: u32) -> World {
     let world = World::start();
-    world.run(&["sequence", "put", TRAINING]);
-    world.run(&["collection", "create", "drill"]);
-    let assets = world.run(&["simulate", "assets", "--devices", devices, "--sites", "4"]);
-    world.write("assets.csv", assets);
-    world.run(&["asset", "import", "assets.csv", "--collection", "drill"]);
-    world.run(&[
-        "deployment",
-        "create",
-        "drill",
-        "--collection",
-        "drill",
-        "--sequence",
-        "training-laptop",
-        "--expected",
-        "5m",
-        "--cap",
-        "1000",
-    ]);
+    for command in drill::commands(drill::TRAINING.into(), devices, 4) {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        world.run(&words);
+    }
     world
 }
 
@@ -51,7 +34,7 @@ fn states(world: &World) -> BTreeMap<String, usize> {
 
 #[test]
 fn two_hundred_machines_on_a_bad_day_end_where_they_should_and_nothing_is_lost() {
-    let world = world("200");
+    let world = world(200);
     world.write("bad.yaml", SCENARIO);
     let report = world.json(&[
         "simulate",
@@ -100,7 +83,7 @@ fn two_hundred_machines_on_a_bad_day_end_where_they_should_and_nothing_is_lost()
 
 #[test]
 fn a_server_with_real_machines_is_left_alone() {
-    let world = world("2");
+    let world = world(2);
     world.write("real.csv", "serial;class\nPF3ABC;8B\n");
     world.run(&["asset", "import", "real.csv", "--collection", "drill"]);
     let (code, _, stderr) = world.fail(&["simulate", "run"]);
@@ -144,7 +127,7 @@ fn a_server_with_real_machines_is_left_alone() {
 
 #[test]
 fn a_machine_that_failed_stands_there_until_it_is_retried_also_after_it_was_off() {
-    let world = world("3");
+    let world = world(3);
     let switch_on = |fail: &str| {
         let report = world.json(&[
             "simulate", "run", "--within", "1s", "--speed", "1000", "--fail", fail,

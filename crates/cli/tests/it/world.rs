@@ -21,30 +21,7 @@ impl World {
     /// Starts a server, waits until it says that it is ready, and logs in.
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Command::new(FORESTAGE)
-            .args([
-                "--json",
-                "serve",
-                "--data",
-                "data",
-                "--listen",
-                "127.0.0.1:0",
-                "--ready-file",
-                "ready.json",
-            ])
-            .current_dir(folder.path())
-            .env("FORESTAGE_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The server says on stdout that it is ready: reading one JSON value waits for just that.
-        let stdout = server.stdout.take().unwrap();
-        let ready = serde_json::Deserializer::from_reader(stdout)
-            .into_iter::<Value>()
-            .next();
-        let ready = ready
-            .expect("the server ended before it was ready")
-            .unwrap();
+        let (server, ready) = serve(folder.path(), "127.0.0.1:0");
         let world = Self {
             folder,
             ready,
@@ -68,6 +45,24 @@ impl World {
 
     pub(crate) fn url(&self) -> &str {
         self.ready["url"].as_str().unwrap()
+    }
+
+    /// The server's process.
+    pub(crate) fn server_id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// Ends the server as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts the server again where it was.
+    pub(crate) fn start_again(&mut self) {
+        let (_, port) = self.url().rsplit_once(':').unwrap();
+        let address = format!("127.0.0.1:{port}");
+        (self.server, self.ready) = serve(self.folder.path(), &address);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -117,6 +112,27 @@ impl Drop for World {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// Starts a server with its data in `folder`, and waits until it says that it is ready.
+fn serve(folder: &Path, address: &str) -> (Child, Value) {
+    let mut server = Command::new(FORESTAGE)
+        .args(["--json", "serve", "--data", "data", "--listen", address])
+        .args(["--ready-file", "ready.json"])
+        .current_dir(folder)
+        .env("FORESTAGE_LOG", "error")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The server says on stdout that it is ready: reading one JSON value waits for just that.
+    let stdout = server.stdout.take().unwrap();
+    let ready = serde_json::Deserializer::from_reader(stdout)
+        .into_iter::<Value>()
+        .next();
+    let ready = ready
+        .expect("the server ended before it was ready")
+        .unwrap();
+    (server, ready)
 }
 
 /// The program in `folder`, knowing nothing of the person who runs the tests.

@@ -9,7 +9,7 @@ use super::Linter;
 use crate::document::ParsedStep;
 use crate::problem::{Code, Place};
 
-/// Names that are given to secrets.
+/// Names that are given to secrets; an `s` behind them makes them several.
 const NAMES: [&str; 9] = [
     "password",
     "passord",
@@ -98,8 +98,8 @@ fn looks_secret(name: &str, value: &Value) -> bool {
 
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_lowercase().replace('-', "_");
-    let mut words = NAMES.iter();
-    words.any(|word| name.split('_').any(|part| part == *word) || name == *word)
+    let is_one = |part: &str| NAMES.contains(&part.strip_suffix('s').unwrap_or(part));
+    is_one(&name) || name.split('_').any(is_one)
 }
 
 /// What may be shown of a value of this name: nothing if it is a secret as a whole; secrets inside it are left out.
@@ -165,6 +165,15 @@ mod tests {
             ("locale", json!("nb_NO"), Some(json!("nb_NO"))),
             ("admin_password", json!("hunter2"), None),
             ("admin-token", json!(4711), None),
+            ("wifi_passwords", json!("hunter2 hunter3"), None),
+            ("API-keys", json!("k1,k2"), None),
+            ("tokens", json!(["t"]), Some(json!(["•••"]))),
+            (
+                "secrets",
+                json!({ "kari": "s" }),
+                Some(json!({ "kari": "•••" })),
+            ),
+            ("tokenservice", json!("a.example"), Some(json!("a.example"))),
             ("count", json!(3), Some(json!(3))),
             ("use_password", json!(true), Some(json!(true))),
             ("password", json!("{{ other }}"), Some(json!("{{ other }}"))),

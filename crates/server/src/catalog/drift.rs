@@ -9,6 +9,7 @@ use content::{Bundle, Library, Unverified};
 use sequence::size;
 use serde::Deserialize;
 use serde_json::Value;
+use sqlx::AnyConnection;
 use wire::admin_api::PrestageVersion;
 use wire::drift::{
     Change, PackageDifference, PackageDrift, PrestageDiff, PrestageDrift, PrestageId,
@@ -22,7 +23,6 @@ use crate::catalog::prestages::{Draft, draft};
 use crate::catalog::stock::{
     Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions,
 };
-use crate::db::Write;
 use crate::error::{Doing as _, Failure};
 use crate::people::auth::User;
 use crate::routes::parse;
@@ -52,7 +52,12 @@ pub(crate) async fn diff(
     Query(pair): Query<Pair>,
 ) -> Result<Json<PrestageDiff>, Failure> {
     let (from, to): (PrestageId, PrestageId) = (parse(&pair.from)?, parse(&pair.to)?);
-    let mut db = state.db().write().await?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read the versions of a prestage")?;
     let sides = (side(&mut db, &from).await?, side(&mut db, &to).await?);
     drop(db);
     let (before, after) = sides;
@@ -81,7 +86,7 @@ pub(crate) async fn diff(
     Ok(Json(diff))
 }
 
-async fn side(db: &mut Write, id: &PrestageId) -> Result<Side, Failure> {
+async fn side(db: &mut AnyConnection, id: &PrestageId) -> Result<Side, Failure> {
     let Some(version) = built(db, id).await? else {
         return Err(Failure::not_found(format!("prestage {id}"))
             .hint("`forestage prestage list` shows what was built"));
@@ -154,7 +159,12 @@ pub(crate) async fn drift(
 ) -> Result<Json<PrestageDrift>, Failure> {
     let name: PrestageName = parse(&name)?;
     let today = draft(&state, &name).await?;
-    let mut db = state.db().write().await?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read the versions of a prestage")?;
     let fleet = Fleet::read(&mut db, &user, &name).await?;
     let mut chosen = versions(&mut db, &name).await?;
     let latest = chosen.first().map(|version| version.version);
@@ -222,9 +232,13 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn read(db: &mut Write, user: &User, name: &PrestageName) -> Result<Self, Failure> {
+    async fn read(
+        db: &mut AnyConnection,
+        user: &User,
+        name: &PrestageName,
+    ) -> Result<Self, Failure> {
         let sites: Vec<(String, String)> = sqlx::query_as("SELECT serial_key, site FROM devices")
-            .fetch_all(&mut **db)
+            .fetch_all(&mut *db)
             .await
             .doing("read the sites of the devices")?;
         let sites: BTreeMap<String, String> = sites.into_iter().collect();
@@ -237,7 +251,7 @@ impl Fleet {
             "SELECT DISTINCT devices.serial_key FROM devices JOIN runs ON runs.device = devices.id \
              WHERE runs.state = 'completed'",
         )
-        .fetch_all(&mut **db)
+        .fetch_all(&mut *db)
         .await
         .doing("read which devices are deployed")?;
         let deployed: BTreeSet<String> = deployed.into_iter().collect();

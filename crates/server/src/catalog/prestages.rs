@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use sqlx::AnyConnection;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
 use wire::bundle::BundleRoot;
@@ -16,7 +17,7 @@ use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
-use crate::db::{Write, commit};
+use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
@@ -220,7 +221,7 @@ pub(crate) struct Draft {
 
 /// Decides what would be built today.
 pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft, Failure> {
-    let mut db = state.db().write().await?;
+    let mut db = state.db().read().acquire().await.doing("read a prestage")?;
     let definition = definition(&mut db, name).await?;
     let deploy = compiled(&mut db, &definition.sequence)
         .await?
@@ -298,11 +299,14 @@ fn item((package, reason): &(Package, String)) -> PlanItem {
     }
 }
 
-async fn definition(db: &mut Write, name: &PrestageName) -> Result<PrestageDefinition, Failure> {
+async fn definition(
+    db: &mut AnyConnection,
+    name: &PrestageName,
+) -> Result<PrestageDefinition, Failure> {
     let text: Option<String> =
         sqlx::query_scalar("SELECT definition FROM prestages WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut **db)
+            .fetch_optional(&mut *db)
             .await
             .doing("read a prestage")?;
     stored(
@@ -313,7 +317,7 @@ async fn definition(db: &mut Write, name: &PrestageName) -> Result<PrestageDefin
 
 /// The factory sequence: the one the prestage names, otherwise what the deploy sequence comes to.
 async fn stage_for(
-    db: &mut Write,
+    db: &mut AnyConnection,
     definition: &PrestageDefinition,
     deploy: &CompiledSequence,
 ) -> Result<CompiledSequence, Failure> {
@@ -329,14 +333,14 @@ async fn stage_for(
 }
 
 async fn compiled(
-    db: &mut Write,
+    db: &mut AnyConnection,
     name: &SequenceName,
 ) -> Result<Option<CompiledSequence>, Failure> {
     let text: Option<String> = sqlx::query_scalar(
         "SELECT compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
     )
     .bind(name.as_str())
-    .fetch_optional(&mut **db)
+    .fetch_optional(&mut *db)
     .await
     .doing("read a sequence")?;
     text.map(|text| stored("sequence", &text)).transpose()

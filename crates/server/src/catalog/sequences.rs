@@ -11,6 +11,7 @@ use sequence::document::compile;
 use sequence::lint::{KnownModel, Surroundings};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 use wire::admin_api::{Finding, SequenceRefused, SequenceRow, Severity};
 use wire::device_api::ApiError;
 use wire::names::SequenceName;
@@ -18,7 +19,7 @@ use wire::package::Model;
 use wire::receipt::Receipt;
 use wire::sequence::CompiledSequence;
 
-use crate::db::{Write, commit};
+use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::people::audit::audit;
@@ -156,7 +157,12 @@ pub(crate) async fn lint(
     body: Body,
 ) -> Result<Json<Vec<Finding>>, Failure> {
     let text = read_document(body).await?;
-    let mut db = state.db().write().await?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read what a sequence may name")?;
     findings(&mut db, &text).await.map(Json)
 }
 
@@ -166,7 +172,7 @@ async fn read_document(body: Body) -> Result<String, Failure> {
         .map_err(|_| Failure::bad_request("bad-text", "a sequence is text in UTF-8"))
 }
 
-async fn findings(db: &mut Write, text: &str) -> Result<Vec<Finding>, Failure> {
+async fn findings(db: &mut AnyConnection, text: &str) -> Result<Vec<Finding>, Failure> {
     let packages = current_packages(db).await?;
     let models = known_models(db).await?;
     let around = Surroundings {
@@ -177,14 +183,14 @@ async fn findings(db: &mut Write, text: &str) -> Result<Vec<Finding>, Failure> {
 }
 
 /// The models of all devices, each with the smallest disk that a receipt or a check-in told of.
-async fn known_models(db: &mut Write) -> Result<Vec<KnownModel>, Failure> {
+async fn known_models(db: &mut AnyConnection) -> Result<Vec<KnownModel>, Failure> {
     let devices: Vec<StoredDevice> = sqlx::query_as(devices_sql!("ORDER BY devices.serial"))
-        .fetch_all(&mut **db)
+        .fetch_all(&mut *db)
         .await
         .doing("read the devices")?;
     let receipts: Vec<(String, String)> =
         sqlx::query_as("SELECT serial_key, document FROM receipts")
-            .fetch_all(&mut **db)
+            .fetch_all(&mut *db)
             .await
             .doing("read the receipts")?;
     let mut disks: BTreeMap<String, u64> = BTreeMap::new();
@@ -306,7 +312,7 @@ pub(crate) async fn put(
 
 /// Compiles a document, with its warnings; or tells all findings, if one of them is an error.
 pub(crate) async fn checked(
-    db: &mut Write,
+    db: &mut AnyConnection,
     text: &str,
 ) -> Result<Result<(CompiledSequence, Vec<Finding>), Vec<Finding>>, Failure> {
     let findings = findings(db, text).await?;

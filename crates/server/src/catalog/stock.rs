@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use content::Library;
+use sqlx::AnyConnection;
 use wire::admin_api::PrestageVersion;
 use wire::device_api::Staged;
 use wire::digest::Digest;
@@ -12,7 +13,6 @@ use wire::names::PrestageName;
 use wire::package::Package;
 use wire::receipt::{Receipt, ReceiptResult};
 
-use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored};
 
 /// What a device carries since the factory, as far as anyone told.
@@ -37,17 +37,17 @@ impl Carried {
 
 /// Which version of a prestage each staged device carries, by the key of its serial number. A check-in and a receipt may
 /// contradict each other: whichever came last is right. Receipts of devices that nobody imported count too.
-pub(crate) async fn carried(db: &mut Write) -> Result<BTreeMap<String, Carried>, Failure> {
+pub(crate) async fn carried(db: &mut AnyConnection) -> Result<BTreeMap<String, Carried>, Failure> {
     let receipts: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT serial_key, document, received_at_ms FROM receipts WHERE serial_key <> '' ORDER BY received_at_ms",
     )
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *db)
     .await
     .doing("read the receipts")?;
     let devices: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT serial_key, staged, checked_in_at_ms FROM devices WHERE staged <> ''",
     )
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *db)
     .await
     .doing("read what is staged on the devices")?;
     let mut latest: BTreeMap<String, (i64, Option<Carried>)> = BTreeMap::new();
@@ -88,7 +88,7 @@ fn of_receipt(receipt: Receipt) -> Option<Carried> {
 
 /// A version of a prestage as it was built.
 pub(crate) async fn built(
-    db: &mut Write,
+    db: &mut AnyConnection,
     id: &PrestageId,
 ) -> Result<Option<PrestageVersion>, Failure> {
     let document: Option<String> = sqlx::query_scalar(
@@ -96,7 +96,7 @@ pub(crate) async fn built(
     )
     .bind(id.prestage.as_str())
     .bind(i64::from(id.version))
-    .fetch_optional(&mut **db)
+    .fetch_optional(&mut *db)
     .await
     .doing("read the version of a prestage")?;
     document
@@ -106,14 +106,14 @@ pub(crate) async fn built(
 
 /// All versions of a prestage, newest first.
 pub(crate) async fn versions(
-    db: &mut Write,
+    db: &mut AnyConnection,
     name: &PrestageName,
 ) -> Result<Vec<PrestageVersion>, Failure> {
     let documents: Vec<String> = sqlx::query_scalar(
         "SELECT document FROM prestage_versions WHERE prestage = $1 ORDER BY version DESC",
     )
     .bind(name.as_str())
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *db)
     .await
     .doing("read the versions of a prestage")?;
     documents
@@ -124,7 +124,7 @@ pub(crate) async fn versions(
 
 /// The packages in the bundle of a version, as they were published.
 pub(crate) async fn packages_of(
-    db: &mut Write,
+    db: &mut AnyConnection,
     version: &PrestageVersion,
 ) -> Result<Vec<Package>, Failure> {
     let mut packages = Vec::with_capacity(version.plan.kept.len());
@@ -133,7 +133,7 @@ pub(crate) async fn packages_of(
             sqlx::query_scalar("SELECT document FROM packages WHERE name = $1 AND version = $2")
                 .bind(item.name.as_str())
                 .bind(item.version.as_str())
-                .fetch_one(&mut **db)
+                .fetch_one(&mut *db)
                 .await
                 .doing("read a package that was built into a prestage")?;
         packages.push(stored("package", &document)?);

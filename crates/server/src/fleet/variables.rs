@@ -10,6 +10,7 @@ use sequence::lint::without_secrets;
 use sequence::scope::{FACT_NAMES, ORDER_NAMES, OUTPUTS_NAME};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 use wire::names::{CollectionName, DeviceId};
 use wire::sequence::CompiledSequence;
 use wire::variables::{
@@ -157,7 +158,7 @@ pub(crate) async fn scoped_for(db: &mut Write, names: &ScopeNames) -> Result<Sco
 }
 
 /// Reads all variables.
-pub(crate) async fn all_scoped(db: &mut Write) -> Result<Scoped, Failure> {
+pub(crate) async fn all_scoped(db: &mut AnyConnection) -> Result<Scoped, Failure> {
     let mut scoped = Scoped {
         software: software(db).await?,
         ..Scoped::default()
@@ -189,11 +190,11 @@ fn row((scope, name, key, value, updated_at_ms): Stored) -> Result<VariableRow, 
     })
 }
 
-async fn all_rows(db: &mut Write) -> Result<Vec<VariableRow>, Failure> {
+async fn all_rows(db: &mut AnyConnection) -> Result<Vec<VariableRow>, Failure> {
     let rows: Vec<Stored> = sqlx::query_as(
         "SELECT scope, name, key, value, updated_at_ms FROM variables ORDER BY scope, name, key",
     )
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *db)
     .await
     .doing("read the variables")?;
     rows.into_iter().map(row).collect()

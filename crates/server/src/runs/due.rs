@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::{Deployment, Purpose};
 use wire::deployments::{DAY_MINUTES, Window};
 use wire::names::CollectionName;
 
+use crate::db::only;
 use crate::error::{Doing as _, Failure, stored};
 use crate::fleet::targeting::membership;
 use crate::fleet::targeting::sites::time_zone;
@@ -177,10 +178,10 @@ pub(crate) async fn latest_states(
     db: &mut AnyConnection,
     device: Option<&str>,
 ) -> Result<BTreeMap<(String, String), String>, Failure> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT device, deployment, state FROM runs WHERE $1 = '' OR device = $1 \
-         ORDER BY started_at_ms, id DESC",
-    )
+    let rows: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT device, deployment, state FROM runs WHERE {} ORDER BY started_at_ms, id DESC",
+        only("device", device)
+    )))
     .bind(device.unwrap_or_default())
     .fetch_all(db)
     .await
@@ -196,9 +197,10 @@ pub(crate) async fn cancelled(
     db: &mut AnyConnection,
     device: Option<&str>,
 ) -> Result<std::collections::BTreeSet<(String, String)>, Failure> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT device, deployment FROM deployment_cancelled WHERE $1 = '' OR device = $1",
-    )
+    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT device, deployment FROM deployment_cancelled WHERE {}",
+        only("device", device)
+    )))
     .bind(device.unwrap_or_default())
     .fetch_all(db)
     .await
@@ -239,10 +241,11 @@ pub(crate) async fn due_deployments(
             due.insert(device.clone(), deployment.clone());
         }
     }
-    let running: Vec<(String, String)> = sqlx::query_as(
+    let running: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT runs.device, deployments.document FROM runs JOIN deployments ON deployments.name = runs.deployment \
-         WHERE runs.state = 'running' AND ($1 = '' OR runs.device = $1) ORDER BY runs.started_at_ms",
-    )
+         WHERE runs.state = 'running' AND {} ORDER BY runs.started_at_ms",
+        only("runs.device", device)
+    )))
     .bind(device.unwrap_or_default())
     .fetch_all(db)
     .await

@@ -3,18 +3,20 @@
 //! The filter of the overview chooses devices; of their runs, those of the deployment and of the days that are asked for
 //! are counted. Progress is told by each device's latest run.
 
+pub(crate) mod tables;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use wire::admin_api::{DeviceRow, DeviceState};
 use wire::insights::{
-    DAYS_MAX, DayFigures, FailureReason, Insights, REASONS_MAX, RunTimes, STEPS_MAX, SiteProgress,
-    StepFigures, TIME_COLUMNS,
+    DAYS_MAX, DayFigures, FailureReason, HourFigures, Insights, REASONS_MAX, RunTimes, STEPS_MAX,
+    SiteProgress, StepFigures, TIME_COLUMNS,
 };
 use wire::names::DeviceId;
 
@@ -139,8 +141,9 @@ impl<'a> Chosen<'a> {
             runs: count(self.runs.len()),
             local_bytes: local.fold(0, u64::saturating_add),
             network_bytes: network.fold(0, u64::saturating_add),
-            sites: sites(&self.rows),
+            sites: self.sites(),
             days: self.days(),
+            hours: self.hours(),
             times: self.times(),
             failures: self.failures(),
             steps: self.steps(past),
@@ -165,15 +168,62 @@ impl<'a> Chosen<'a> {
                 .network_bytes
                 .saturating_add(run.content.network_packed);
         }
-        let mut told: Vec<_> = days
-            .into_iter()
+        let last = days.last_key_value().map(|(day, _)| *day);
+        let is_recent = |day: &Date| {
+            let before = last.and_then(|last| last.since(*day).ok());
+            before
+                .is_none_or(|before| usize::try_from(before.get_days()).is_ok_and(|n| n < DAYS_MAX))
+        };
+        days.into_iter()
+            .filter(|(day, _)| is_recent(day))
             .map(|(day, figures)| DayFigures {
                 day: day.to_string(),
                 ..figures
             })
+            .collect()
+    }
+
+    fn hours(&self) -> Vec<HourFigures> {
+        if self.runs.is_empty() {
+            return Vec::new();
+        }
+        let mut hours: Vec<_> = (0..24)
+            .map(|hour| HourFigures {
+                hour,
+                ..HourFigures::default()
+            })
             .collect();
-        told.drain(..told.len().saturating_sub(DAYS_MAX));
-        told
+        for (_, run) in &self.runs {
+            let took_ms = i64::try_from(run.elapsed_seconds.saturating_mul(1000)).unwrap_or(0);
+            let Some(began) = moment(run.ended_at_ms - took_ms, &self.zone) else {
+                continue;
+            };
+            let Some(figures) = usize::try_from(began.hour())
+                .ok()
+                .and_then(|hour| hours.get_mut(hour))
+            else {
+                continue;
+            };
+            match run.state {
+                DeviceState::Completed => figures.completed += 1,
+                _ => figures.failed += 1,
+            }
+        }
+        hours
+    }
+
+    fn sites(&self) -> Vec<SiteProgress> {
+        let mut sites = sites(&self.rows);
+        for (_, run) in &self.runs {
+            let row = self.serials.get(&run.device);
+            if let Some(site) = row.and_then(|row| sites.get_mut(row.site.as_str())) {
+                site.local_bytes = site.local_bytes.saturating_add(local_bytes(run));
+                site.network_bytes = site
+                    .network_bytes
+                    .saturating_add(run.content.network_packed);
+            }
+        }
+        sites.into_values().collect()
     }
 
     fn times(&self) -> RunTimes {
@@ -290,7 +340,7 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn sites(rows: &[Arc<DeviceRow>]) -> Vec<SiteProgress> {
+fn sites(rows: &[Arc<DeviceRow>]) -> BTreeMap<&str, SiteProgress> {
     let mut sites: BTreeMap<&str, SiteProgress> = BTreeMap::new();
     for row in rows.iter().filter(|row| !row.site.is_empty()) {
         let site = sites.entry(&row.site).or_insert_with(|| SiteProgress {
@@ -306,12 +356,16 @@ fn sites(rows: &[Arc<DeviceRow>]) -> Vec<SiteProgress> {
             _ => {}
         }
     }
-    sites.into_values().collect()
+    sites
+}
+
+fn moment(at_ms: i64, zone: &TimeZone) -> Option<DateTime> {
+    let at = jiff::Timestamp::from_millisecond(at_ms).ok()?;
+    Some(zone.to_datetime(at))
 }
 
 fn day_of(at_ms: i64, zone: &TimeZone) -> Option<Date> {
-    let at = jiff::Timestamp::from_millisecond(at_ms).ok()?;
-    Some(zone.to_datetime(at).date())
+    Some(moment(at_ms, zone)?.date())
 }
 
 #[cfg(test)]

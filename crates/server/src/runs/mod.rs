@@ -30,6 +30,8 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/device/v1/runs/{run}/events", May::BeDevice, events::post)
         .post("/api/v1/plans", May::View, plans::plan)
         .get("/api/v1/insights", May::View, insights::get)
+        .get("/api/v1/insights.csv", May::View, insights::tables::csv)
+        .get("/api/v1/insights.html", May::View, crate::web::insights_report)
         .get("/api/v1/runs", May::View, admin::list)
         .get("/api/v1/runs/{run}", May::View, admin::get)
         .get("/api/v1/runs/{run}/events", May::View, held::get)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 use wire::admin_api::Deployment;
 use wire::device_api::Staged;
 use wire::names::{DeviceId, RunId, SequenceName};
@@ -352,14 +353,14 @@ async fn make(
 
 /// A sequence at its latest version, with that.
 pub(crate) async fn latest_sequence(
-    db: &mut Write,
+    db: &mut AnyConnection,
     name: &SequenceName,
 ) -> Result<Option<(i64, CompiledSequence)>, Failure> {
     let found: Option<(i64, String)> = sqlx::query_as(
         "SELECT version, compiled FROM sequences WHERE name = $1 ORDER BY version DESC LIMIT 1",
     )
     .bind(name.as_str())
-    .fetch_optional(&mut **db)
+    .fetch_optional(&mut *db)
     .await
     .doing("read a sequence")?;
     match found {
@@ -404,13 +405,13 @@ pub(crate) fn device_values(
 }
 
 /// Every package at the version that new orders use.
-pub(crate) async fn current_packages(db: &mut Write) -> Result<Vec<Package>, Failure> {
+pub(crate) async fn current_packages(db: &mut AnyConnection) -> Result<Vec<Package>, Failure> {
     let documents: Vec<String> = sqlx::query_scalar(
         "SELECT packages.document FROM packages JOIN package_current \
          ON package_current.name = packages.name AND package_current.version = packages.version \
          ORDER BY packages.name",
     )
-    .fetch_all(&mut **db)
+    .fetch_all(&mut *db)
     .await
     .doing("read the current packages")?;
     documents

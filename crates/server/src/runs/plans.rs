@@ -14,6 +14,7 @@ use content::Library;
 use futures_util::future::try_join_all;
 use sequence::run_plan::{Known, plan_run};
 use serde_json::Value;
+use sqlx::AnyConnection;
 use wire::admin_api::{Deployment, Finding};
 use wire::device_api::Staged;
 use wire::device_plan::{
@@ -29,8 +30,7 @@ use wire::sequence::CompiledSequence;
 
 use crate::catalog::sequences::{checked, refused};
 use crate::catalog::stock::{Carried, Lack, Stock, built, bytes_of, carried, packages_of};
-use crate::db::Write;
-use crate::error::{Failure, stored, stored_text};
+use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::fleet::identity::name_key;
 use crate::fleet::targeting::membership;
 use crate::fleet::variables::{ScopeNames, Scoped, all_scoped, layered, told};
@@ -82,7 +82,12 @@ impl AppState {
         request: PlanRequest,
     ) -> Result<Result<PlanReply, Vec<Finding>>, Failure> {
         let mut devices = self.stored_devices_for(user).await?;
-        let mut db = self.db().write().await?;
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read what is planned")?;
         choose(&mut db, &request.devices, &mut devices).await?;
         let what = match request.what {
             PlanWhat::Due => PlannedSequence::Due,
@@ -113,7 +118,7 @@ impl AppState {
 
 /// Keeps the devices asked for.
 async fn choose(
-    db: &mut Write,
+    db: &mut AnyConnection,
     wanted: &PlanDevices,
     devices: &mut Vec<StoredDevice>,
 ) -> Result<(), Failure> {
@@ -192,7 +197,12 @@ impl Material {
         what: PlannedSequence,
         collection: Option<CollectionName>,
     ) -> Result<Self, Failure> {
-        let mut db = state.db().write().await?;
+        let mut db = state
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read what is planned")?;
         let due = due_deployments(&mut db, None).await?;
         let mut sequences = BTreeMap::new();
         for deployment in due.values() {

@@ -47,6 +47,14 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     ]
 });
 
+/// The stylesheet as text, for a file that needs nothing else.
+pub(super) fn style() -> &'static str {
+    ASSETS
+        .iter()
+        .find(|asset| asset.name == "style.css")
+        .map_or("", |asset| &asset.content)
+}
+
 fn asset(name: &'static str, kind: &'static str, content: impl Into<String>) -> Asset {
     let content = content.into();
     let digest = wire::digest::Digest::of(content.as_bytes()).short();

@@ -1,9 +1,14 @@
 //! Figures that people would rather look at than read. Every drawing has its numbers in a table below it.
 
+pub(super) mod report;
+
 use axum::extract::{Query, State};
+use jiff::civil::Date;
 use maud::{Markup, html};
 use wire::admin_api::DeviceRow;
-use wire::insights::{DayFigures, FailureReason, Insights, RunTimes, SiteProgress, StepFigures};
+use wire::insights::{
+    DayFigures, FailureReason, HourFigures, Insights, RunTimes, SiteProgress, StepFigures,
+};
 
 use super::filter::{Filter, FilterQuery, encode};
 use super::format;
@@ -45,22 +50,52 @@ pub(super) fn page(
     html! {
         div.headline.page-title {
             h1 { (words.t("Insights")) }
-            span.muted {
-                (words.fill("{n} of {m} machines are done", &[("n", &told.completed), ("m", &told.devices)]))
-                " · " (words.count(told.runs, "{n} run ended", "{n} runs ended"))
-                " · " (told.time_zone)
-            }
+            span.muted { (summary(words, told)) }
         }
         (which(words, rows, filter, period))
+        (cards(words, told, Links::To { failed_runs: &failed_runs(filter, period) }))
+    }
+}
+
+fn summary(words: Words, told: &Insights) -> Markup {
+    html! {
+        (words.fill("{n} of {m} machines are done", &[("n", &told.completed), ("m", &told.devices)]))
+        " · " (words.count(told.runs, "{n} run ended", "{n} runs ended"))
+        " · " (told.time_zone)
+    }
+}
+
+/// Where figures lead: on the page to what they are made of, in a file nowhere.
+#[derive(Debug, Clone, Copy)]
+enum Links<'a> {
+    To { failed_runs: &'a str },
+    None,
+}
+
+impl Links<'_> {
+    /// A link to this address, if there are any.
+    fn to(self, address: &str, text: &str) -> Markup {
+        match self {
+            Self::To { .. } => html! { a href=(address) { (text) } },
+            Self::None => html! { (text) },
+        }
+    }
+}
+
+fn cards(words: Words, told: &Insights, links: Links<'_>) -> Markup {
+    html! {
         div.insights {
             (card(words.t("Progress over the days"), &rollout(words, told)))
-            (card(words.t("Progress of each site"), &sites(words, &told.sites)))
+            (card(words.t("Progress of each site"), &sites(words, &told.sites, links)))
             (card(words.t("How long runs took"), &times(words, &told.times)))
+            (card(words.t("When runs began"), &hours(words, &told.hours)))
             (card(words.t("Content from the disk and from the network"), &bytes(words, told)))
             (card(words.t("Slowest steps"), &steps(words, &told.steps)))
             (card(words.t("Why runs failed"), &html! {
-                (failures(words, &told.failures))
-                @if !told.failures.is_empty() { p { a href=(failed_runs(filter, period)) { (words.t("Show the runs that failed")) } } }
+                (failures(words, &told.failures, links))
+                @if let (false, Links::To { failed_runs }) = (told.failures.is_empty(), links) {
+                    p { a href=(failed_runs) { (words.t("Show the runs that failed")) } }
+                }
             }))
         }
     }
@@ -97,8 +132,23 @@ fn which(
             @if !filter.is_empty() || !period.is_empty() {
                 a.clear href="/insights" { (words.t("Show all machines")) }
             }
+            @for (name, title) in [("insights.html", words.t("Report as a file")), ("insights.csv", "CSV")] {
+                a.clear href={ "/api/v1/" (name) (query(filter, period)) } download=(name) { (title) }
+            }
         }
     }
+}
+
+/// What the page is about, as it stands in the address.
+fn query(filter: &Filter, period: Period) -> String {
+    let mut query = filter.query();
+    for (name, day) in [("since", period.since), ("until", period.until)] {
+        if let Some(day) = day {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str(&format!("{name}={day}"));
+        }
+    }
+    query
 }
 
 fn card(title: &str, content: &Markup) -> Markup {
@@ -155,20 +205,27 @@ fn rollout(words: Words, told: &Insights) -> Markup {
     if told.days.is_empty() {
         return nothing(words);
     }
-    let drawn: Vec<_> = told
-        .days
-        .iter()
-        .map(|day| vec![("bar-done", day.done_so_far)])
-        .collect();
-    let rows: Vec<_> = told
-        .days
-        .iter()
-        .map(|day| {
-            let figures = [day.completed, day.failed, day.done_so_far];
-            let figures = figures.map(|number| words.number(number));
-            [vec![day.day.clone()], figures.to_vec()].concat()
-        })
-        .collect();
+    let days = calendar(&told.days);
+    let mut done = 0;
+    let (mut drawn, mut rows) = (Vec::new(), Vec::new());
+    for (day, figures) in &days {
+        done = figures.map_or(done, |figures| figures.done_so_far);
+        let class = figures.map_or(IDLE, |_| "bar-done");
+        drawn.push(vec![(class, done)]);
+        let ended = figures.map(|figures| [figures.completed, figures.failed]);
+        let ended = ended.map_or_else(
+            || [NONE, NONE].map(str::to_owned),
+            |n| n.map(|n| words.number(n)),
+        );
+        rows.push(
+            [
+                vec![day.to_string()],
+                ended.to_vec(),
+                vec![words.number(done)],
+            ]
+            .concat(),
+        );
+    }
     let titles = [
         words.t("Day"),
         words.t("Completed|runs"),
@@ -178,7 +235,40 @@ fn rollout(words: Words, told: &Insights) -> Markup {
     html! {
         (columns(words.t("Machines that were done by the end of each day; the full height is all of them"), &drawn, told.devices))
         (ends(told.days.first().map(|day| day.day.as_str()), told.days.last().map(|day| day.day.as_str())))
+        (idle_days(words, &days))
         (numbers(words, &titles, &rows))
+    }
+}
+
+/// The class of a column that stands for a day on which nothing happened.
+const IDLE: &str = "bar-idle";
+/// What stands in a table where nothing happened.
+const NONE: &str = "—";
+
+/// Every day from the first to the last one. Those on which no run ended have no figures.
+fn calendar(days: &[DayFigures]) -> Vec<(Date, Option<&DayFigures>)> {
+    let mut all: Vec<(Date, Option<&DayFigures>)> = Vec::new();
+    for figures in days {
+        let Ok(day) = figures.day.parse::<Date>() else {
+            continue;
+        };
+        if let Some((last, _)) = all.last() {
+            let idle: Vec<_> = last
+                .series(jiff::Span::new().days(1))
+                .skip(1)
+                .take_while(|idle| *idle < day)
+                .collect();
+            all.extend(idle.into_iter().map(|idle| (idle, None)));
+        }
+        all.push((day, Some(figures)));
+    }
+    all
+}
+
+fn idle_days(words: Words, days: &[(Date, Option<&DayFigures>)]) -> Markup {
+    let is_any = days.iter().any(|(_, figures)| figures.is_none());
+    html! {
+        @if is_any { p.muted.small { (words.t("Pale: days on which no run ended")) } }
     }
 }
 
@@ -186,7 +276,7 @@ fn ends(first: Option<&str>, last: Option<&str>) -> Markup {
     html! { div.ends.muted { span { (first.unwrap_or_default()) } span { (last.unwrap_or_default()) } } }
 }
 
-fn sites(words: Words, sites: &[SiteProgress]) -> Markup {
+fn sites(words: Words, sites: &[SiteProgress], links: Links<'_>) -> Markup {
     html! {
         div.scroll {
             table.list {
@@ -196,13 +286,16 @@ fn sites(words: Words, sites: &[SiteProgress]) -> Markup {
                         th scope="col" { (words.t("Done|progress")) }
                         th scope="col" { (words.t("Running|progress")) }
                         th scope="col" { (words.t("In trouble")) }
+                        th scope="col" { (words.t("From the disk")) }
+                        th scope="col" { (words.t("Over the network")) }
                     }
                 }
                 tbody {
                     @for site in sites {
                         tr {
-                            th scope="row" { a href={ "/?site=" (encode(&site.site)) } {
-                                (super::layout::or_dash(&site.name)) } }
+                            th scope="row" {
+                                (links.to(&format!("/?site={}", encode(&site.site)), super::layout::or_dash(&site.name)))
+                            }
                             td {
                                 (site.completed) " / " (site.devices)
                                 svg.progress viewBox="0 0 100 3" preserveAspectRatio="none" aria-hidden="true" {
@@ -211,6 +304,8 @@ fn sites(words: Words, sites: &[SiteProgress]) -> Markup {
                             }
                             td { (site.running) }
                             td { @if site.in_trouble > 0 { b { (site.in_trouble) } } @else { "0" } }
+                            td { (words.bytes(site.local_bytes)) }
+                            td { (words.bytes(site.network_bytes)) }
                         }
                     }
                 }
@@ -250,6 +345,34 @@ fn times(words: Words, times: &RunTimes) -> Markup {
     }
 }
 
+fn hours(words: Words, hours: &[HourFigures]) -> Markup {
+    let ended = |hour: &HourFigures| hour.completed.saturating_add(hour.failed);
+    let Some(most) = hours.iter().map(ended).max() else {
+        return nothing(words);
+    };
+    let drawn: Vec<_> = hours
+        .iter()
+        .map(|hour| vec![("bar-done", hour.completed), ("bar-failed", hour.failed)])
+        .collect();
+    let rows: Vec<_> = hours
+        .iter()
+        .map(|hour| {
+            let runs = [hour.completed, hour.failed].map(|runs| words.number(runs));
+            [vec![format!("{:02}:00", hour.hour)], runs.to_vec()].concat()
+        })
+        .collect();
+    let titles = [
+        words.t("From"),
+        words.t("Completed|runs"),
+        words.t("Failed|runs"),
+    ];
+    html! {
+        (columns(words.t("Runs by the hour of the day in which they began: below completed, above failed"), &drawn, most))
+        (ends(Some("00:00"), Some("24:00")))
+        (numbers(words, &titles, &rows))
+    }
+}
+
 fn bytes(words: Words, told: &Insights) -> Markup {
     let days: &[DayFigures] = &told.days;
     if days.is_empty() {
@@ -259,13 +382,16 @@ fn bytes(words: Words, told: &Insights) -> Markup {
         .iter()
         .map(|day| day.local_bytes.saturating_add(day.network_bytes));
     let most = most.max().unwrap_or(1);
-    let drawn: Vec<_> = days
+    let all_days = calendar(days);
+    let drawn: Vec<_> = all_days
         .iter()
-        .map(|day| {
-            vec![
+        .map(|(_, figures)| match figures {
+            Some(day) => vec![
                 ("bar-network", day.network_bytes),
                 ("bar-done", day.local_bytes),
-            ]
+            ],
+            // A line at the bottom, as high for every such day.
+            None => vec![(IDLE, most.div_ceil(50))],
         })
         .collect();
     let (local, network) = (told.local_bytes, told.network_bytes);
@@ -290,11 +416,12 @@ fn bytes(words: Words, told: &Insights) -> Markup {
         }
         (columns(words.t("Content of each day: below over the network, above from the disk"), &drawn, most))
         (ends(days.first().map(|day| day.day.as_str()), days.last().map(|day| day.day.as_str())))
+        (idle_days(words, &all_days))
         (numbers(words, &titles, &rows))
     }
 }
 
-fn failures(words: Words, reasons: &[FailureReason]) -> Markup {
+fn failures(words: Words, reasons: &[FailureReason], links: Links<'_>) -> Markup {
     html! {
         @if reasons.is_empty() {
             p.muted { (words.t("No run failed.")) }
@@ -318,9 +445,11 @@ fn failures(words: Words, reasons: &[FailureReason]) -> Markup {
                                 td { code { (reason.step) } }
                                 td { (reason.message) }
                                 td {
-                                    @match reason.latest_run {
-                                        Some(run) => { a.mono href={ "/runs/" (run) } { (reason.example) } }
-                                        None => { (reason.example) }
+                                    span.mono {
+                                        @match reason.latest_run {
+                                            Some(run) => { (links.to(&format!("/runs/{run}"), &reason.example)) }
+                                            None => { (reason.example) }
+                                        }
                                     }
                                 }
                             }
@@ -401,10 +530,52 @@ mod tests {
     }
 
     #[test]
+    fn days_without_a_run_are_gaps_in_the_calendar() {
+        let day = |day: &str, done_so_far| DayFigures {
+            day: day.into(),
+            done_so_far,
+            ..DayFigures::default()
+        };
+        let days = [
+            day("2026-08-27", 3),
+            day("2026-08-28", 5),
+            day("2026-09-01", 9),
+        ];
+        let told: Vec<_> = calendar(&days)
+            .iter()
+            .map(|(day, figures)| (day.to_string(), figures.map(|figures| figures.done_so_far)))
+            .collect();
+        let expected = [
+            ("2026-08-27", Some(3)),
+            ("2026-08-28", Some(5)),
+            ("2026-08-29", None),
+            ("2026-08-30", None),
+            ("2026-08-31", None),
+            ("2026-09-01", Some(9)),
+        ];
+        assert_eq!(told, expected.map(|(day, done)| (day.to_owned(), done)));
+        let html = rollout(
+            Words::ENGLISH,
+            &Insights {
+                days: days.to_vec(),
+                devices: 9,
+                ..Insights::default()
+            },
+        );
+        let html = html.into_string();
+        // The level of the day before, pale.
+        assert_eq!(html.matches("class=\"bar-idle\"").count(), 3);
+        assert!(
+            html.contains("no run ended") && html.contains("2026-08-30"),
+            "{html}"
+        );
+    }
+
+    #[test]
     fn every_drawing_has_its_numbers() {
         let html = drawn(Words::ENGLISH, sample::kept());
-        assert_eq!(html.matches("svg class=\"chart\"").count(), 3);
-        assert_eq!(html.matches("details class=\"numbers\"").count(), 3);
+        assert_eq!(html.matches("svg class=\"chart\"").count(), 4);
+        assert_eq!(html.matches("details class=\"numbers\"").count(), 4);
         assert!(html.contains("Slowest steps") && html.contains("LibreOffice"));
         let empty = drawn(Words::ENGLISH, Vec::new());
         assert!(empty.contains("No run has ended yet."));

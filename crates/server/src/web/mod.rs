@@ -56,6 +56,7 @@ use pages::Pages;
 use section::Section;
 
 pub(crate) use dress::dress;
+pub(crate) use insights::report::html as insights_report;
 
 /// Open pages that are kept up to date at the same time; each costs a reading of all devices per update.
 const STREAMS_MAX: usize = 200;

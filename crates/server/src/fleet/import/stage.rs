@@ -1,9 +1,10 @@
 //! Changes to thousands of assets that hold nobody up.
 //!
 //! Writers take turns, and ten thousand rows take a second to write. So rows are laid out first, a few hundred in each
-//! turn, in tables where nobody looks. Then one short transaction makes sure that the fleet is still the one that the
-//! plan rests on, and takes all of them over by a handful of statements. Whenever that ends early, nothing has happened;
-//! what lies there is swept away at the next start.
+//! turn, where nobody looks: assets in tables of their own, and what is most of it, fields and the rows of the import, at
+//! its final place under the name of this attempt, which nobody asks for yet. Then one short transaction makes sure that
+//! the fleet is still the one that the plan rests on, takes the assets over by a handful of statements, and names the
+//! attempt. Whenever that ends early, nothing has happened; what lies there is swept away at the next start.
 
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -20,19 +21,18 @@ use crate::state::now_ms;
 /// Values of one statement, and of one turn: none takes longer than a few milliseconds, and there are few of them, as each
 /// waits for its turn. SQLite allows 32 766.
 const BATCH_VALUES: usize = 8000;
-/// Rows that are cleared away from a table in one turn.
-const CLEARED_ROWS: usize = 2000;
+/// Rows, or devices with their fields, that are cleared away from a table in one turn.
+const CLEARED_ROWS: usize = 1000;
 
 /// Plans that are made for one request: a fleet that changes all the time is too lively for an import.
 pub(crate) const PLANS_MAX: usize = 3;
 
-/// The tables where changes are laid out, each with what tells its rows apart.
-const TABLES: [(&str, &str); 5] = [
-    ("staged_assets", "device"),
-    ("staged_fields", "device"),
-    ("staged_devices", "device"),
-    ("staged_sites", "code"),
-    ("staged_rows", "line"),
+/// The tables whose rows are counted before they are taken over. Fields go away together with their asset's row.
+const COUNTED: [&str; 4] = [
+    "staged_assets",
+    "staged_devices",
+    "staged_sites",
+    "laid_rows",
 ];
 
 const ASSETS: Batch = Batch::new(
@@ -53,11 +53,11 @@ const ASSETS: Batch = Batch::new(
         "class",
     ],
 );
-const FIELDS: Batch = Batch::new("staged_fields", &["stage", "device", "name", "value"]);
+const FIELDS: Batch = Batch::new("laid_fields", &["stage", "device", "name", "value"]);
 const DEVICES: Batch = Batch::new("staged_devices", &["stage", "what", "device"]);
 const SITES: Batch = Batch::new("staged_sites", &["stage", "code", "name", "named"]);
 const ROWS: Batch = Batch::new(
-    "staged_rows",
+    "laid_rows",
     &[
         "stage", "line", "device", "serial", "result", "detail", "was", "became", "joined",
     ],
@@ -68,27 +68,24 @@ const LEAVE: &str = "leave";
 const REMOVE: &str = "remove";
 
 /// What is taken over in any case; `$1` is the stage.
-const TAKE_OVER: [&str; 5] = [
+const TAKE_OVER: [&str; 3] = [
     "INSERT INTO sites (code, name) SELECT code, name FROM staged_sites WHERE stage = $1 AND named = 0 \
      ON CONFLICT (code) DO NOTHING",
     "INSERT INTO sites (code, name) SELECT code, name FROM staged_sites WHERE stage = $1 AND named = 1 \
      ON CONFLICT (code) DO UPDATE SET name = excluded.name",
-    "DELETE FROM device_fields WHERE device IN (SELECT device FROM staged_assets WHERE stage = $1)",
     // The serial number of an asset never changes but in its spelling.
     "INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, site, \
-     class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms) \
+     class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms, fields_stage) \
      SELECT device, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, site, \
-     class, '', '', '{}', '[]', '', $2, 0, 0 FROM staged_assets WHERE stage = $1 \
+     class, '', '', '{}', '[]', '', $2, 0, 0, stage FROM staged_assets WHERE stage = $1 \
      ON CONFLICT (id) DO UPDATE SET serial = excluded.serial, asset_tag = excluded.asset_tag, \
      asset_tag_key = excluded.asset_tag_key, uuid = excluded.uuid, vendor = excluded.vendor, \
      product = excluded.product, sku = excluded.sku, baseboard = excluded.baseboard, site = excluded.site, \
-     class = excluded.class, imported_at_ms = excluded.imported_at_ms",
-    "INSERT INTO device_fields (device, name, value) SELECT device, name, value FROM staged_fields WHERE stage = $1",
+     class = excluded.class, imported_at_ms = excluded.imported_at_ms, fields_stage = excluded.fields_stage",
 ];
 
-/// How devices are removed, with all that is nothing without them.
-const REMOVE_DEVICES: [&str; 6] = [
-    "DELETE FROM device_fields WHERE device IN",
+/// How devices are removed, with all that is nothing without them. Their fields are cleared away afterwards.
+const REMOVE_DEVICES: [&str; 5] = [
     "DELETE FROM collection_members WHERE device IN",
     "DELETE FROM collection_excluded WHERE device IN",
     "DELETE FROM waiting WHERE device IN",
@@ -115,7 +112,7 @@ pub(crate) struct Stage {
     /// The fleet that they rest on.
     version: i64,
     joins: u64,
-    /// Rows of all tables.
+    /// Rows of all tables that are counted.
     rows: u64,
 }
 
@@ -163,7 +160,7 @@ impl Stage {
             let fields = values.fields.into_iter();
             fields.map(move |(name, value)| vec![text(id), text(&device), text(name), text(value)])
         });
-        count += FIELDS.write(db, fields).await?;
+        FIELDS.write(db, fields).await?;
         let rows = changes.rows.into_iter().map(|row| kept_row(id, row));
         count += ROWS.write(db, rows).await?;
         self.rows = count;
@@ -223,7 +220,12 @@ impl Stage {
                 .doing("remove the devices of an import")?;
         }
         if let Some(import) = import {
-            self.keep_rows(db, import).await?;
+            sqlx::query("UPDATE imports SET stage = $1 WHERE id = $2")
+                .bind(&self.id)
+                .bind(import)
+                .execute(&mut **db)
+                .await
+                .doing("keep the rows of an import")?;
         }
         Ok(joined.rows_affected() == self.joins)
     }
@@ -231,7 +233,7 @@ impl Stage {
     /// Whether all that was laid out is there: another server on the same database may have swept it at its start.
     async fn is_whole(&self, db: &mut Write) -> Result<bool, Failure> {
         let counts =
-            TABLES.map(|(table, _)| format!("(SELECT COUNT(*) FROM {table} WHERE stage = $1)"));
+            COUNTED.map(|table| format!("(SELECT COUNT(*) FROM {table} WHERE stage = $1)"));
         let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {}", counts.join(" + "))))
             .bind(&self.id)
             .fetch_one(&mut **db)
@@ -255,19 +257,6 @@ impl Stage {
         Ok(used > 0)
     }
 
-    async fn keep_rows(&self, db: &mut Write, import: i64) -> Result<(), Failure> {
-        sqlx::query(
-            "INSERT INTO import_rows (import_id, line, device, serial, result, detail, was, became, joined) \
-             SELECT $2, line, device, serial, result, detail, was, became, joined FROM staged_rows WHERE stage = $1",
-        )
-        .bind(&self.id)
-        .bind(import)
-        .execute(&mut **db)
-        .await
-        .doing("keep the rows of an import")?;
-        Ok(())
-    }
-
     /// Clears away what was laid out, whether it was taken over or not. What can't be cleared is swept at the next start.
     pub(crate) async fn clear(&self, db: &Db) {
         if let Err(failure) = sweep(db, Some(&self.id)).await {
@@ -276,28 +265,47 @@ impl Stage {
     }
 }
 
-/// Clears away what one import laid out; at the start of the server, what all of them did.
+/// Clears away what one import laid out; at the start of the server, what all of them did. What was taken over stays.
 pub(crate) async fn sweep(db: &Db, stage: Option<&str>) -> Result<(), Failure> {
     let found = if stage.is_some() {
         "stage = $1"
     } else {
         "stage <> $1"
     };
-    let mut left = true;
-    while left {
-        left = false;
-        let mut write = db.write().await?;
-        for (table, key) in TABLES {
-            let some = format!("SELECT {key} FROM {table} WHERE {found} LIMIT {CLEARED_ROWS}");
-            let sql = format!("DELETE FROM {table} WHERE {found} AND {key} IN ({some})");
-            let swept = sqlx::query(AssertSqlSafe(sql))
-                .bind(stage.unwrap_or_default())
-                .execute(&mut *write)
-                .await
-                .doing("clear away what an import laid out")?;
-            left |= swept.rows_affected() > 0;
+    // Fields first, in one turn with the row that says whose they are: what is whole in these tables has all its fields.
+    let mut turns = Vec::new();
+    for table in ["staged_assets", "staged_devices"] {
+        let some = format!(
+            "(SELECT device FROM {table} WHERE {found} ORDER BY device LIMIT {CLEARED_ROWS})"
+        );
+        turns.push(vec![
+            format!(
+                "DELETE FROM laid_fields WHERE device IN {some} AND NOT EXISTS (SELECT 1 FROM devices \
+                 WHERE devices.id = laid_fields.device AND devices.fields_stage = laid_fields.stage)"
+            ),
+            format!("DELETE FROM {table} WHERE {found} AND device IN {some}"),
+        ]);
+    }
+    turns.push(vec![format!("DELETE FROM staged_sites WHERE {found}")]);
+    let idle = format!("{found} AND stage NOT IN (SELECT stage FROM imports)");
+    turns.push(vec![format!(
+        "DELETE FROM laid_rows WHERE {idle} AND line IN \
+         (SELECT line FROM laid_rows WHERE {idle} ORDER BY line LIMIT {CLEARED_ROWS})"
+    )]);
+    for turn in turns {
+        let mut left = true;
+        while left {
+            let mut write = db.write().await?;
+            for sql in &turn {
+                let swept = sqlx::query(AssertSqlSafe(sql.as_str()))
+                    .bind(stage.unwrap_or_default())
+                    .execute(&mut *write)
+                    .await
+                    .doing("clear away what an import laid out")?;
+                left = swept.rows_affected() > 0;
+            }
+            commit(write).await?;
         }
-        commit(write).await?;
     }
     Ok(())
 }
@@ -414,7 +422,7 @@ mod tests {
 
     use super::super::changes::{Changes, KeptRow};
     use super::super::plan::Values;
-    use super::{ASSETS, BATCH_VALUES, Stage, TABLES, sweep};
+    use super::{ASSETS, BATCH_VALUES, Stage, sweep};
     use crate::db::{Db, commit};
     use crate::fleet::version::{fleet_changes, fleet_version};
     use wire::imports::RowResult;
@@ -438,6 +446,7 @@ mod tests {
         sqlx::query_scalar(sql).fetch_one(db.read()).await.unwrap()
     }
 
+    /// What others see.
     async fn counts(db: &Db) -> [i64; 4] {
         let mut counts = [0; 4];
         for (at, table) in [
@@ -454,10 +463,17 @@ mod tests {
         counts
     }
 
+    /// What lies there and doesn't count.
     async fn staged(db: &Db) -> i64 {
         let mut staged = 0;
-        for (table, _) in TABLES {
+        for table in ["staged_assets", "staged_devices", "staged_sites"] {
             staged += count(db, table).await;
+        }
+        for (all, those_that_count) in [
+            ("laid_fields", "device_fields"),
+            ("laid_rows", "import_rows"),
+        ] {
+            staged += count(db, all).await - count(db, those_that_count).await;
         }
         staged
     }
@@ -612,7 +628,7 @@ mod tests {
         let swept = Stage::lay_out(&db, version(&db).await, arrivals())
             .await
             .unwrap();
-        run(&db, "DELETE FROM staged_fields WHERE device = 'device 7'").await;
+        run(&db, "DELETE FROM staged_assets WHERE device = 'device 7'").await;
         let mut write = db.write().await.unwrap();
         assert!(
             !swept

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sequence::expression::Condition;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::CollectionRow;
 use wire::collections::{CollectionRule, LIMITS_DEEP_MAX, MemberWhy};
 use wire::names::{CollectionName, DeviceId};
 
+use crate::db::only;
 use crate::error::{Doing as _, Failure, stored_text};
 use crate::fleet::targeting::rules::{self, Subject};
 
@@ -63,16 +64,17 @@ impl Definitions {
             let name: CollectionName = stored_text("collection name", &name)?;
             collections.insert(name, definition(&rule, &limit_to)?);
         }
-        let members: Vec<(String, String)> = sqlx::query_as(
-            "SELECT collection, device FROM collection_members WHERE $1 = '' OR device = $1",
-        )
+        let which = only("device", device);
+        let members: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT collection, device FROM collection_members WHERE {which}"
+        )))
         .bind(device.unwrap_or_default())
         .fetch_all(&mut *db)
         .await
         .doing("read the members of collections")?;
-        let kept_out: Vec<(String, String, String)> = sqlx::query_as(
-            "SELECT collection, device, reason FROM collection_excluded WHERE $1 = '' OR device = $1",
-        )
+        let kept_out: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT collection, device, reason FROM collection_excluded WHERE {which}"
+        )))
         .bind(device.unwrap_or_default())
         .fetch_all(&mut *db)
         .await

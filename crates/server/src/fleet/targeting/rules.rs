@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use sequence::expression::Condition;
 use sequence::scope::{Scope, fact_values};
 use serde_json::{Map, Value, json};
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::DeviceState;
 use wire::collections::RULE_CHARS_MAX;
 use wire::facts::Facts;
 use wire::receipt::{Receipt, ReceiptResult};
 
+use crate::db::only;
 use crate::error::{Doing as _, Failure, stored};
 use crate::runs::rows::{StoredDevice, devices_sql, run_state};
 use crate::state::now_ms;
@@ -166,10 +167,10 @@ async fn states(
     device: Option<&str>,
     devices: &[StoredDevice],
 ) -> Result<HashMap<String, DeviceState>, Failure> {
-    let runs: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT device, state, last_seen_at_ms FROM runs WHERE $1 = '' OR device = $1 \
-         ORDER BY started_at_ms, id",
-    )
+    let runs: Vec<(String, String, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT device, state, last_seen_at_ms FROM runs WHERE {} ORDER BY started_at_ms, id",
+        only("device", device)
+    )))
     .bind(device.unwrap_or_default())
     .fetch_all(&mut *db)
     .await
@@ -179,13 +180,14 @@ async fn states(
         .map(|(device, state, seen)| (device, (state, seen)))
         .collect();
     let serial_key = match (device, devices) {
-        (Some(_), [one]) => one.serial_key.as_str(),
-        _ => "",
+        (Some(_), [one]) => Some(one.serial_key.as_str()),
+        _ => None,
     };
-    let receipts: Vec<(String, String)> = sqlx::query_as(
-        "SELECT serial_key, document FROM receipts WHERE $1 = '' OR serial_key = $1 ORDER BY received_at_ms",
-    )
-    .bind(serial_key)
+    let receipts: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT serial_key, document FROM receipts WHERE {} ORDER BY received_at_ms",
+        only("serial_key", serial_key)
+    )))
+    .bind(serial_key.unwrap_or_default())
     .fetch_all(&mut *db)
     .await
     .doing("read the receipts")?;
@@ -214,9 +216,10 @@ async fn fields(
     db: &mut AnyConnection,
     device: Option<&str>,
 ) -> Result<HashMap<String, BTreeMap<String, String>>, Failure> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT device, name, value FROM device_fields WHERE $1 = '' OR device = $1",
-    )
+    let rows: Vec<(String, String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT device, name, value FROM device_fields WHERE {}",
+        only("device", device)
+    )))
     .bind(device.unwrap_or_default())
     .fetch_all(db)
     .await

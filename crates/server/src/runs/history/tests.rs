@@ -1,5 +1,7 @@
 use std::sync::Arc;
+use std::time::Instant;
 
+use jiff::tz::TimeZone;
 use wire::admin_api::DeviceRow;
 use wire::names::RunId;
 
@@ -123,4 +125,81 @@ fn names_of_steps_have_a_limit() {
     }
     assert_eq!(names.place(name(STEP_NAMES_MAX)), None);
     assert_eq!(names.place(name(7)), Some(7), "known ones stay known");
+}
+
+/// Ten runs of a day of the past, whose figures are written down: those of run and device `n`.
+const MANY: [&str; 4] = [
+    "INSERT INTO sites (code, name) VALUES ('BJO', 'Bjørkås') ON CONFLICT (code) DO NOTHING; \
+     INSERT INTO collections (name, title) VALUES ('all', ''); \
+     INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ('autumn', 'all', \
+     '{\"name\":\"autumn\",\"collection\":\"all\",\"sequence\":\"laptop\",\"purpose\":\"required\",\
+     \"expected-seconds\":1800,\"cap\":100000}', 0, 0)",
+    "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2499) \
+     INSERT INTO devices (id, serial, serial_key, asset_tag, asset_tag_key, uuid, vendor, product, sku, baseboard, \
+     site, class, message, waiting, facts, identity, staged, imported_at_ms, checked_in_at_ms, last_seen_at_ms) \
+     SELECT '00000000-0000-4000-8000-' || CAST(100000000000 + n AS TEXT), 'PF' || n, 'PF' || n, '', '', '', 'Acme', \
+     'Book 14', '', '', 'BJO', '8A', '', '', '', '[]', '', 0, 0, 0 FROM numbers",
+    "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < RUNS - 1) \
+     INSERT INTO runs (id, device, deployment, sequence, sequence_version, order_document, state, stop, take, \
+     acknowledged, server_bytes, identity, started_at_ms, ended_at_ms, last_seen_at_ms, host_name) \
+     SELECT '00000000-0000-4000-9000-' || CAST(100000000000 + n AS TEXT), \
+     '00000000-0000-4000-8000-' || CAST(100000000000 + n % 2500 AS TEXT), 'autumn', 'laptop', 1, '{}', \
+     CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'completed' END, 0, 1, 9, 0, '[]', 1770000000000 + n * 60000, \
+     1770000000000 + n * 60000 + 900000 + n % 977 * 1000, 0, '' FROM numbers",
+    "INSERT INTO run_figures (run, ended_at_ms, document) SELECT id, ended_at_ms, \
+     '{\"content\":{\"unchanged\":1000,\"local\":9000000000,\"network\":70000000,\"network-packed\":30000000},\
+     \"failed-step\":\"\",\"message\":\"\",\"steps\":[[\"disk\",\"Lay out the disk\",\"format-disk\",9000],\
+     [\"os\",\"System\",\"apply-image\",214000],[\"drivers\",\"Drivers\",\"apply-drivers\",41000],\
+     [\"apps/office\",\"Office\",\"apply-files\",52000],[\"apps/cad\",\"Drawing\",\"apply-files\",77000],\
+     [\"name\",\"Name\",\"set-identity\",6000],[\"boot\",\"Boot\",\"install-os-boot\",8000],\
+     [\"finish\",\"Done\",\"finish\",2000]]}' FROM runs",
+];
+
+/// Says how long figures take; judges only that all runs are in them. `FORESTAGE_MANY_RUNS` says how many there are.
+#[tokio::test]
+async fn many_runs_are_all_counted() {
+    let count: usize = std::env::var("FORESTAGE_MANY_RUNS")
+        .map_or(2000, |count| count.parse().expect("a number of runs"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = camino::Utf8Path::from_path(folder.path()).unwrap();
+    let db = Db::open(&path.join("a.db"), None).await.unwrap();
+    let mut write = db.write().await.unwrap();
+    for sql in MANY {
+        let sql = sql.replace("RUNS", &count.to_string());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut *write)
+            .await
+            .unwrap();
+    }
+    commit(write).await.unwrap();
+    let history = History::default();
+    let began = Instant::now();
+    let past = history.read(&db).await.unwrap();
+    eprintln!(
+        "{count} runs read for the first time: {:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    history.read(&db).await.unwrap();
+    eprintln!("again, when nothing new has ended: {:?}", began.elapsed());
+    let rows: Vec<_> = (0..2500_u64)
+        .map(|n| {
+            let mut row = (*sample::kept()[0]).clone();
+            row.device = DeviceId(
+                format!("00000000-0000-4000-8000-{}", 100_000_000_000 + n)
+                    .parse()
+                    .unwrap(),
+            );
+            Arc::new(row)
+        })
+        .collect();
+    let began = Instant::now();
+    let (filter, period) = Default::default();
+    let chosen = crate::runs::insights::Chosen::of(rows, &past, &filter, period, TimeZone::UTC);
+    let told = chosen.insights(&past);
+    eprintln!("figures of {count} runs: {:?}", began.elapsed());
+    assert_eq!(told.runs, u64::try_from(count).unwrap());
+    assert_eq!(told.steps.len(), 8);
+    assert_eq!(told.steps[0].runs, told.runs);
+    db.close().await;
 }

@@ -33,6 +33,14 @@ fn the_figures_add_up() {
     assert!((95..=105).contains(&shares), "{shares}");
     let local: u64 = told.days.iter().map(|day| day.local_bytes).sum();
     assert_eq!(local, told.local_bytes);
+    assert_eq!(sum(|site| site.local_bytes), told.local_bytes);
+    assert_eq!(sum(|site| site.network_bytes), told.network_bytes);
+    let began: u64 = told
+        .hours
+        .iter()
+        .map(|hour| hour.completed + hour.failed)
+        .sum();
+    assert_eq!((told.hours.len(), began), (24, told.runs));
 }
 
 /// A device that ran thrice counts once as done, and all its runs count as runs.
@@ -94,6 +102,43 @@ fn nothing_is_no_division_by_zero() {
     let none = Chosen::of(Vec::new(), &past, &filter, Period::default(), TimeZone::UTC);
     let told = none.insights(&past);
     assert_eq!((told.times, told.runs), (RunTimes::default(), 0));
+}
+
+#[test]
+fn a_run_counts_for_the_hour_in_which_it_began() {
+    let rows = sample::kept();
+    let mut past = past_of(&rows);
+    let done = past.runs().find(|run| run.state == DeviceState::Completed);
+    let done = Arc::clone(done.unwrap());
+    let took_ms = i64::try_from(done.elapsed_seconds).unwrap() * 1000;
+    let before = told(&Filter::default(), Period::default(), &past);
+    // 2026-08-17 at 07:59:59 and at 08:00:00.
+    let eight = 1_786_953_600_000;
+    again(&mut past, &done, 1, eight - 1000 + took_ms);
+    again(&mut past, &done, 2, eight + took_ms);
+    let after = told(&Filter::default(), Period::default(), &past);
+    let more = |hour: usize| after.hours[hour].completed - before.hours[hour].completed;
+    assert_eq!((more(7), more(8)), (1, 1));
+}
+
+#[test]
+fn days_long_before_the_last_one_are_not_told() {
+    let mut past = past_of(&sample::kept());
+    let done = past.runs().find(|run| run.state == DeviceState::Completed);
+    let done = Arc::clone(done.unwrap());
+    let day = 86_400_000;
+    let days = i64::try_from(DAYS_MAX).unwrap();
+    let last = sample::NOW_MS + 400 * day;
+    again(&mut past, &done, 1, last - days * day);
+    again(&mut past, &done, 2, last - (days - 1) * day);
+    again(&mut past, &done, 3, last);
+    let told = told(&Filter::default(), Period::default(), &past);
+    assert_eq!(told.days.len(), 2, "{:?}", told.days);
+    let done_before = told.days[0].done_so_far;
+    assert_eq!(
+        done_before, told.completed,
+        "those who were done earlier are"
+    );
 }
 
 #[test]
