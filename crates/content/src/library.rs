@@ -4,6 +4,7 @@
 //! someone says what is needed: see [`Library::plan_gc`].
 
 mod collect;
+mod patches;
 mod recover;
 mod writer;
 
@@ -19,6 +20,7 @@ use tracing::warn;
 use wire::digest::Digest;
 
 pub use self::collect::GcPlan;
+pub use self::patches::StoredPatch;
 pub use self::writer::PackWriter;
 use crate::error::{ContentError, chain};
 use crate::frame::Frame;
@@ -31,11 +33,13 @@ use crate::source::{ChunkSource, SourceKind};
 /// How many frames are held in memory at once while all are checked.
 const VERIFY_FRAMES: usize = 64;
 
-/// A content library in a folder: `packs/`, `manifests/`. Safe to use from several threads.
+/// A content library in a folder: `packs/`, `manifests/`, `patches/`. Safe to use from several threads.
 #[derive(Debug)]
 pub struct Library {
     packs_folder: PathBuf,
     manifests_folder: PathBuf,
+    /// Made when the first patch is.
+    patches_folder: PathBuf,
     /// Held by all who have the library open, so that nobody collects behind their back. `None` where it can't be written.
     lock: Option<File>,
     state: RwLock<State>,
@@ -94,6 +98,7 @@ impl Library {
             lock: lock(&folder.join("lock").into_std_path_buf())?,
             packs_folder,
             manifests_folder,
+            patches_folder: folder.join("patches").into_std_path_buf(),
             state: RwLock::default(),
         };
         for (path, entries) in recover::packs(&library.packs_folder)? {

@@ -7,6 +7,7 @@ mod collect;
 mod fixtures;
 mod image;
 mod library;
+mod patch;
 mod random;
 mod support;
 mod tree;
