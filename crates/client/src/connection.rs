@@ -228,6 +228,24 @@ impl Client {
         Ok(answer::stream(response))
     }
 
+    /// `GET path`, `bytes` bytes from `offset` on, which must be there.
+    pub(crate) fn get_range(
+        &self,
+        path: &str,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Box<dyn Read + Send>, ClientError> {
+        let last = offset.saturating_add(bytes.saturating_sub(1));
+        let request = self.request("GET", path);
+        let request = request.header(RANGE, format!("bytes={offset}-{last}"));
+        let response = self.call(path, request.body(()))?;
+        if answer::announced_length(&self.url(path), &response)? != Some(bytes) {
+            let nonsense = Nonsense::WrongRange { from: offset };
+            return Err(ClientError::answer(&self.url(path), nonsense));
+        }
+        Ok(answer::stream(response))
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base_url)
     }

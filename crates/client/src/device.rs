@@ -2,7 +2,9 @@
 
 use std::io::Read;
 
-use wire::device_api::{Challenge, CheckIn, CheckInReply, ChunkRequest, EventAck, EventBatch};
+use wire::device_api::{
+    Challenge, CheckIn, CheckInReply, ChunkRequest, EventAck, EventBatch, PatchList, PatchOffer,
+};
 use wire::digest::Digest;
 use wire::names::RunId;
 
@@ -44,6 +46,34 @@ impl Client {
             &format!("/device/v1/content/manifests/{digest}"),
             MANIFEST_BYTES_MAX,
         )
+    }
+
+    /// Device API: the patches that lead to a manifest. A server that knows none, or nothing of patches, has an empty list.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn patches(&self, to: &Digest) -> Result<Vec<PatchOffer>, ClientError> {
+        let path = format!("/device/v1/content/manifests/{to}/patches");
+        match self.get::<PatchList>(&path) {
+            Ok(list) => Ok(list.patches),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Device API: `bytes` bytes of a patch from `offset` on, as a stream.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A connection that breaks ends the stream with an error.
+    pub fn patch(
+        &self,
+        from: &Digest,
+        to: &Digest,
+        offset: u64,
+        bytes: u64,
+    ) -> Result<Box<dyn Read + Send>, ClientError> {
+        let path = format!("/device/v1/content/manifests/{to}/patches/{from}");
+        self.get_range(&path, offset, bytes)
     }
 
     /// Device API: frames of chunks, as a stream. At most `CHUNKS_MAX` digests.

@@ -19,7 +19,7 @@ use crate::error::ContentError;
 use crate::manifest::ChunkRef;
 
 /// Where each chunk begins in the stream.
-fn offsets(chunks: &[ChunkRef]) -> Vec<u64> {
+pub(crate) fn offsets(chunks: &[ChunkRef]) -> Vec<u64> {
     let mut next = 0;
     let begin = |chunk: &ChunkRef| {
         let offset = next;

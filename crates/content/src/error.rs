@@ -57,6 +57,12 @@ pub enum ContentError {
         /// The rule that is broken.
         rule: &'static str,
     },
+    /// Bytes that are no patch, or not one that can be used here: see `docs/formats/patch.md`.
+    #[error("useless patch: {rule}")]
+    BadPatch {
+        /// The rule that is broken.
+        rule: &'static str,
+    },
     /// A pack whose bytes can't be used: see `docs/formats/pack.md`.
     #[error("damaged pack: {rule}")]
     BadPack {

@@ -38,6 +38,8 @@ thread_local! {
 pub struct Frame {
     header: FrameHeader,
     packed: Vec<u8>,
+    /// What it took to get it, if that isn't its own length.
+    sent_bytes: Option<u64>,
 }
 
 /// The part of a frame in front of the packed bytes, with lengths inside their limits.
@@ -137,6 +139,7 @@ impl Frame {
                 packed_bytes,
             },
             packed,
+            sent_bytes: None,
         })
     }
 
@@ -168,7 +171,11 @@ impl Frame {
                 rule: "it is cut off",
             });
         }
-        Ok(Self { header, packed })
+        Ok(Self {
+            header,
+            packed,
+            sent_bytes: None,
+        })
     }
 
     /// Reads the frame that lies at `offset` in a file; `None` if what lies there is no whole frame.
@@ -182,7 +189,11 @@ impl Frame {
         };
         let mut packed = vec![0; header.packed_bytes as usize];
         let filled = fill_at(file, &mut packed, offset + HEADER_BYTES as u64)?;
-        Ok((filled == packed.len()).then_some(Self { header, packed }))
+        Ok((filled == packed.len()).then_some(Self {
+            header,
+            packed,
+            sent_bytes: None,
+        }))
     }
 
     /// Writes the frame.
@@ -211,6 +222,19 @@ impl Frame {
     #[must_use]
     pub fn frame_bytes(&self) -> u64 {
         (HEADER_BYTES + self.packed.len()) as u64
+    }
+
+    /// The same frame, which was made from `bytes` bytes that were sent instead of it.
+    pub(crate) fn sent_as(self, bytes: u64) -> Self {
+        Self {
+            sent_bytes: Some(bytes),
+            ..self
+        }
+    }
+
+    /// How many bytes were sent for it, if it came over the network.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.unwrap_or_else(|| self.frame_bytes())
     }
 
     pub(crate) fn header(&self) -> FrameHeader {

@@ -20,6 +20,7 @@ pub mod manifest;
 mod meter;
 mod pack;
 mod parallel;
+mod patch;
 mod source;
 
 pub use bundle::{Bundle, Unverified, Verified, key_id, write_bundle};
@@ -29,7 +30,8 @@ pub use converge::library::converge_library;
 pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
-pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, VerifyReport};
+pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, StoredPatch, VerifyReport};
 pub use manifest::{ChunkRef, Manifest};
 pub use meter::{Meter, NoMeter};
+pub use patch::{Patch, PatchBytes, PatchSource};
 pub use source::{ChunkSource, SourceKind, WANTED_MAX};

@@ -5,6 +5,7 @@
 
 mod collect;
 mod keep;
+mod patches;
 mod recover;
 mod writer;
 
@@ -21,6 +22,7 @@ use wire::digest::Digest;
 
 pub use self::collect::GcPlan;
 pub use self::keep::Keeping;
+pub use self::patches::StoredPatch;
 pub use self::writer::PackWriter;
 use crate::error::{ContentError, chain};
 use crate::frame::Frame;
@@ -33,11 +35,13 @@ use crate::source::{ChunkSource, SourceKind};
 /// How many frames are held in memory at once while all are checked.
 const VERIFY_FRAMES: usize = 64;
 
-/// A content library in a folder: `packs/`, `manifests/`. Safe to use from several threads.
+/// A content library in a folder: `packs/`, `manifests/`, `patches/`. Safe to use from several threads.
 #[derive(Debug)]
 pub struct Library {
     packs_folder: PathBuf,
     manifests_folder: PathBuf,
+    /// Made when the first patch is.
+    patches_folder: PathBuf,
     /// Held by all who have the library open, so that nobody collects behind their back. `None` where it can't be written.
     lock: Option<File>,
     state: RwLock<State>,
@@ -96,6 +100,7 @@ impl Library {
             lock: lock(&folder.join("lock").into_std_path_buf())?,
             packs_folder,
             manifests_folder,
+            patches_folder: folder.join("patches").into_std_path_buf(),
             state: RwLock::default(),
         };
         for (path, entries) in recover::packs(&library.packs_folder)? {

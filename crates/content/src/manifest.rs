@@ -2,7 +2,7 @@
 //!
 //! A [`Manifest`] that exists keeps every rule of the format; there is one encoding of it. No I/O here.
 
-mod bytes;
+pub(crate) mod bytes;
 mod image;
 mod tree;
 

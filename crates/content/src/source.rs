@@ -163,7 +163,7 @@ fn fetch_from<T: Send>(
             let mut own_error = None;
             let mut sink = |frame: Frame| {
                 if source.kind() == SourceKind::Network {
-                    counts.network_packed += frame.frame_bytes();
+                    counts.network_packed += frame.sent_bytes();
                 }
                 if !wanted.contains(&frame.digest()) {
                     return Ok(());

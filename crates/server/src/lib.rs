@@ -13,6 +13,7 @@ mod metrics;
 mod problem;
 mod proxies;
 mod pupils;
+mod ranges;
 mod runs;
 mod secret;
 mod serve;

@@ -201,6 +201,7 @@ pub async fn serve_until(
     connections.spawn(crate::pupils::personal::erase_in_time(state.clone()));
     connections.spawn(crate::webhooks::sender::run(state.clone()));
     connections.spawn(crate::runs::stalled::watch(state.clone()));
+    connections.spawn(crate::catalog::patches::make(state.clone()));
     tokio::select! {
         () = stop => {}
         () = accept(&listener, &server, &mut connections) => {}

@@ -62,6 +62,7 @@ struct Inner {
     passwords: Semaphore,
     builds: tokio::sync::Mutex<()>,
     collecting: tokio::sync::RwLock<()>,
+    published: tokio::sync::Notify,
     planning: tokio::sync::Mutex<()>,
     stopping: watch::Receiver<bool>,
     webhook_key: WebhookKey,
@@ -118,6 +119,7 @@ impl AppState {
             passwords: Semaphore::new(LOGINS_AT_ONCE),
             builds: tokio::sync::Mutex::new(()),
             collecting: tokio::sync::RwLock::new(()),
+            published: tokio::sync::Notify::new(),
             planning: tokio::sync::Mutex::new(()),
             stopping,
             webhook_key,
@@ -235,6 +237,11 @@ impl AppState {
     /// Read by whoever is about to need content, written by whoever removes it.
     pub(crate) fn collecting(&self) -> &tokio::sync::RwLock<()> {
         &self.inner.collecting
+    }
+
+    /// Wakes whoever makes patches for a package that was published.
+    pub(crate) fn published(&self) -> &tokio::sync::Notify {
+        &self.inner.published
     }
 
     /// How long a run may be silent until somebody is told.

@@ -6,6 +6,8 @@
 //! | `POST /device/v1/check-in` with [`CheckIn`] | [`CheckInReply`] |
 //! | `POST /device/v1/runs/{run}/events` with [`EventBatch`] | [`EventAck`] |
 //! | `GET /device/v1/content/manifests/{digest}` | the manifest's bytes |
+//! | `GET /device/v1/content/manifests/{digest}/patches` | [`PatchList`] |
+//! | `GET /device/v1/content/manifests/{digest}/patches/{from}` | the patch's bytes, or a range of them |
 //! | `POST /device/v1/content/chunks` with [`ChunkRequest`] | frames, as in a pack |
 //!
 //! The first two are public. All others carry `Authorization: Bearer <session>`.
@@ -156,6 +158,26 @@ pub struct EventAck {
 pub struct ChunkRequest {
     /// Their digests, in the order wanted.
     pub digests: Vec<Digest>,
+}
+
+/// The patches that lead to a manifest, the shortest first. See `docs/formats/patch.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PatchList {
+    /// One for each manifest that something leads from.
+    pub patches: Vec<PatchOffer>,
+}
+
+/// A patch that the server has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PatchOffer {
+    /// The manifest that it leads from.
+    pub from: Digest,
+    /// How long it is.
+    pub bytes: u64,
+    /// How long it is up to its first part: what is fetched at once.
+    pub front_bytes: u64,
 }
 
 /// The body of every error reply of both APIs.

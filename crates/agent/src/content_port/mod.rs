@@ -8,19 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use content::{ChunkSource, Keeping, Library, Manifest, Meter};
+use content::{ChunkSource, Keeping, Library, Manifest, Meter, PatchSource};
 use sequence::ports::{Content, Progress, StepError, TreeTarget};
+use wire::digest::Digest;
 use wire::event::{ContentBytes, ProgressUnit};
 use wire::layout::VolumeRole;
 use wire::package::Package;
 
 use crate::connection::Connection;
+use crate::log;
 use crate::machine::linux::step_error;
 use crate::machine::target::Target;
 use crate::machine::volumes::Volumes;
 
 pub(crate) use medium::MediumSource;
-use remote::RemoteSource;
+use remote::{RemotePatch, RemoteSource};
 
 /// Where trees in memory are made.
 const SCRATCH: &str = "/run/forestage/scratch";
@@ -34,6 +36,8 @@ pub(crate) struct RunContent {
     medium: Option<MediumSource>,
     /// On site.
     connection: Option<Arc<Connection>>,
+    /// The patches to packages whose manifests came by one: for their chunks, too.
+    patches: Mutex<Vec<Arc<RemotePatch>>>,
 }
 
 impl RunContent {
@@ -49,6 +53,7 @@ impl RunContent {
             library: Mutex::default(),
             medium: Some(medium),
             connection: None,
+            patches: Mutex::default(),
         }
     }
 
@@ -64,6 +69,7 @@ impl RunContent {
             library: Mutex::default(),
             medium: None,
             connection: Some(connection),
+            patches: Mutex::default(),
         }
     }
 
@@ -88,7 +94,16 @@ impl RunContent {
     fn manifest(&self, package: &Package, progress: &dyn Progress) -> Result<(Manifest, u64)> {
         let library = self.library()?;
         if let Some(bytes) = library.manifest_bytes(&package.manifest)? {
-            return Ok((Manifest::decode(&bytes)?, 0));
+            let manifest = Manifest::decode(&bytes)?;
+            // A run that was cut off goes on with the patch that it began with.
+            let is_whole = library.missing(&manifest).is_empty();
+            let patched = match &self.connection {
+                Some(connection) if !is_whole && connection.network().is_up() => {
+                    self.fetch_patch(connection, &library, &package.manifest)
+                }
+                _ => None,
+            };
+            return Ok((manifest, patched.map_or(0, |(_, bytes)| bytes)));
         }
         if let Some(bytes) = self
             .medium
@@ -104,15 +119,49 @@ impl RunContent {
                 package.name, package.version
             )
         })?;
-        let bytes =
-            remote::fetch_manifest(connection, &package.manifest, &|| progress.is_cancelled())?;
+        let (bytes, fetched) = match self.fetch_patch(connection, &library, &package.manifest) {
+            Some(patched) => patched,
+            None => {
+                let is_cancelled = || progress.is_cancelled();
+                let bytes = remote::fetch_manifest(connection, &package.manifest, &is_cancelled)?;
+                let fetched = bytes.len() as u64;
+                (bytes, fetched)
+            }
+        };
         let digest = library.put_manifest(&bytes)?;
         anyhow::ensure!(
             digest == package.manifest,
             "the server sent another manifest than {}",
             package.manifest
         );
-        Ok((Manifest::decode(&bytes)?, bytes.len() as u64))
+        Ok((Manifest::decode(&bytes)?, fetched))
+    }
+
+    /// Fetches the front of a patch to a manifest, if the server has one from a manifest that is here; its chunks come from
+    /// it, too. The manifest's bytes, and how many bytes of network that took; `None` if there is no patch, if there was one
+    /// already, or if it is of no use.
+    fn fetch_patch(
+        &self,
+        connection: &Arc<Connection>,
+        library: &Library,
+        to: &Digest,
+    ) -> Option<(Vec<u8>, u64)> {
+        let mut patches = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
+        if patches.iter().any(|patch| patch.to == *to) {
+            return None;
+        }
+        match remote::fetch_patch(connection, library, to) {
+            Ok(None) => None,
+            Ok(Some(patch)) => {
+                let found = (patch.patch.manifest().to_vec(), patch.front_bytes);
+                patches.push(Arc::new(patch));
+                Some(found)
+            }
+            Err(error) => {
+                log::warn("there is no patch; all that is new is fetched", &error);
+                None
+            }
+        }
     }
 
     /// Runs `work` with all places chunks may come from. What comes from elsewhere is kept in the library on the way if
@@ -133,8 +182,19 @@ impl RunContent {
             .medium
             .as_ref()
             .map(|medium| medium as &dyn ChunkSource);
+        let patches = self
+            .patches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let patched: Vec<PatchSource<'_>> = patches
+            .iter()
+            .map(|remote| PatchSource::new(&remote.patch, &**remote, &library))
+            .collect();
+        let patched = patched.iter().map(|patch| patch as &dyn ChunkSource);
         let remote = remote.as_ref().map(|remote| remote as &dyn ChunkSource);
-        let elsewhere: Vec<&dyn ChunkSource> = medium.into_iter().chain(remote).collect();
+        let elsewhere: Vec<&dyn ChunkSource> =
+            medium.into_iter().chain(patched).chain(remote).collect();
         if !keep {
             return work(
                 &library,

@@ -1,8 +1,11 @@
 //! Chunks and manifests from the server. Waits for the network as long as the step may take.
 
+use std::io::Read;
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
 use client::Client;
-use content::{ChunkSource, ContentError, Frame, SourceKind};
+use content::{ChunkSource, ContentError, Frame, Library, Patch, PatchBytes, SourceKind};
 use wire::device_api::CHUNKS_MAX;
 use wire::digest::Digest;
 
@@ -77,6 +80,57 @@ impl ChunkSource for RemoteSource<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A patch on the server.
+pub(crate) struct RemotePatch {
+    connection: Arc<Connection>,
+    from: Digest,
+    pub(crate) to: Digest,
+    /// How long it is up to its first part.
+    pub(crate) front_bytes: u64,
+    pub(crate) patch: Patch,
+}
+
+/// The shortest patch to a manifest from one that is in the library. `None` if there is none, or it is of no use: what it
+/// would have made cheaper is then fetched as it is.
+pub(crate) fn fetch_patch(
+    connection: &Arc<Connection>,
+    library: &Library,
+    to: &Digest,
+) -> Result<Option<RemotePatch>> {
+    // Nobody waits for a patch: there is another way.
+    let session = connection.require_session()?;
+    let known = library.manifests()?;
+    let offers = session.patches(to)?;
+    let Some(offer) = offers.iter().find(|offer| known.contains(&offer.from)) else {
+        return Ok(None);
+    };
+    let Some(manifest) = library.manifest_bytes(&offer.from)? else {
+        return Ok(None);
+    };
+    let mut front = session.patch(&offer.from, to, 0, offer.front_bytes)?;
+    Ok(Some(RemotePatch {
+        connection: Arc::clone(connection),
+        from: offer.from,
+        to: *to,
+        front_bytes: offer.front_bytes,
+        patch: Patch::read(&mut *front, &manifest)?,
+    }))
+}
+
+impl PatchBytes for RemotePatch {
+    fn open(&self, offset: u64, bytes: u64) -> Result<Box<dyn Read + '_>, ContentError> {
+        let session = self.connection.require_session().map_err(as_content)?;
+        let stream = session.patch(&self.from, &self.to, offset, bytes);
+        let stream = stream.map_err(|error| {
+            if is_session_gone(&error) {
+                self.connection.forget_session();
+            }
+            as_content(error.into())
+        })?;
+        Ok(stream)
     }
 }
 

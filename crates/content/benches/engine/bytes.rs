@@ -7,7 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use camino::Utf8Path;
-use content::{Library, Manifest, NoMeter, capture_image, capture_tree};
+use content::{
+    ChunkSource, ContentError, Frame, Library, Manifest, NoMeter, Patch, PatchSource, SourceKind,
+    capture_image, capture_tree, converge_library,
+};
 use serde_json::{Map, Value, json};
 use wire::digest::Digest;
 
@@ -83,23 +86,55 @@ fn update_image(name: &str, data: &Data, kind: &str) -> Value {
 }
 
 struct Sent {
-    frames: u64,
-    manifest: u64,
-    chunks: u64,
+    /// The manifest, and what each part of the patch makes of what.
+    front: u64,
+    /// Everything else.
+    content: u64,
+    chunks: usize,
 }
 
 /// What a device is sent that has the old version.
 fn ours(data: &Data, capture: &mut dyn FnMut(&Library, &str) -> Manifest) -> Sent {
     let folder = tempfile::tempdir_in(&data.kept).unwrap();
-    let library = Library::open(&utf8(folder.path()).join("library")).unwrap();
-    capture(&library, "old");
-    let before = library.stats();
-    let manifest = capture(&library, "new");
-    let after = library.stats();
+    let server = Library::open(&utf8(folder.path()).join("server")).unwrap();
+    let device = Library::open(&utf8(folder.path()).join("device")).unwrap();
+    let mut store = |version| {
+        let manifest = capture(&server, version);
+        let digest = server.put_manifest(&manifest.encode()).unwrap();
+        (manifest, digest)
+    };
+    let (old, from) = store("old");
+    let (new, to) = store("new");
+    converge_library(&[old], &device, &[&server], &NoMeter).unwrap();
+    server.make_patch(&from, &to, &NoMeter).unwrap();
+    let mut file = server.patch(&from, &to).unwrap().unwrap();
+    let known = server.manifest_bytes(&from).unwrap().unwrap();
+    let patch = Patch::read(&mut file, &known).unwrap();
+    let chunks = device.missing(&new).len();
+    let patched = PatchSource::new(&patch, &file, &device);
+    let sources: [&dyn ChunkSource; 2] = [&patched, &Network(&server)];
+    let bytes = converge_library(&[new], &device, &sources, &NoMeter).unwrap();
     Sent {
-        frames: after.stored_bytes - before.stored_bytes,
-        manifest: manifest.encode().len() as u64,
-        chunks: after.chunks - before.chunks,
+        front: server.patches().unwrap()[0].front_bytes,
+        content: bytes.network_packed,
+        chunks,
+    }
+}
+
+/// A library on the other side of a network.
+struct Network<'a>(&'a Library);
+
+impl ChunkSource for Network<'_> {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Network
+    }
+
+    fn fetch(
+        &self,
+        wanted: &[Digest],
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        self.0.fetch(wanted, sink)
     }
 }
 
@@ -111,7 +146,7 @@ fn report(
     missing: &[&str],
 ) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "a ratio of two lengths")]
-    let total = (ours.frames + ours.manifest) as f64;
+    let total = (ours.front + ours.content) as f64;
     let ratios = goals.iter().filter_map(|(peer, limit)| {
         let ratio = total / sent.get(*peer)?.as_f64()?;
         Some(Ratio {
@@ -122,7 +157,7 @@ fn report(
         })
     });
     let ratios: Vec<Ratio> = ratios.collect();
-    let more = json!({ "missing": missing, "frames": ours.frames, "manifest": ours.manifest, "chunks": ours.chunks });
+    let more = json!({ "missing": missing, "content": ours.content, "front": ours.front, "chunks": ours.chunks });
     result(name, "bytes", Some(total), sent, &ratios, more)
 }
 

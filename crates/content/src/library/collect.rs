@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use tracing::warn;
 use wire::digest::Digest;
 
-use super::{Library, read_frame, sync_folder};
+use super::{Library, StoredPatch, read_frame, sync_folder};
 use crate::error::{ContentError, chain};
 use crate::meter::{Meter, Tally};
 use crate::pack::{self, IndexEntry};
@@ -27,9 +27,11 @@ const WORTH_ONE_IN: u64 = 4;
 pub struct GcPlan {
     /// Manifests that nobody needs.
     pub manifests: Vec<Digest>,
+    /// Patches from or to a manifest that nobody needs.
+    pub patches: Vec<StoredPatch>,
     /// How many chunks go.
     pub chunks: u64,
-    /// How many bytes that frees, packs only.
+    /// How many bytes that frees: packs and patches.
     pub freed_bytes: u64,
     /// How many bytes are copied for it.
     pub copied_bytes: u64,
@@ -100,6 +102,9 @@ impl Library {
                 chunks.extend(manifest.chunks().iter().map(|chunk| chunk.digest));
             }
         }
+        plan.patches = self.patches()?;
+        (plan.patches).retain(|patch| !needed.contains(&patch.from) || !needed.contains(&patch.to));
+        plan.freed_bytes += plan.patches.iter().map(|patch| patch.bytes).sum::<u64>();
         let packs = self.read_state(|state| state.packs.clone());
         for (number, path) in packs.iter().enumerate() {
             let Some(path) = path else { continue };
@@ -160,6 +165,9 @@ impl Library {
             remove(&self.manifest_path(digest))?;
         }
         sync(&self.manifests_folder)?;
+        for patch in &plan.patches {
+            self.remove_patch(patch)?;
+        }
         for pack in &plan.packs {
             tally.check()?;
             if !pack.keep.is_empty() {
@@ -246,7 +254,7 @@ fn is_settled(path: &Path, settled_at: SystemTime) -> Result<bool, ContentError>
 }
 
 /// Removes a file; one that is gone already is fine.
-fn remove(path: &Path) -> Result<(), ContentError> {
+pub(super) fn remove(path: &Path) -> Result<(), ContentError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(ContentError::io("remove", path)(error))

@@ -8,6 +8,7 @@ mod fixtures;
 mod image;
 mod keep;
 mod library;
+mod patch;
 mod random;
 mod support;
 mod tree;

@@ -3,6 +3,7 @@
 pub(crate) mod content_api;
 pub(crate) mod drift;
 pub(crate) mod packages;
+pub(crate) mod patches;
 pub(crate) mod prestages;
 pub(crate) mod sequences;
 pub(crate) mod stock;
@@ -16,6 +17,8 @@ use crate::routes::Routes;
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .get("/device/v1/content/manifests/{digest}", May::BeDevice, content_api::manifest)
+        .get("/device/v1/content/manifests/{digest}/patches", May::BeDevice, patches::list)
+        .get("/device/v1/content/manifests/{digest}/patches/{from}", May::BeDevice, patches::patch)
         .post("/device/v1/content/chunks", May::BeDevice, content_api::chunks)
         .post("/api/v1/content/missing", May::Publish, content_api::missing)
         .post("/api/v1/content/chunks", May::Publish, content_api::upload_chunks)

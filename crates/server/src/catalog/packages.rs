@@ -103,6 +103,7 @@ pub(crate) async fn publish(
     .doing("make a package current")?;
     audit(&mut db, &user.name, "package-published", name, version).await?;
     commit(db).await?;
+    state.published().notify_one();
     Ok(Json(PackageRow {
         package,
         published_at_ms,

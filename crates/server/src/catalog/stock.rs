@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use content::Library;
+use content::{Library, Patch};
 use sqlx::AnyConnection;
 use wire::admin_api::PrestageVersion;
 use wire::device_api::Staged;
@@ -13,6 +13,7 @@ use wire::names::PrestageName;
 use wire::package::Package;
 use wire::receipt::{Receipt, ReceiptResult};
 
+use crate::catalog::patches::offers;
 use crate::error::{Doing as _, Failure, stored};
 
 /// What a device carries since the factory, as far as anyone told.
@@ -170,19 +171,53 @@ impl Stock {
             return Ok(Lack::default());
         }
         let manifest = manifest(library, package)?;
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<Digest> = HashSet::new();
+        let mut lack = Lack {
+            manifest_bytes: package.manifest_bytes,
+            chunks: Vec::new(),
+        };
+        if let Some((patch, front_bytes)) = self.patch(library, package)? {
+            lack.manifest_bytes = front_bytes;
+            for (bytes, makes) in patch.worth(|digest| self.chunks.contains(digest)) {
+                // The first chunk of a part brings the others with it.
+                let made = makes.filter(|digest| seen.insert(*digest));
+                let bytes = std::iter::once(bytes).chain(std::iter::repeat(0));
+                lack.chunks.extend(made.zip(bytes));
+            }
+        }
         let missing = manifest
             .chunks()
             .iter()
             .filter(|chunk| !self.chunks.contains(&chunk.digest) && seen.insert(chunk.digest));
-        let chunks = missing.map(|chunk| {
+        lack.chunks.extend(missing.map(|chunk| {
             // A chunk that is damaged here has no length as stored; the next import brings it back.
             let bytes = library.frame_bytes(&chunk.digest);
             (chunk.digest, bytes.unwrap_or(u64::from(chunk.bytes)))
-        });
-        Ok(Lack {
-            manifest_bytes: package.manifest_bytes,
-            chunks: chunks.collect(),
+        }));
+        Ok(lack)
+    }
+
+    /// The patch that such a device takes, and how long its front is: the same choice as the device makes.
+    fn patch(&self, library: &Library, package: &Package) -> Result<Option<(Patch, u64)>, Failure> {
+        let offers = offers(library, &package.manifest)?;
+        let mut usable = offers
+            .iter()
+            .filter(|offer| self.manifests.contains(&offer.from));
+        let Some(offer) = usable.next() else {
+            return Ok(None);
+        };
+        let read = || {
+            let known = library.manifest_bytes(&offer.from)?;
+            let file = library.patch(&offer.from, &package.manifest)?;
+            let (Some(known), Some(mut file)) = (known, file) else {
+                return Ok(None);
+            };
+            let patch = Patch::read(&mut file, &known)?;
+            Ok(Some((patch, offer.front_bytes)))
+        };
+        read().map_err(|source| Failure::Content {
+            what: format!("read the patch to package {}", package.name),
+            source,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What changed since a prestage was built, to the byte.
 
-use content::{Library, Manifest};
+use content::{Library, Manifest, Patch};
 use wire::device_api::{CheckInReply, Staged};
 use wire::digest::Digest;
 use wire::drift::{Change, PackageDrift, PrestageDrift, PrestageId};
@@ -21,10 +21,20 @@ fn expected(site: &Site, before: &Package, after: &Package) -> u64 {
     let library = Library::open(&site.data.join("library")).unwrap();
     let manifest = |package: &Package| -> Manifest { library.manifest(&package.manifest).unwrap() };
     let held: Vec<Digest> = manifest(before).chunks().iter().map(|c| c.digest).collect();
+    // The server makes the patch in its own time.
+    let stored = crate::patches::wait_for(site, &before.manifest, &after.manifest);
+    let mut file = library.patch(&stored.from, &stored.to).unwrap().unwrap();
+    let known = library.manifest_bytes(&stored.from).unwrap().unwrap();
+    let patch = Patch::read(&mut file, &known).unwrap();
+    let (mut parts, mut made) = (0, Vec::new());
+    for (bytes, makes) in patch.worth(|digest| held.contains(digest)) {
+        parts += bytes;
+        made.extend(makes);
+    }
     let frames = manifest(after)
         .chunks()
         .iter()
-        .filter(|chunk| !held.contains(&chunk.digest))
+        .filter(|chunk| !held.contains(&chunk.digest) && !made.contains(&chunk.digest))
         .map(|chunk| {
             let mut bytes = Vec::new();
             let frame = library.frame(&chunk.digest).unwrap().unwrap();
@@ -32,7 +42,7 @@ fn expected(site: &Site, before: &Package, after: &Package) -> u64 {
             bytes.len() as u64
         })
         .sum::<u64>();
-    frames + after.manifest_bytes
+    stored.front_bytes + parts + frames
 }
 
 fn drift_of<'d>(drift: &'d PrestageDrift, name: &str) -> &'d PackageDrift {

@@ -12,6 +12,7 @@ mod hand_out;
 mod harness;
 mod imports;
 mod operations;
+mod patches;
 mod plans;
 mod prestage;
 mod proxies;

@@ -4,6 +4,7 @@ use wire::admin_api::{
     DigestList, Finding, PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, SequenceRow,
 };
 use wire::content::{CollectContent, Collected, ContentReport, ContentStats};
+use wire::device_api::PatchList;
 use wire::drift::{PrestageDiff, PrestageDrift};
 use wire::package::Package;
 
@@ -13,6 +14,10 @@ use crate::routes::docs::Texts;
 pub(super) fn texts(texts: Texts) -> Texts {
     texts
         .of("GET", "/device/v1/content/manifests/{digest}", "Fetch a manifest, as a device.", "")
+        .answers_bytes("application/octet-stream")
+        .of("GET", "/device/v1/content/manifests/{digest}/patches", "List the patches that lead to a manifest, as a device.", "The shortest first. Whoever has a manifest that one leads from fetches that instead of the manifest and its chunks.")
+        .answers::<PatchList>("")
+        .of("GET", "/device/v1/content/manifests/{digest}/patches/{from}", "Fetch a patch, or a range of it, as a device.", "")
         .answers_bytes("application/octet-stream")
         .of("POST", "/device/v1/content/chunks", "Fetch chunks, as a device.", "")
         .answers_bytes("application/octet-stream")
