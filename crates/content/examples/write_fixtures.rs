@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for pack in work.join("library/packs").read_dir_utf8()? {
         fs::copy(pack?.path(), folder.join("small.pack"))?;
     }
+    write_patch(work, &library, &tree, &folder.join("next.patch"))?;
     fs::write(
         folder.join("staging.mark"),
         StagingMark::new("PF3ÆØÅ", None, MarkState::Staged).encode(),
@@ -72,6 +73,27 @@ fn main() -> Result<(), Box<dyn Error>> {
              never written again. The bundle is signed by the key in `key.pub` (id {id}), which signs nothing else.\n"
         ),
     )?;
+    Ok(())
+}
+
+/// A patch from the tree to its next version.
+fn write_patch(
+    work: &Utf8Path,
+    library: &Library,
+    tree: &Manifest,
+    to: &Utf8Path,
+) -> Result<(), Box<dyn Error>> {
+    let mut next = noise(2, 5000);
+    next.splice(700..700, *b"nytt ");
+    fs::write(work.join("tree/ordbøker/stor"), next)?;
+    let mut writer = library.pack_writer()?;
+    let next = capture_tree(&work.join("tree"), &mut writer, &NoMeter)?.owned_by(0, 0);
+    writer.finish()?;
+    let from = library.put_manifest(&tree.encode())?;
+    let next = library.put_manifest(&next.encode())?;
+    library.make_patch(&from, &next, &NoMeter)?;
+    let mut patch = library.patch(&from, &next)?.ok_or("no patch was made")?;
+    std::io::copy(&mut patch, &mut File::create_new(to)?)?;
     Ok(())
 }
 

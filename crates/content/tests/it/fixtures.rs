@@ -1,18 +1,25 @@
 //! What past releases wrote is still read. Made by `examples/write_fixtures.rs`, once per format version.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Cursor;
 
 use camino::Utf8PathBuf;
-use content::{Bundle, Library, Manifest, NoMeter, compare_tree, converge_tree};
+use content::{
+    Bundle, Library, Manifest, NoMeter, Patch, PatchSource, compare_tree, converge_library,
+    converge_tree,
+};
 use ed25519_dalek::VerifyingKey;
 use wire::mark::{MarkState, StagingMark};
 
 use crate::support::Temp;
 
 fn read(name: &str) -> Vec<u8> {
-    let folder = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/content-1");
-    fs::read(folder.join(name)).unwrap()
+    read_from("content-1", name)
+}
+
+fn read_from(folder: &str, name: &str) -> Vec<u8> {
+    let fixtures = Utf8PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    fs::read(fixtures.join(folder).join(name)).unwrap()
 }
 
 #[test]
@@ -61,6 +68,27 @@ fn the_manifests_and_the_pack_of_version_1() {
     );
     let text = fs::read_to_string(temp.join("tree/ordbøker/Æ.txt")).unwrap();
     assert_eq!(text, "ær, ære, ærlig\n".repeat(50));
+}
+
+#[test]
+fn the_patch_of_version_1() {
+    let read = |name: &str| read_from("patch-1", name);
+    let temp = Temp::new();
+    fs::create_dir_all(temp.join("l/packs")).unwrap();
+    fs::write(temp.join("l/packs/small.pack"), read("small.pack")).unwrap();
+    fs::write(temp.join("patch"), read("next.patch")).unwrap();
+    let library = Library::open(&temp.join("l")).unwrap();
+    let patch = Patch::read(&mut read("next.patch").as_slice(), &read("tree.manifest")).unwrap();
+    let next = Manifest::decode(patch.manifest()).unwrap();
+    assert!(!library.missing(&next).is_empty());
+    let file = File::open(temp.join("patch")).unwrap();
+    let patched = PatchSource::new(&patch, &file, &library);
+    converge_library(&[next.clone()], &library, &[&patched], &NoMeter).unwrap();
+    assert_eq!(library.missing(&next), []);
+    fs::create_dir(temp.join("tree")).unwrap();
+    converge_tree(&next, &temp.join("tree"), &[&library], &NoMeter).unwrap();
+    let text = fs::read(temp.join("tree/ordbøker/stor")).unwrap();
+    assert_eq!((text.len(), &text[700..705]), (5005, &b"nytt "[..]));
 }
 
 #[test]
