@@ -83,7 +83,7 @@ fn the_patch_of_version_1() {
     assert!(!library.missing(&next).is_empty());
     let file = File::open(temp.join("patch")).unwrap();
     let patched = PatchSource::new(&patch, &file, &library);
-    converge_library(&[next.clone()], &library, &[&patched], &NoMeter).unwrap();
+    converge_library(std::slice::from_ref(&next), &library, &[&patched], &NoMeter).unwrap();
     assert_eq!(library.missing(&next), []);
     fs::create_dir(temp.join("tree")).unwrap();
     converge_tree(&next, &temp.join("tree"), &[&library], &NoMeter).unwrap();
