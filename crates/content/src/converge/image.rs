@@ -55,19 +55,11 @@ pub fn converge_image(
     sources: &[&dyn ChunkSource],
     meter: &dyn Meter,
 ) -> Result<ContentBytes, ContentError> {
-    let image = manifest.image()?;
-    check_length(image, target)?;
-    let chunks = manifest.chunks();
-    let work = Work {
-        image,
-        volume: Volume::new(target),
-        chunks,
-        offsets: offsets(chunks),
-    };
+    let work = Work::new(manifest, target)?;
     let mut tally = Tally::new(meter, manifest.content_bytes());
     let counts = while_flushing(target, || {
         let counts = work.converge(sources, &mut tally)?;
-        zero_holes(image, target, &tally)?;
+        zero_holes(work.image, target, &tally)?;
         Ok(counts)
     })?;
     target
@@ -87,15 +79,7 @@ pub fn compare_image(
     target: &File,
     meter: &dyn Meter,
 ) -> Result<Option<u64>, ContentError> {
-    let image = manifest.image()?;
-    check_length(image, target)?;
-    let chunks = manifest.chunks();
-    let work = Work {
-        image,
-        volume: Volume::new(target),
-        chunks,
-        offsets: offsets(chunks),
-    };
+    let work = Work::new(manifest, target)?;
     let mut tally = Tally::new(meter, manifest.content_bytes());
     let mut first = None;
     for batch in work.runs().chunks(LOOKS_AHEAD) {
@@ -107,7 +91,7 @@ pub fn compare_image(
                 if !is_equal && first.is_none() {
                     first = work.pieces(index).next().map(|piece| piece.offset);
                 }
-                tally.add(u64::from(chunks[index].bytes))?;
+                tally.add(u64::from(work.chunks[index].bytes))?;
             }
         }
         if first.is_some() {
@@ -115,7 +99,7 @@ pub fn compare_image(
         }
     }
     let before = first.unwrap_or(u64::MAX);
-    for steps in hole_steps(image).chunks(HOLE_STEPS) {
+    for steps in hole_steps(work.image).chunks(HOLE_STEPS) {
         for found in parallel::map(steps, |step| first_nonzero(target, *step)) {
             if let Some(offset) = found? {
                 return Ok(Some(offset.min(before)));
@@ -166,7 +150,19 @@ struct Work<'a> {
     offsets: Vec<u64>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(manifest: &'a Manifest, target: &'a File) -> Result<Self, ContentError> {
+        let image = manifest.image()?;
+        check_length(image, target)?;
+        let chunks = manifest.chunks();
+        Ok(Self {
+            image,
+            volume: Volume::new(target),
+            chunks,
+            offsets: offsets(chunks),
+        })
+    }
+
     /// Compares and writes, from the start of the stream to its end.
     fn converge(
         &self,
