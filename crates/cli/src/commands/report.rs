@@ -15,7 +15,7 @@ pub(crate) enum Report {
     ///
     /// As HTML it is one file with all figures and drawings, to be sent on or printed.
     #[command(
-        after_help = "Examples:\n  forestage report rollout --deployment autumn-2026\n  \
+        after_help = "Example:\n  forestage report rollout --deployment autumn-2026\n  \
                       forestage report rollout --format html --output rollout.html"
     )]
     Rollout(Which),
