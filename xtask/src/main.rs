@@ -101,7 +101,7 @@ fn check_without_setup() -> Result<()> {
         ]))
     })?;
     timed("tests without virtual machines", || {
-        run(cargo().args(["test", "--workspace", "--quiet"]))
+        run(cargo().args(["test", "--workspace", "--quiet", "--no-fail-fast"]))
     })?;
     timed("the server's tests on PostgreSQL", || {
         run(cargo()

@@ -495,6 +495,9 @@ mod tests {
             check(&with_boot, &moved),
             "boot changed moved to the beginning"
         );
-        assert_eq!(check(&moved, &with_boot), "boot changed moved behind `os`");
+        assert_eq!(
+            check(&moved, &with_boot),
+            "boot changed moved behind `content`"
+        );
     }
 }
