@@ -11,6 +11,7 @@ mod fleet;
 mod guides;
 mod load;
 mod oidc;
+mod readers;
 mod scenarios;
 mod summary;
 mod world;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Signing in at an identity provider, in a real browser
     Oidc,
+    /// Every reader of bytes from outside, with a hundred thousand inputs that have mistakes in them
+    Readers(readers::Options),
     /// Measure the server while a simulated fleet has its first day
     Load(load::Load),
     /// Measure how long machines wait while a large import is accepted and taken back
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
         Command::Oidc => oidc::run(),
+        Command::Readers(options) => readers::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Import(options) => load::import(&options),
         Command::Rules(options) => load::rules(&options),
@@ -87,7 +91,8 @@ fn main() -> ExitCode {
                 exit: true,
                 summary: None,
             };
-            guides::run(&[])
+            readers::run(&readers::Options::default())
+                .and_then(|()| guides::run(&[]))
                 .and_then(|()| browser::run(&[]))
                 .and_then(|()| oidc::run())
                 .and_then(|()| scenarios::run(None))

@@ -1,6 +1,3 @@
-//! Rules of collections.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| server::readers::collection_rule(text));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::server::collection_rule(bytes));

@@ -1,6 +1,3 @@
-//! Addresses that webhooks go to.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| server::readers::webhook_address(text));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::server::webhook_address(bytes));

@@ -3,6 +3,7 @@
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
 mod bench;
+mod fuzz;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ Commands:
               --summary FILE    Write the measured figures as JSON
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
-  nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
+  nightly   Long property tests, power cuts and fuzzing: a night's work
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
@@ -115,8 +116,8 @@ const NIGHTLY_RUNS: &str = "100000";
 const NIGHTLY_PROPTEST_CASES: &str = "20000";
 const NIGHTLY_CRASH_STATES: &str = "20000";
 const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
-/// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
-const FUZZ_SECONDS: u32 = 120;
+/// Inputs for each reader.
+const NIGHTLY_FUZZ_RUNS: &str = "10000000";
 
 fn nightly() -> Result<()> {
     timed("long property tests of the engine", || {
@@ -138,31 +139,7 @@ fn nightly() -> Result<()> {
             .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
     })?;
-    timed("fuzzing", fuzz)
-}
-
-/// Every fuzz target for a while. What can't run here is said, and is a failure.
-fn fuzz() -> Result<()> {
-    let listed = Command::new("cargo")
-        .args(["+nightly", "fuzz", "list"])
-        .current_dir(root())
-        .output()
-        .context("cannot start cargo")?;
-    if !listed.status.success() {
-        bail!(
-            "fuzzing needs a nightly toolchain and cargo-fuzz: `rustup toolchain install nightly` and \
-             `cargo install cargo-fuzz`\n{}",
-            String::from_utf8_lossy(&listed.stderr).trim()
-        );
-    }
-    for target in String::from_utf8_lossy(&listed.stdout).lines() {
-        let limit = format!("-max_total_time={FUZZ_SECONDS}");
-        run(Command::new("cargo")
-            .args(["+nightly", "fuzz", "run", target, "--", &limit])
-            .current_dir(root()))
-        .with_context(|| format!("the fuzz target {target} found something"))?;
-    }
-    Ok(())
+    timed("fuzzing", || fuzz::run(NIGHTLY_FUZZ_RUNS))
 }
 
 /// The release programs: `forestage` for people, `forestage-agent` (static) for devices, and `e2e` that drives both.

@@ -59,6 +59,11 @@ pub(crate) fn everything() -> Result<()> {
     rust_target()
 }
 
+/// What `cargo xtask nightly` fuzzes with.
+pub(crate) fn fuzzing() -> Result<()> {
+    debian_packages(&[("g++", "libFuzzer, which comes as C++")])
+}
+
 /// What `cargo xtask bench` runs against.
 pub(crate) fn bench_peers() -> Result<()> {
     debian_packages(BENCH_PACKAGES)

@@ -104,7 +104,11 @@ pub fn load_definition(path: &Utf8Path) -> Result<PackageDefinition, MediaError>
     parse_definition(&tree::read_text(path, "package definition")?, path)
 }
 
-fn parse_definition(text: &str, path: &Utf8Path) -> Result<PackageDefinition, MediaError> {
+/// Reads the text of a definition; `path` is for the complaint.
+///
+/// # Errors
+/// Says what is wrong with it, with line and column.
+pub fn parse_definition(text: &str, path: &Utf8Path) -> Result<PackageDefinition, MediaError> {
     let definition: PackageDefinition = yaml::parse(text, path, "package definition")?;
     match mistake(&definition) {
         None => Ok(definition),

@@ -1,7 +1,40 @@
 //! The readers of bytes from outside, as the fuzz targets call them: each takes anything and panics at nothing.
 
+use sequence::view::RunView;
+use wire::device_api::EventBatch;
+use wire::receipt::Receipt;
+
+use crate::fleet::identity::recognise;
 use crate::fleet::import::columns::{Mapping, columns};
+use crate::fleet::quarantine::names;
+use crate::fleet::receipts::Claim;
+use crate::runs::check_in::read_body;
+use crate::runs::live::read_event;
 use crate::{fleet, pupils, table, webhooks};
+
+/// What a device says of itself when it checks in.
+pub fn check_in(text: &str) {
+    if let Ok(body) = read_body(text) {
+        let names = names(&body.facts);
+        let _ = (names.fingerprint(), recognise(&names, &[]));
+    }
+}
+
+/// Events of a run.
+pub fn events(bytes: &[u8]) {
+    if let Ok(batch) = serde_json::from_slice::<EventBatch>(bytes) {
+        let raw = batch.events.iter().map(|raw| raw.get().as_bytes());
+        let events: Vec<_> = raw.filter_map(read_event).map(|(_, event)| event).collect();
+        let _ = RunView::of(&events);
+    }
+}
+
+/// A receipt from a stick.
+pub fn receipt(text: &str) {
+    if let Ok(receipt) = serde_json::from_str::<Receipt>(text) {
+        let _ = Claim::of(receipt);
+    }
+}
 
 /// A vendor's table, CSV of any kind or XLSX, and what its columns are taken for.
 pub fn asset_table(bytes: &[u8]) {

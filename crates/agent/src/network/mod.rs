@@ -2,7 +2,7 @@
 //!
 //! In an installed OS the network is the OS's own business; there this module only reports.
 
-mod dhcp;
+pub(crate) mod dhcp;
 mod netlink;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};

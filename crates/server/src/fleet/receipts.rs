@@ -192,7 +192,7 @@ fn told(user: &User, device: Option<DeviceId>) -> Option<DeviceId> {
 }
 
 /// A receipt as it is stored.
-struct Claim {
+pub(crate) struct Claim {
     receipt: Receipt,
     document: String,
     digest: String,
@@ -200,7 +200,7 @@ struct Claim {
 }
 
 impl Claim {
-    fn of(mut receipt: Receipt) -> Result<Self, Failure> {
+    pub(crate) fn of(mut receipt: Receipt) -> Result<Self, Failure> {
         tidy(&mut receipt);
         let document = to_json("write a receipt", &receipt)?;
         Ok(Self {

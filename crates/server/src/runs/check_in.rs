@@ -123,17 +123,23 @@ fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
     ]
     .concat();
     key.verify_strict(&signed, &signature).map_err(|_| bad())?;
-    let mut body: CheckInBody = serde_json::from_str(&check_in.body).map_err(|error| {
-        Failure::bad_request("bad-json", format!("the check-in can't be read: {error}"))
-    })?;
-    tidy(&mut body.facts);
-    body.agent = clean(&body.agent, DEVICE_TEXT_CHARS_MAX);
+    let body = read_body(&check_in.body)?;
     let facts = to_json("write facts", &body.facts)?;
     Ok(Claimant {
         key: secret::hex(&key_bytes),
         body,
         facts,
     })
+}
+
+/// Reads what a device says of itself.
+pub(crate) fn read_body(text: &str) -> Result<CheckInBody, Failure> {
+    let mut body: CheckInBody = serde_json::from_str(text).map_err(|error| {
+        Failure::bad_request("bad-json", format!("the check-in can't be read: {error}"))
+    })?;
+    tidy(&mut body.facts);
+    body.agent = clean(&body.agent, DEVICE_TEXT_CHARS_MAX);
+    Ok(body)
 }
 
 /// Firmware strings are anything: cut, and without what would spoil a screen.

@@ -1,0 +1,144 @@
+//! The program for devices. PID 1 of the boot image; `stage` at the factory, `deploy` on site; `resume` in the
+//! installed OS. It asks nothing: no prompt, no shell, no menu.
+
+mod block;
+mod clock;
+mod command_line;
+mod connection;
+mod content_port;
+mod deploy;
+mod durable;
+mod esp;
+mod gpt;
+mod guard;
+mod init;
+mod journal;
+mod log;
+mod machine;
+mod modules;
+mod network;
+mod power;
+#[cfg(test)]
+mod power_cuts;
+pub mod readers;
+mod receipt;
+mod reporter;
+mod resume;
+mod runner;
+mod screen;
+mod stage;
+mod view;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use wire::boot_config::BootMode;
+use wire::event::Environment;
+
+use crate::connection::{Connection, load_trust};
+use crate::deploy::Site;
+use crate::machine::facts::Kernel;
+use crate::machine::volumes::Volumes;
+use crate::network::Network;
+use crate::screen::Screen;
+use crate::view::Board;
+
+/// Exit code for a command line we do not know.
+const WRONG_USAGE: u8 = 2;
+/// PID 1 makes this file when the modules for what is plugged in have been loaded.
+const MODULES_LOADED: &str = "/run/forestage/modules-loaded";
+/// Loading them takes seconds on a laptop and half a minute in a slow virtual machine.
+const MODULES_WAIT: Duration = Duration::from_secs(60);
+
+/// What `forestage-agent` does.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    if rustix::process::getpid() == rustix::process::Pid::INIT {
+        init::run();
+    }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["worker"] => worker(),
+        ["resume"] => resume::run(),
+        ["chroot-exec", ..] => machine::command::chroot_exec(&args[1..]),
+        ["facts"] => {
+            print(&serde_json::to_string_pretty(&Kernel::default().facts()).unwrap_or_default())
+        }
+        ["--version" | "-V"] => print(&format!("forestage-agent {}", env!("CARGO_PKG_VERSION"))),
+        _ => {
+            let text = "usage: forestage-agent resume | facts | --version\n";
+            // With stderr closed there is nobody to tell.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The work in the boot image, as a child of PID 1. Never returns.
+fn worker() -> ! {
+    log::start();
+    std::panic::set_hook(Box::new(|info| {
+        // PID 1 shows the screen; the reason goes where it can be read.
+        log::milestone("panic", json!({ "what": info.to_string() }));
+        log::flush();
+    }));
+    let line = command_line::load();
+    let mode = line.mode.map_or("none", BootMode::as_str);
+    log::milestone(
+        "agent-started",
+        json!({ "mode": mode, "version": env!("CARGO_PKG_VERSION") }),
+    );
+    let board = Arc::new(Board::new(Some(Screen::start())));
+    board.set_phase(screen::Phase::Starting, "");
+    if !clock::wait_until(MODULES_WAIT, || {
+        std::fs::exists(MODULES_LOADED).unwrap_or(false)
+    }) {
+        log::note("the kernel modules take long; going on with what is there");
+    }
+    let volumes = Arc::new(Volumes::new(Environment::BootImage));
+    let trust = load_trust();
+    match (line.mode, trust) {
+        (Some(BootMode::Stage), trust) => stage::run(&board, &volumes, &trust, line.is_quick),
+        (Some(BootMode::Deploy), Ok(trust)) => {
+            let network = Network::start(volumes.kernel.clone());
+            let connection = Arc::new(Connection::new(trust, Arc::clone(&volumes), network));
+            deploy::run(&Site {
+                board,
+                volumes,
+                connection,
+            })
+        }
+        (Some(BootMode::Deploy), Err(error)) => {
+            let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+            board.fail(
+                &chain,
+                "the boot image is damaged: have this machine staged anew",
+            );
+            log::milestone("deploy-failed", json!({ "errors": chain }));
+            power::stay()
+        }
+        (None, _) => {
+            let what = "the kernel command line does not say forestage.mode=stage or forestage.mode=deploy";
+            board.fail(
+                &[what.to_owned()],
+                "the boot image was built wrongly: build it again",
+            );
+            log::milestone("no-mode", json!({}));
+            power::stay()
+        }
+    }
+}

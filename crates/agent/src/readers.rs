@@ -1,0 +1,60 @@
+//! The readers of bytes from outside, as the fuzz targets call them: each takes anything and panics at nothing.
+
+use std::fs::File;
+
+use anyhow::Result;
+
+use crate::block::BlockFile;
+use crate::esp::{FIRMWARE_PATH, Fat, LoaderConf, format};
+use crate::{command_line, gpt, network};
+
+/// The largest file that is read from a FAT volume.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// An answer from a DHCP server, to a question of the machine `mac`.
+pub fn dhcp(bytes: &[u8], transaction: u32, mac: [u8; 6]) {
+    let _ = network::dhcp::parse(bytes, transaction, mac);
+}
+
+/// The kernel's command line.
+pub fn kernel_command_line(text: &str) {
+    let _ = command_line::parse(text);
+}
+
+/// The sector that says what starts.
+pub fn loader_conf(bytes: &[u8]) {
+    if let Some(conf) = LoaderConf::decode(bytes) {
+        assert_eq!(LoaderConf::decode(&conf.encode()), Some(conf));
+    }
+}
+
+/// Makes `file` an empty FAT volume, to be spoilt.
+///
+/// # Errors
+/// It can't be written.
+pub fn format_volume(file: File) -> Result<()> {
+    format(&BlockFile::whole(file)?, b"FORESTAGE  ")
+}
+
+/// A FAT volume of anybody's, a stick's for example. Nothing is written.
+pub fn volume(file: File) {
+    let Ok(fat) = BlockFile::whole(file)
+        .map_err(Into::into)
+        .and_then(|device| Fat::open(&device))
+    else {
+        return;
+    };
+    let _ = fat.has_file(FIRMWARE_PATH);
+    let _ = fat.read(FIRMWARE_PATH, FILE_BYTES_MAX);
+    let _ = fat.loader_conf();
+}
+
+/// A disk's partition table.
+pub fn partition_table(file: File) {
+    let Ok(disk) = BlockFile::whole(file) else {
+        return;
+    };
+    if let Ok(partitions) = gpt::read_table(&disk) {
+        let _ = gpt::has_table(&disk, &partitions);
+    }
+}
