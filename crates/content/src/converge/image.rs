@@ -57,11 +57,14 @@ pub fn converge_image(
 ) -> Result<ContentBytes, ContentError> {
     let work = Work::new(manifest, target)?;
     let mut tally = Tally::new(meter, manifest.content_bytes());
-    let counts = while_flushing(target, || {
-        let counts = work.converge(sources, &mut tally)?;
-        zero_holes(work.image, target, &tally)?;
-        Ok(counts)
-    })?;
+    let counts = while_flushing(
+        || target.sync_data(),
+        || {
+            let counts = work.converge(sources, &mut tally)?;
+            zero_holes(work.image, target, &tally)?;
+            Ok(counts)
+        },
+    )?;
     target
         .sync_all()
         .map_err(ContentError::stream("sync the target"))?;

@@ -12,6 +12,7 @@ use rustix::fs::Stat;
 use wire::digest::Digest;
 use wire::event::ContentBytes;
 
+use super::flush::while_flushing;
 use super::tree_target::{Found, Place, Target};
 use super::tree_writer::{WantedFile, Writer};
 use super::{by_digest, missing, offsets};
@@ -92,7 +93,10 @@ pub fn converge_tree(
             }
         }
     }
-    write_files(manifest, &files, &target, sources, &mut counts, &mut tally)?;
+    while_flushing(
+        || target.flush(),
+        || write_files(manifest, &files, &target, sources, &mut counts, &mut tally),
+    )?;
     for entry in folders.iter().rev() {
         target.touch_folder(&entry.path, &entry.metadata)?;
     }

@@ -353,8 +353,13 @@ impl<'a> Target<'a> {
 
     /// Makes everything durable.
     pub(super) fn sync(&self) -> Result<(), ContentError> {
-        rustix::fs::syncfs(&self.top)
-            .map_err(|error| ContentError::io("sync", self.folder.as_std_path())(error.into()))
+        self.flush()
+            .map_err(ContentError::io("sync", self.folder.as_std_path()))
+    }
+
+    /// Writes back what was written so far.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.top)?)
     }
 }
 
