@@ -3,6 +3,7 @@
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
 mod bench;
+mod nightly;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,10 @@ Commands:
               --summary FILE    Write the measured figures as JSON
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
-  nightly   Long property tests and fuzzing; needs cargo-fuzz and a nightly toolchain
+  nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
+              --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `fuzz`, which needs
+                                cargo-fuzz and a nightly toolchain; `storm` and `storm-postgres`, a county at work on a
+                                server that is killed every ten seconds for a quarter of an hour
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
@@ -42,7 +46,7 @@ fn main() -> ExitCode {
         "demo" => demo(rest),
         "test" => test(),
         "check" => check(),
-        "nightly" => nightly(),
+        "nightly" => nightly::run(rest),
         "bench" => bench::run(rest),
         "setup" => setup::everything(),
         "-h" | "--help" | "help" => {
@@ -108,61 +112,6 @@ fn check_without_setup() -> Result<()> {
             .args(["test", "--package", "server", "--test", "it", "--quiet"])
             .env("FORESTAGE_TEST_DATABASE", "postgres"))
     })
-}
-
-/// Twenty times what every test run takes.
-const NIGHTLY_RUNS: &str = "100000";
-const NIGHTLY_PROPTEST_CASES: &str = "20000";
-const NIGHTLY_CRASH_STATES: &str = "20000";
-const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
-/// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
-const FUZZ_SECONDS: u32 = 120;
-
-fn nightly() -> Result<()> {
-    timed("long property tests of the engine", || {
-        run(cargo()
-            .args(["test", "--package", "sequence"])
-            .env("FORESTAGE_RANDOM_RUNS", NIGHTLY_RUNS)
-            .env("PROPTEST_CASES", NIGHTLY_PROPTEST_CASES))
-    })?;
-    timed("power cuts", || {
-        run(cargo()
-            .args([
-                "test",
-                "--package",
-                "agent",
-                "power_cuts",
-                "--",
-                "--nocapture",
-            ])
-            .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
-            .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
-    })?;
-    timed("fuzzing", fuzz)
-}
-
-/// Every fuzz target for a while. What can't run here is said, and is a failure.
-fn fuzz() -> Result<()> {
-    let listed = Command::new("cargo")
-        .args(["+nightly", "fuzz", "list"])
-        .current_dir(root())
-        .output()
-        .context("cannot start cargo")?;
-    if !listed.status.success() {
-        bail!(
-            "fuzzing needs a nightly toolchain and cargo-fuzz: `rustup toolchain install nightly` and \
-             `cargo install cargo-fuzz`\n{}",
-            String::from_utf8_lossy(&listed.stderr).trim()
-        );
-    }
-    for target in String::from_utf8_lossy(&listed.stdout).lines() {
-        let limit = format!("-max_total_time={FUZZ_SECONDS}");
-        run(Command::new("cargo")
-            .args(["+nightly", "fuzz", "run", target, "--", &limit])
-            .current_dir(root()))
-        .with_context(|| format!("the fuzz target {target} found something"))?;
-    }
-    Ok(())
 }
 
 /// The release programs: `forestage` for people, `forestage-agent` (static) for devices, and `e2e` that drives both.
