@@ -155,24 +155,33 @@ fn script(blocks: &[Block]) -> String {
     script
 }
 
+/// Any port that is free.
+pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
+
 /// A server, and a terminal to type in.
 pub(crate) struct World {
     folder: Utf8PathBuf,
     examples: Utf8PathBuf,
+    program: Utf8PathBuf,
+    /// Of `forestage serve`.
+    options: Vec<String>,
     server: Child,
     url: String,
+    /// Where it listens.
+    address: String,
 }
 
 impl World {
     pub(crate) fn start(root: &Utf8Path, forestage: &Utf8Path, name: &str) -> Result<Self> {
-        Self::start_with(root, forestage, name, &[])
+        Self::start_with(root, forestage, name, ANY_PORT, &[])
     }
 
-    /// The same with further options of `forestage serve`.
+    /// The same at this address, with further options of `forestage serve`.
     pub(crate) fn start_with(
         root: &Utf8Path,
         forestage: &Utf8Path,
         name: &str,
+        address: &str,
         options: &[&str],
     ) -> Result<Self> {
         let folder = root.join("target/guides").join(name);
@@ -183,28 +192,52 @@ impl World {
             std::fs::create_dir_all(folder.join(inner))?;
         }
         wrap(forestage, &folder)?;
-        let log = std::fs::File::create(folder.join("server.log"))?;
-        let ready_file = folder.join("ready.json");
-        let server = Command::new(forestage)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(["--data", folder.join("data").as_str()])
-            .args(["--ready-file", ready_file.as_str()])
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start the server")?;
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let mut world = Self {
+            server: serve(forestage, &folder, address, &options)?,
             folder,
             examples: root.join("examples"),
-            server,
+            program: forestage.to_owned(),
+            options,
             url: String::new(),
+            address: String::new(),
         };
-        let ready = world.wait_until_ready(&ready_file)?;
-        world.url = ready["url"].as_str().unwrap_or_default().to_owned();
+        let ready = world.wait_until_ready()?;
+        let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        (world.url, world.address) = (text("url"), text("address"));
         world.sign_in(&ready)?;
         Ok(world)
+    }
+
+    /// Ends the server with SIGKILL, whatever it is doing.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.server.kill().context("cannot kill the server")?;
+        self.server.wait().context("cannot wait for the server")?;
+        Ok(())
+    }
+
+    /// Starts a server that was killed where it was, and doesn't wait for it.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        let stale = self.ready_file();
+        match std::fs::remove_file(&stale) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {stale}"));
+            }
+            _ => {}
+        }
+        self.server = serve(&self.program, &self.folder, &self.address, &self.options)?;
+        Ok(())
+    }
+
+    /// Whether the server listens. Fails if it has ended.
+    pub(crate) fn is_ready(&mut self) -> Result<bool> {
+        if let Some(status) = self.server.try_wait()? {
+            bail!(
+                "the server ended with {status}: see {}/server.log",
+                self.folder
+            );
+        }
+        Ok(self.ready_file().exists())
     }
 
     /// Where the server is.
@@ -240,25 +273,22 @@ impl World {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self, file: &Utf8Path) -> Result<Value> {
+    fn ready_file(&self) -> Utf8PathBuf {
+        self.folder.join("ready.json")
+    }
+
+    fn wait_until_ready(&mut self) -> Result<Value> {
         let started = Instant::now();
-        loop {
-            if let Ok(text) = std::fs::read(file) {
-                return serde_json::from_slice(&text)
-                    .with_context(|| format!("cannot read {file}"));
-            }
-            if let Some(status) = self.server.try_wait()? {
-                bail!(
-                    "the server ended with {status}: see {}/server.log",
-                    self.folder
-                );
-            }
+        while !self.is_ready()? {
             ensure!(
                 started.elapsed() < READY_MAX,
                 "the server doesn't get ready"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+        let file = self.ready_file();
+        let text = std::fs::read(&file).with_context(|| format!("cannot read {file}"))?;
+        serde_json::from_slice(&text).with_context(|| format!("cannot read {file}"))
     }
 
     fn sign_in(&self, ready: &Value) -> Result<()> {
@@ -377,6 +407,29 @@ impl Drop for World {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// A server with its data and its log in this folder.
+fn serve(
+    forestage: &Utf8Path,
+    folder: &Utf8Path,
+    address: &str,
+    options: &[String],
+) -> Result<Child> {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("server.log"))?;
+    Command::new(forestage)
+        .args(["serve", "--listen", address])
+        .args(["--data", folder.join("data").as_str()])
+        .args(["--ready-file", folder.join("ready.json").as_str()])
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the server")
 }
 
 /// What a guide left running in the background ends with it.

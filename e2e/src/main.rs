@@ -13,6 +13,7 @@ mod load;
 mod oidc;
 mod readers;
 mod scenarios;
+mod storm;
 mod summary;
 mod world;
 
@@ -57,6 +58,8 @@ enum Command {
     Import(load::Load),
     /// Measure how long the rule of a collection takes; with `--devices 10000`, for instance
     Rules(load::Load),
+    /// Kill the server every ten seconds while a simulated fleet is at work, and compare every event afterwards
+    Storm(storm::Options),
     /// Measure the overview in a real browser while a simulated fleet is at work
     Overview(load::Overview),
     /// All of it, as the tests run them
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Import(options) => load::import(&options),
         Command::Rules(options) => load::rules(&options),
+        Command::Storm(options) => storm::run(&options),
         Command::Overview(options) => load::overview(&options),
         Command::All => {
             let options = FirstLight {
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
                 .and_then(|()| guides::run(&[]))
                 .and_then(|()| browser::run(&[]))
                 .and_then(|()| oidc::run())
+                .and_then(|()| storm::short())
                 .and_then(|()| scenarios::run(None))
                 .and_then(|()| first_light::run(&options))
         }

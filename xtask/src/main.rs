@@ -4,6 +4,7 @@
 
 mod bench;
 mod fuzz;
+mod nightly;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,10 @@ Commands:
               --summary FILE    Write the measured figures as JSON
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
-  nightly   Long property tests, power cuts and fuzzing: a night's work
+  nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
+              --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `fuzz`, every
+                                reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
+                                server that is killed every ten seconds for a quarter of an hour
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
         "demo" => demo(rest),
         "test" => test(),
         "check" => check(),
-        "nightly" => nightly(),
+        "nightly" => nightly::run(rest),
         "bench" => bench::run(rest),
         "setup" => setup::everything(),
         "-h" | "--help" | "help" => {
@@ -109,37 +113,6 @@ fn check_without_setup() -> Result<()> {
             .args(["test", "--package", "server", "--test", "it", "--quiet"])
             .env("FORESTAGE_TEST_DATABASE", "postgres"))
     })
-}
-
-/// Twenty times what every test run takes.
-const NIGHTLY_RUNS: &str = "100000";
-const NIGHTLY_PROPTEST_CASES: &str = "20000";
-const NIGHTLY_CRASH_STATES: &str = "20000";
-const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
-/// Inputs for each reader.
-const NIGHTLY_FUZZ_RUNS: &str = "10000000";
-
-fn nightly() -> Result<()> {
-    timed("long property tests of the engine", || {
-        run(cargo()
-            .args(["test", "--package", "sequence"])
-            .env("FORESTAGE_RANDOM_RUNS", NIGHTLY_RUNS)
-            .env("PROPTEST_CASES", NIGHTLY_PROPTEST_CASES))
-    })?;
-    timed("power cuts", || {
-        run(cargo()
-            .args([
-                "test",
-                "--package",
-                "agent",
-                "power_cuts",
-                "--",
-                "--nocapture",
-            ])
-            .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
-            .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
-    })?;
-    timed("fuzzing", || fuzz::run(NIGHTLY_FUZZ_RUNS))
 }
 
 /// The release programs: `forestage` for people, `forestage-agent` (static) for devices, and `e2e` that drives both.

@@ -2,7 +2,7 @@
 //!
 //! Everything here measures and nothing judges: how fast it is depends on the machine, and being slow is no failure.
 
-mod fleet;
+pub(crate) mod fleet;
 mod import;
 mod overview;
 mod rules;
@@ -17,18 +17,18 @@ use testkit::drill;
 use crate::console;
 use fleet::Fleet;
 pub(crate) use import::run as import;
-pub(crate) use overview::{Overview, run as overview};
+pub(crate) use overview::{Overview, percentiles, run as overview};
 pub(crate) use rules::run as rules;
 
 /// The fleet of the county.
-const DEVICES: u32 = 2500;
-const SITES: u32 = 16;
+pub(crate) const DEVICES: u32 = 2500;
+pub(crate) const SITES: u32 = 16;
 /// All are switched on within this time.
 const WITHIN: &str = "10s";
 /// A run of the drill takes two to four minutes; so it ends within half a minute.
 const SPEED: &str = "12";
 /// Threads that speak for the fleet.
-const WORKERS: &str = "64";
+pub(crate) const WORKERS: &str = "64";
 
 /// Options of all that is measured here.
 #[derive(clap::Args, Clone)]
@@ -95,7 +95,7 @@ fn rows(figures: &Value) -> Vec<String> {
 }
 
 /// How long the server took to answer the simulated devices, a row for each kind of call.
-fn latencies(report: &Value) -> impl Iterator<Item = String> {
+pub(crate) fn latencies(report: &Value) -> impl Iterator<Item = String> {
     let calls = report["latencies"].as_array().into_iter().flatten();
     calls.map(|call| {
         format!(
@@ -110,11 +110,11 @@ fn latencies(report: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-fn number(value: &Value) -> f64 {
+pub(crate) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
 }
 
-fn write(file: Option<&Utf8Path>, figures: &Value) -> Result<()> {
+pub(crate) fn write(file: Option<&Utf8Path>, figures: &Value) -> Result<()> {
     let Some(file) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(figures)?;
     std::fs::write(file, text + "\n").with_context(|| format!("cannot write {file}"))

@@ -282,7 +282,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// How many there are, and where they lie.
-pub(super) fn percentiles(mut values: Vec<f64>) -> Value {
+pub(crate) fn percentiles(mut values: Vec<f64>) -> Value {
     values.sort_by(f64::total_cmp);
     let at = |percent: usize| match values.len() {
         0 => 0.0,

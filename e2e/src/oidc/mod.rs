@@ -38,7 +38,13 @@ pub(crate) fn run() -> Result<()> {
     std::fs::write(&config, provider.config())?;
     std::fs::write(folder.join("oidc-secret"), "not checked by this provider\n")?;
     let options = ["--oidc", config.as_str()];
-    let world = guides::World::start_with(root, &guides::program()?, "oidc", &options)?;
+    let world = guides::World::start_with(
+        root,
+        &guides::program()?,
+        "oidc",
+        guides::ANY_PORT,
+        &options,
+    )?;
     world.run_script("forestage site set BJO --name 'Bjørnøya skole'")?;
     let mut walk = Walk {
         browser: Browser::start(&folder)?,

@@ -383,7 +383,7 @@ impl Device {
 
     fn ask_again(&mut self, world: &World) -> Duration {
         let luck = u32::try_from(self.random.between(80, 120)).unwrap_or(100);
-        world.ask_again * luck / 100
+        world.pace.ask_again * luck / 100
     }
 
     /// Takes an order: from its beginning, from where it was, or from the step that failed.
@@ -448,6 +448,7 @@ impl Device {
             self.began = world.back_in_time(at_ms);
             self.order = Some(Box::new(order));
             self.record(
+                world,
                 EventBody::RunResumed {
                     environment: wire::event::Environment::BootImage,
                 },
@@ -476,13 +477,16 @@ impl Device {
         serde_json::value::to_raw_value(&event).ok()
     }
 
-    fn record(&mut self, body: EventBody, at_ms: u64) {
+    fn record(&mut self, world: &World, body: EventBody, at_ms: u64) {
         if let EventBody::RunFailed { path, .. } = &body {
             self.failed_at = Some(path.clone());
         }
         let seq = self.seq + 1;
         if let Some(json) = self.event(body, seq, at_ms) {
             self.seq = seq;
+            if let Some(journal) = &world.journal {
+                journal.made(&self.serial, &json);
+            }
             let position = self.position;
             self.unsent.push_back(Line {
                 seq,
@@ -493,14 +497,14 @@ impl Device {
     }
 
     /// Lives through what is due by now.
-    fn live(&mut self, now_ms: u64) -> bool {
+    fn live(&mut self, world: &World, now_ms: u64) -> bool {
         while let Some(moment) = self.script.get(self.position) {
             if moment.at_ms > now_ms {
                 break;
             }
             let Moment { at_ms, what } = moment.clone();
             match what {
-                What::Event(body) => self.record(body, at_ms),
+                What::Event(body) => self.record(world, body, at_ms),
                 What::Progress(progress) => {
                     self.progress = self.event(EventBody::Progress(progress), self.seq, at_ms);
                 }
@@ -526,7 +530,7 @@ impl Device {
 
     fn play(&mut self, world: &World) -> Result<Option<Duration>, ClientError> {
         let now_ms = world.simulated_ms(self.began);
-        if !self.live(now_ms) {
+        if !self.live(world, now_ms) {
             // What it did before it fell silent is known, unless its line was down, too.
             if self.unsent.is_empty() || self.line_down_until_ms > now_ms {
                 self.phase = Phase::Over(End::Silent);
@@ -539,7 +543,7 @@ impl Device {
         }
         let is_heartbeat_due = self
             .last_sent
-            .is_none_or(|at| at.elapsed() >= world.heartbeat);
+            .is_none_or(|at| at.elapsed() >= world.pace.heartbeat);
         if !self.unsent.is_empty() || is_heartbeat_due {
             let Some(session) = self.renew_session(world)? else {
                 return Ok(None);
@@ -581,6 +585,9 @@ impl Device {
         };
         let ack = world.measure.time(call, || session.events(run, &batch))?;
         self.last_sent = Some(Instant::now());
+        if let Some(journal) = &world.journal {
+            journal.acknowledged(&self.serial, ack.acknowledged);
+        }
         if ack.acknowledged > self.seq {
             // The program ended before it could write down how far it was.
             self.seq = ack.acknowledged;
@@ -659,8 +666,8 @@ impl Device {
         };
         let moment = world.real(next_ms.saturating_sub(now_ms));
         let heartbeat = match self.last_sent {
-            Some(at) if !is_down => world.heartbeat.saturating_sub(at.elapsed()),
-            _ => world.heartbeat,
+            Some(at) if !is_down => world.pace.heartbeat.saturating_sub(at.elapsed()),
+            _ => world.pace.heartbeat,
         };
         moment.min(heartbeat).max(BURST_PAUSE)
     }

@@ -6,12 +6,14 @@
 mod compare;
 mod device;
 mod fleet;
+mod journal;
 mod measure;
 mod play;
 mod random;
 mod report;
 mod scenario;
 mod script;
+mod speed;
 mod state;
 
 use std::collections::BTreeSet;
@@ -25,10 +27,12 @@ use wire::facts::{Facts, Firmware, NetworkInterface};
 
 use self::device::{Device, End};
 use self::fleet::{DEVICES_MAX, SERIAL_PREFIX, SITES_MAX};
-use self::play::World;
+use self::journal::Journal;
+use self::play::{Pace, World};
 use self::random::Random;
 use self::scenario::{Scenario, Share};
 use self::script::Trouble;
+use self::speed::Speed;
 use self::state::FleetState;
 use crate::commands::deployment::parse_seconds;
 use crate::failure::{Failure, Outcome, Trying};
@@ -106,8 +110,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_seconds)]
     within: u64,
     /// Seconds that pass for the devices in a real one
-    #[arg(long, value_name = "N", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    speed: u32,
+    #[arg(long, value_name = "N", default_value = "60")]
+    speed: Speed,
     /// Another number gives other bad luck
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -139,6 +143,9 @@ pub(crate) struct Run {
     /// Where the keys of the fleet are kept, and how far each device is
     #[arg(long, value_name = "DIR", default_value = "simulated-fleet")]
     state: Utf8PathBuf,
+    /// Write down every event that a device makes and every answer that it gets, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    journal: Option<Utf8PathBuf>,
     /// The server has other devices, too, and is a test server nevertheless
     #[arg(long)]
     yes_this_is_a_test_server: bool,
@@ -203,23 +210,15 @@ impl Run {
         let rows = self.chosen(rows)?;
         let mut state = FleetState::open(&self.state)?;
         state.store(&self.state)?;
-        let world = World::new(
-            settings.url.clone(),
-            settings.ca_pem.clone(),
-            self.seed,
-            self.speed,
-            scenario,
-            Duration::from_secs(self.heartbeat.max(1)),
-            Duration::from_secs(self.ask_again.max(1)),
-            Duration::from_secs(self.stay.unwrap_or(0)),
-        );
+        let journal = self.journal.as_deref().map(Journal::create).transpose()?;
+        let world = World::new(&settings, self.seed, scenario, self.pace(), journal);
         let (devices, starts) = self.devices(&rows, &world.scenario, &state);
         allow_open_files(devices.len())?;
         output.say(&format!(
             "{} are switched on within {} s; a minute of theirs takes {} ms. Nothing is staged or installed.",
             count(devices.len(), "simulated device"),
             self.within,
-            60_000 / self.speed
+            self.speed.real(60_000).as_millis()
         ));
         let started = Instant::now();
         let bar = output.count_bar("devices are done");
@@ -241,6 +240,7 @@ impl Run {
         let seconds = started.elapsed().as_secs_f64();
         bar.clear();
         trouble.map_or(Ok(()), Err)?;
+        world.journal.as_ref().map_or(Ok(()), Journal::finish)?;
         remember(&mut state, &devices, &self.state)?;
         let bar = output.count_bar("devices are compared");
         let comparison = compare::compare(&admin, &devices, |index| {
@@ -250,6 +250,15 @@ impl Run {
         let report = report::Report::new(&world, &devices, seconds, comparison);
         output.answer(&report, |look| report.render(look))?;
         report.verdict()
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            speed: self.speed,
+            heartbeat: Duration::from_secs(self.heartbeat.max(1)),
+            ask_again: Duration::from_secs(self.ask_again.max(1)),
+            stay: Duration::from_secs(self.stay.unwrap_or(0)),
+        }
     }
 
     fn scenario(&self) -> Outcome<Scenario> {

@@ -7,54 +7,57 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::device::{Device, End};
+use super::journal::Journal;
 use super::measure::Measure;
 use super::scenario::Scenario;
+use super::speed::Speed;
+use crate::settings::Settings;
 
 /// A simulated device is a few calls deep.
 const STACK_BYTES: usize = 512 << 10;
 /// How often whoever watches is told.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
 
+/// How fast time goes, and how often devices speak.
+pub(super) struct Pace {
+    pub(super) speed: Speed,
+    pub(super) heartbeat: Duration,
+    pub(super) ask_again: Duration,
+    /// How long those that wait stay when nobody is at work any more.
+    pub(super) stay: Duration,
+}
+
 /// What all devices share.
 pub(super) struct World {
     pub(super) url: String,
     pub(super) ca_pem: String,
     pub(super) seed: u64,
-    /// Simulated milliseconds in a real one.
-    pub(super) speed: u32,
     pub(super) scenario: Scenario,
-    pub(super) heartbeat: Duration,
-    pub(super) ask_again: Duration,
-    /// How long those that wait stay when nobody is at work any more.
-    pub(super) stay: Duration,
+    pub(super) pace: Pace,
     pub(super) measure: Measure,
+    pub(super) journal: Option<Journal>,
     active: AtomicUsize,
     /// When the last one had finished its work.
     calm_since: Mutex<Option<Instant>>,
 }
 
 impl World {
-    #[expect(clippy::too_many_arguments, reason = "the options of one command")]
+    /// On the server that somebody is logged in to.
     pub(super) fn new(
-        url: String,
-        ca_pem: String,
+        server: &Settings,
         seed: u64,
-        speed: u32,
         scenario: Scenario,
-        heartbeat: Duration,
-        ask_again: Duration,
-        stay: Duration,
+        pace: Pace,
+        journal: Option<Journal>,
     ) -> Self {
         Self {
-            url,
-            ca_pem,
+            url: server.url.clone(),
+            ca_pem: server.ca_pem.clone(),
             seed,
-            speed,
             scenario,
-            heartbeat,
-            ask_again,
-            stay,
+            pace,
             measure: Measure::default(),
+            journal,
             active: AtomicUsize::new(0),
             calm_since: Mutex::new(None),
         }
@@ -62,15 +65,12 @@ impl World {
 
     /// How much simulated time has gone by since then.
     pub(super) fn simulated_ms(&self, since: Instant) -> u64 {
-        let real = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        real.saturating_mul(u64::from(self.speed))
+        self.pace.speed.simulated_ms(since.elapsed())
     }
 
     /// How long so much simulated time takes.
     pub(super) fn real(&self, simulated_ms: u64) -> Duration {
-        // Half a day; longer is as good as never.
-        let ms = (simulated_ms / u64::from(self.speed.max(1))).min(12 * 3600 * 1000);
-        Duration::from_millis(ms)
+        self.pace.speed.real(simulated_ms)
     }
 
     /// The moment from which so much simulated time has gone by now.
@@ -90,11 +90,11 @@ impl World {
             .unwrap_or_else(PoisonError::into_inner);
         // Someone who waits for a place asks once more after the last one has left.
         let grace = if end == End::Idle {
-            self.ask_again * 2
+            self.pace.ask_again * 2
         } else {
             Duration::ZERO
         };
-        calm_since.is_some_and(|since| since.elapsed() >= self.stay.max(grace))
+        calm_since.is_some_and(|since| since.elapsed() >= self.pace.stay.max(grace))
     }
 
     fn moved(&self, was_active: bool, is_active: bool) {

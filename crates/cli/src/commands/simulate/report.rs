@@ -12,6 +12,7 @@ use super::device::{Device, End};
 use super::lock;
 use super::measure::Latency;
 use super::play::World;
+use super::speed::Speed;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Look, Table, clean, count};
 
@@ -24,7 +25,7 @@ const SURPRISES_SHOWN_MAX: usize = 10;
 pub(super) struct Report {
     devices: usize,
     seed: u64,
-    speed: u32,
+    speed: Speed,
     seconds: f64,
     /// How many ended how.
     ends: BTreeMap<End, usize>,
@@ -77,7 +78,7 @@ impl Report {
         Self {
             devices: devices.len(),
             seed: world.seed,
-            speed: world.speed,
+            speed: world.pace.speed,
             seconds,
             ends,
             latencies: world.measure.latencies(),

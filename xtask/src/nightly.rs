@@ -1,0 +1,179 @@
+//! `cargo xtask nightly`: proofs that take too long for every change, each by its name. One that fails doesn't keep the
+//! others from running; what came of each is kept in `target/nightly`.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{build_programs_for_people, cargo, e2e, fuzz, root, run as run_program};
+
+/// Twenty times what every test run takes.
+const RANDOM_RUNS: &str = "100000";
+const PROPTEST_CASES: &str = "20000";
+const CRASH_STATES: &str = "20000";
+const FAILING_OPERATIONS: &str = "1000000";
+/// Inputs for each reader.
+const FUZZ_RUNS: &str = "10000000";
+
+/// Something that is shown, not measured.
+struct Proof {
+    name: &'static str,
+    what: &'static str,
+    /// Writes its figures as JSON into the file, if it has any.
+    prove: fn(&Path) -> Result<()>,
+}
+
+static PROOFS: [Proof; 5] = [
+    Proof {
+        name: "engine",
+        what: "long property tests of the engine",
+        prove: engine,
+    },
+    Proof {
+        name: "power-cuts",
+        what: "power cuts and failing disks",
+        prove: power_cuts,
+    },
+    Proof {
+        name: "fuzz",
+        what: "every reader of outside data, fuzzed",
+        prove: |_no_figures| fuzz::run(FUZZ_RUNS),
+    },
+    Proof {
+        name: "storm",
+        what: "no event is lost by a server that is killed every ten seconds",
+        prove: |figures| storm(figures, &[]),
+    },
+    Proof {
+        name: "storm-postgres",
+        what: "the same on PostgreSQL",
+        prove: |figures| storm(figures, &["--postgres"]),
+    },
+];
+
+/// Runs all proofs, or one.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let only = match arguments {
+        [] => None,
+        [option, name] if option == "--only" => Some(name.as_str()),
+        _ => bail!("nightly has one option: --only NAME"),
+    };
+    let chosen: Vec<&Proof> = PROOFS
+        .iter()
+        .filter(|proof| only.is_none_or(|only| only == proof.name))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = PROOFS.iter().map(|proof| proof.name).collect();
+        bail!(
+            "there is no proof of that name; there are: {}",
+            names.join(", ")
+        );
+    }
+    let folder = root().join("target/nightly");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut failed = Vec::new();
+    for proof in chosen {
+        if let Err(error) = one(proof, &folder) {
+            eprintln!("==> {} failed: {error:#}", proof.name);
+            failed.push(proof.name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Runs one and keeps what came of it, whatever that is.
+fn one(proof: &Proof, folder: &Path) -> Result<()> {
+    eprintln!("==> {}: {}", proof.name, proof.what);
+    let figures = folder.join(format!("{}.figures.json", proof.name));
+    remove_if_there(&figures)?;
+    let start = Instant::now();
+    let proved = (proof.prove)(&figures);
+    let seconds = start.elapsed().as_secs();
+    let kept = json!({
+        "name": proof.name,
+        "what": proof.what,
+        "commit": commit(),
+        "passed": proved.is_ok(),
+        "error": proved.as_ref().err().map(|error| format!("{error:#}")),
+        "seconds": seconds,
+        "figures": read_if_there(&figures)?,
+    });
+    let path = folder.join(format!("{}.json", proof.name));
+    std::fs::write(&path, format!("{kept:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    remove_if_there(&figures)?;
+    eprintln!(
+        "==> {}: {seconds} s; {}",
+        proof.name,
+        path.strip_prefix(root()).unwrap_or(&path).display()
+    );
+    proved
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Value> {
+    match std::fs::read(path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// What was proved; with a mark if there is more in the folder than was committed. None outside a clone.
+fn commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .current_dir(root())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+fn engine(_no_figures: &Path) -> Result<()> {
+    run_program(
+        cargo()
+            .args(["test", "--package", "sequence"])
+            .env("FORESTAGE_RANDOM_RUNS", RANDOM_RUNS)
+            .env("PROPTEST_CASES", PROPTEST_CASES),
+    )
+}
+
+fn power_cuts(_no_figures: &Path) -> Result<()> {
+    run_program(
+        cargo()
+            .args([
+                "test",
+                "--package",
+                "agent",
+                "power_cuts",
+                "--",
+                "--nocapture",
+            ])
+            .env("FORESTAGE_CRASH_STATES", CRASH_STATES)
+            .env("FORESTAGE_FAILING_OPERATIONS", FAILING_OPERATIONS),
+    )
+}
+
+/// A quarter of an hour, and until the slowest machine is done.
+fn storm(figures: &Path, options: &[&str]) -> Result<()> {
+    build_programs_for_people()?;
+    run_program(e2e()?.arg("storm").args(options).arg("--json").arg(figures))
+}
