@@ -1,7 +1,9 @@
-//! For tests and the demo alone: the fake machine, virtual machines, PostgreSQL, the drill of a simulated fleet.
+//! For tests and the demo alone: chance with a seed, the fake machine, virtual machines, PostgreSQL, the drill of
+//! a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
 
+pub mod chance;
 pub mod drill;
 pub mod fake_machine;
 pub mod postgres;
