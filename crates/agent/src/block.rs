@@ -4,6 +4,8 @@
 //! make one fail, or are put into the state that a power cut leaves (`power_cuts.rs`).
 
 #[cfg(test)]
+pub(crate) mod lying;
+#[cfg(test)]
 pub(crate) mod watched;
 
 use std::fs::{File, OpenOptions};
@@ -26,7 +28,18 @@ pub(crate) struct BlockFile {
 enum Backing {
     File(Arc<File>),
     #[cfg(test)]
-    Watched(Arc<watched::Disk>),
+    Fake(Arc<dyn FakeDisk>),
+}
+
+/// What stands for a disk in tests.
+#[cfg(test)]
+pub(crate) trait FakeDisk: std::fmt::Debug + Send + Sync {
+    /// As `pread`: fills as much of `buffer` as there is.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Writes all of `bytes`.
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Everything written before is durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
 impl Backing {
@@ -34,7 +47,7 @@ impl Backing {
         match self {
             Self::File(file) => file.read_at(buffer, at),
             #[cfg(test)]
-            Self::Watched(disk) => disk.read_at(buffer, at),
+            Self::Fake(disk) => disk.read_at(buffer, at),
         }
     }
 
@@ -42,7 +55,7 @@ impl Backing {
         match self {
             Self::File(file) => file.write_all_at(bytes, at),
             #[cfg(test)]
-            Self::Watched(disk) => disk.write_all_at(bytes, at),
+            Self::Fake(disk) => disk.write_all_at(bytes, at),
         }
     }
 
@@ -50,7 +63,7 @@ impl Backing {
         match self {
             Self::File(file) => file.sync_all(),
             #[cfg(test)]
-            Self::Watched(disk) => disk.sync(),
+            Self::Fake(disk) => disk.sync(),
         }
     }
 }
@@ -75,6 +88,17 @@ impl BlockFile {
             length,
             position: 0,
         })
+    }
+
+    /// All of a disk of a test.
+    #[cfg(test)]
+    pub(crate) fn fake(disk: Arc<dyn FakeDisk>, length: u64) -> Self {
+        Self {
+            backing: Backing::Fake(disk),
+            offset: 0,
+            length,
+            position: 0,
+        }
     }
 
     /// A stretch of this one, cut to what there is.

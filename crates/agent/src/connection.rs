@@ -225,23 +225,27 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_staged(folder: &Utf8Path) -> Result<Option<Staged>> {
+/// What was staged, if that is known. A damaged file only means that nobody is told: it must not keep a machine from its server.
+pub(crate) fn read_staged(folder: &Utf8Path) -> Result<Option<Staged>> {
     let path = folder.join(STAGED_FILE);
-    match durable::read(&path, SMALL_FILE_BYTES_MAX)
-        .with_context(|| format!("cannot read {path}"))?
-    {
-        Some(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .with_context(|| format!("cannot read {path}")),
-        None => Ok(None),
+    let bytes = durable::read(&path, SMALL_FILE_BYTES_MAX)
+        .with_context(|| format!("cannot read {path}"))?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let staged =
+        durable::without_checksum(&bytes).and_then(|object| serde_json::from_slice(&object).ok());
+    if staged.is_none() {
+        log::note(&format!("{path} is damaged and counts as missing"));
     }
+    Ok(staged)
 }
 
 /// Writes what was staged; the last file of a staging but the loader.
 pub(crate) fn write_staged(folder: &Utf8Path, staged: &Staged) -> Result<()> {
     let path = folder.join(STAGED_FILE);
-    durable::write(&path, &serde_json::to_vec_pretty(staged)?, 0o644)
-        .with_context(|| format!("cannot write {path}"))
+    let bytes = durable::with_checksum(&serde_json::to_vec(staged)?);
+    durable::write(&path, &bytes, 0o644).with_context(|| format!("cannot write {path}"))
 }
 
 fn fresh_key() -> Result<SigningKey> {

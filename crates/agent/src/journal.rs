@@ -73,6 +73,7 @@ impl RunJournal {
                 return Ok(());
             };
             if let Some(order) = self.order.take() {
+                let order = durable::with_checksum(&order);
                 durable::write(&folder.join(ORDER_FILE), &order, 0o600)?;
             }
             let path = journal_path(&folder, self.run);
@@ -151,7 +152,8 @@ pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderSt
         return Ok(None);
     };
     // Written durably and all at once: one that can't be read is damaged, and the server gives a new one.
-    let Ok(order) = serde_json::from_slice::<Order>(&bytes) else {
+    let order = durable::without_checksum(&bytes);
+    let Some(order) = order.and_then(|object| serde_json::from_slice::<Order>(&object).ok()) else {
         return Ok(None);
     };
     let path = journal_path(folder, order.run);

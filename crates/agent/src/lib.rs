@@ -1,6 +1,8 @@
 //! The program for devices. PID 1 of the boot image; `stage` at the factory, `deploy` on site; `resume` in the
 //! installed OS. It asks nothing: no prompt, no shell, no menu.
 
+#[cfg(test)]
+mod altered_bundles;
 mod block;
 mod clock;
 mod command_line;
@@ -9,6 +11,8 @@ mod content_port;
 mod deploy;
 mod durable;
 mod esp;
+#[cfg(test)]
+mod flipped_bits;
 mod gpt;
 mod guard;
 mod init;
@@ -27,6 +31,8 @@ mod resume;
 mod runner;
 mod screen;
 mod stage;
+#[cfg(test)]
+mod test_bundle;
 mod view;
 
 use std::io::Write;

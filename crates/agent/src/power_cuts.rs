@@ -18,7 +18,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use sequence::layout::{Layout, Volume};
-use testkit::numbers::Numbers;
+use testkit::chance::{Chance, variable};
 use uuid::Uuid;
 use wire::facts::DiskContent;
 use wire::layout::VolumeRole;
@@ -275,12 +275,6 @@ fn assert_esp_is_sound(disk: &BlockFile, place: &str) {
     assert_eq!(damage.count(), 0, "{place}: {said}");
 }
 
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().expect("a number"))
-}
-
 /// The writes between two syncs.
 type Stretch = Vec<(u64, Vec<u8>)>;
 
@@ -300,7 +294,7 @@ fn stretches(log: Vec<Done>) -> Vec<Stretch> {
 }
 
 /// Writes what a cut somewhere in `stretch` leaves: of each sector a version of its own choice.
-fn cut(disk: &BlockFile, stretch: &Stretch, numbers: &mut Numbers) {
+fn cut(disk: &BlockFile, stretch: &Stretch, numbers: &mut Chance) {
     let until = numbers.below(stretch.len() as u64 + 1);
     // Caches that hold on to nearly nothing and to nearly all are as likely as those in between.
     let holds_back = [0, 2, 30, 70, 98][usize::try_from(numbers.below(5)).expect("small")];
@@ -393,7 +387,7 @@ fn explore(work: Work, states: u64, seed: u64) -> u64 {
             let own_seed = seed
                 .wrapping_mul(0x1_0001)
                 .wrapping_add((number as u64) << 32 | n);
-            let mut numbers = Numbers::new(own_seed);
+            let mut numbers = Chance::new(own_seed);
             match n {
                 0 => {}
                 1 => stretch

@@ -48,8 +48,8 @@ fn resume() -> Result<()> {
     let volumes = Arc::new(Volumes::new(Environment::Os));
     // A power cut in the middle of a package may have left it; services are to start from now on.
     LinuxMachine::remove_policy(&Target::open(Utf8Path::new("/"))?)?;
-    let folder = volumes.mount_staging()?;
-    let Some((order, state)) = load_order(folder).context("cannot read the order")? else {
+    let folder = volumes.mount_staging()?.to_owned();
+    let Some((order, state)) = load_order(&folder).context("cannot read the order")? else {
         return boot::disable_agent();
     };
     let network = Network::of_os(volumes.kernel.clone());
@@ -70,7 +70,7 @@ fn resume() -> Result<()> {
             boot::disable_agent()
         }
         OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => {
-            finish(&site, order, folder)
+            finish(&site, order, &folder)
         }
     }
 }

@@ -40,8 +40,8 @@ const DONE_PAUSE_QUICK: Duration = Duration::from_secs(1);
 
 /// What is known so far, for the receipt.
 #[derive(Default)]
-struct Known {
-    ending: Ending,
+pub(crate) struct Known {
+    pub(crate) ending: Ending,
     receipt_node: Option<PathBuf>,
     action: Option<FinishAction>,
 }
@@ -147,7 +147,21 @@ fn stage(
     known: &mut Known,
 ) -> Result<()> {
     board.set_phase(Phase::Starting, "Looking for the boot medium.");
-    let bundle = open_medium(volumes, trust, known)?;
+    let medium = open_medium(volumes, known)?;
+    stage_from(medium, board, volumes, trust, facts, known)
+}
+
+/// Stages from a medium that was found. Everything that can be wrong with the bundle but its chunks is refused before the
+/// first write: see `docs/formats/bundle.md`.
+pub(crate) fn stage_from(
+    medium: BlockFile,
+    board: &Arc<Board>,
+    volumes: &Arc<Volumes>,
+    trust: &Trust,
+    facts: &Facts,
+    known: &mut Known,
+) -> Result<()> {
+    let bundle = open_bundle(medium, trust)?;
     let root = bundle.root().clone();
     let staged = Staged {
         prestage: root.prestage.clone(),
@@ -195,12 +209,8 @@ fn stage(
     }
 }
 
-/// Finds the medium, checks the bundle's signature and manifests.
-fn open_medium(
-    volumes: &Volumes,
-    trust: &Trust,
-    known: &mut Known,
-) -> Result<Bundle<BlockFile, Verified>> {
+/// Finds the medium, and on it the partition with the bundle.
+fn open_medium(volumes: &Volumes, known: &mut Known) -> Result<BlockFile> {
     let find = |name: &str| {
         volumes
             .kernel
@@ -225,11 +235,15 @@ fn open_medium(
     let mut boot =
         boot.filter(|part| part.name == MEDIUM_BOOT_PARTITION_NAME && part.disk == partition.disk);
     known.receipt_node = boot.next().map(|part| part.node);
-    let reader = BlockFile::read_only(&partition.node)
-        .with_context(|| format!("cannot open {}", partition.node.display()))?;
-    let available = reader.length();
+    BlockFile::read_only(&partition.node)
+        .with_context(|| format!("cannot open {}", partition.node.display()))
+}
+
+/// Checks the bundle's signature, manifests and indexes.
+fn open_bundle(medium: BlockFile, trust: &Trust) -> Result<Bundle<BlockFile, Verified>> {
+    let available = medium.length();
     let bundle =
-        Bundle::open(reader, available).context("the bundle on the boot medium can't be used")?;
+        Bundle::open(medium, available).context("the bundle on the boot medium can't be used")?;
     bundle
         .verify(&bundle_keys(trust)?)
         .context("the bundle on the boot medium can't be trusted")

@@ -2,10 +2,10 @@
 //!
 //! What was verified and what was not are two types. Content can only be read from a verified bundle.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use tracing::warn;
@@ -61,17 +61,18 @@ pub struct Unverified {
     root: Vec<u8>,
 }
 
-/// A bundle whose root is signed by a key we trust, and whose manifests have the right digests.
+/// A bundle whose root is signed by a key we trust, whose manifests have the right digests, and whose packs say that they
+/// hold every chunk of them.
 #[derive(Debug)]
 pub struct Verified {
     root: BundleRoot,
     root_digest: Digest,
     manifests: Vec<(Digest, Vec<u8>)>,
-    /// The chunks of all manifests: nothing else is taken from the packs.
-    chunks: HashSet<Digest>,
+    /// The chunks of all manifests and their lengths: nothing else is taken from the packs.
+    chunks: Chunks,
     packs_at: u64,
-    /// Where the chunks lie in the file, by digest; read when a single chunk is first asked for.
-    index: OnceLock<Vec<IndexEntry>>,
+    /// Where the chunks lie in the file, by digest.
+    index: Vec<IndexEntry>,
 }
 
 /// A prestage bundle: a file, or the partition of a boot medium (which may be longer than the bundle).
@@ -146,10 +147,11 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         })
     }
 
-    /// Checks the signature (`verify_strict`), the length and every manifest.
+    /// Checks the signature (`verify_strict`), the length, every manifest and the index of every pack.
     ///
     /// # Errors
-    /// If the key isn't among `keys`, the signature is wrong, the bundle is cut off, or a manifest is damaged.
+    /// If the key isn't among `keys`, the signature is wrong, the bundle is cut off, a manifest or an index is damaged, or
+    /// a chunk isn't in it.
     pub fn verify(self, keys: &[VerifyingKey]) -> Result<Bundle<R, Verified>, ContentError> {
         let Unverified {
             available,
@@ -176,8 +178,8 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (manifests, chunks) = read_manifests(&mut reader, &root, manifests_at)?;
+        let index = read_indexes(&mut reader, &root, packs_at, &chunks)?;
         let root_digest = Digest::of(&root_bytes);
-        let index = OnceLock::new();
         let state = Verified {
             root,
             root_digest,
@@ -228,7 +230,9 @@ fn check_root(root: &BundleRoot, manifests_at: u64) -> Result<(u64, u64), Conten
     Ok((packs_at, end.ok_or(bad("its packs are too long"))?))
 }
 
-type Manifests = (Vec<(Digest, Vec<u8>)>, HashSet<Digest>);
+/// Chunks by digest, with their lengths.
+type Chunks = HashMap<Digest, u32>;
+type Manifests = (Vec<(Digest, Vec<u8>)>, Chunks);
 
 fn read_manifests(
     reader: &mut (impl Read + Seek),
@@ -238,7 +242,7 @@ fn read_manifests(
     let io = || ContentError::stream("read the manifests of the bundle");
     reader.seek(SeekFrom::Start(at)).map_err(io())?;
     let mut manifests = Vec::with_capacity(root.manifests.len());
-    let mut chunks = HashSet::new();
+    let mut chunks = Chunks::new();
     for part in &root.manifests {
         let mut bytes = vec![0; usize::try_from(part.bytes).unwrap_or(0)];
         if frame::fill(reader, &mut bytes).map_err(io())? < bytes.len() {
@@ -251,11 +255,53 @@ fn read_manifests(
             Manifest::decode(&bytes)?
                 .chunks()
                 .iter()
-                .map(|chunk| chunk.digest),
+                .map(|chunk| (chunk.digest, chunk.bytes)),
         );
         manifests.push((part.digest, bytes));
     }
     Ok((manifests, chunks))
+}
+
+/// Reads the index of every pack: what isn't in the bundle, or doesn't belong in it, is known before anything is written.
+///
+/// An index isn't signed by itself. What it says is a reason to refuse a bundle, never one to believe a chunk.
+fn read_indexes(
+    reader: &mut (impl Read + Seek),
+    root: &BundleRoot,
+    packs_at: u64,
+    chunks: &Chunks,
+) -> Result<Vec<IndexEntry>, ContentError> {
+    let mut found: Vec<IndexEntry> = Vec::with_capacity(chunks.len());
+    let mut at = packs_at;
+    for part in &root.packs {
+        let (entries, frames_end) = pack::read_index(reader, at, part.bytes)?;
+        let mut frame_at = pack::HEADER_BYTES;
+        for entry in entries {
+            if entry.offset != frame_at {
+                return Err(bad("the frames of one of its packs don't lie back to back"));
+            }
+            if chunks.get(&entry.digest) != Some(&entry.raw_bytes) {
+                return Err(bad("it holds a chunk that no manifest names"));
+            }
+            frame_at += entry.frame_bytes();
+            let offset = at + entry.offset;
+            found.push(IndexEntry { offset, ..entry });
+        }
+        if frame_at != frames_end {
+            return Err(bad("the frames of one of its packs don't lie back to back"));
+        }
+        at += part.bytes;
+    }
+    found.sort_unstable_by_key(|entry| entry.digest);
+    let is_in_it = |digest: &Digest| {
+        found
+            .binary_search_by_key(digest, |entry| entry.digest)
+            .is_ok()
+    };
+    if !chunks.keys().all(is_in_it) {
+        return Err(bad("it lacks a chunk that one of its manifests names"));
+    }
+    Ok(found)
 }
 
 impl<R: Read + Seek> Bundle<R, Verified> {
@@ -295,7 +341,7 @@ impl<R: Read + Seek> Bundle<R, Verified> {
                 .seek(SeekFrom::Start(at))
                 .map_err(ContentError::stream("read the bundle"))?;
             let digest = pack::read_frames(&mut *reader, part.bytes, &mut |frame| {
-                if self.state.chunks.contains(&frame.digest()) {
+                if self.state.chunks.contains_key(&frame.digest()) {
                     sink(frame)
                 } else {
                     Err(bad("it holds a chunk that no manifest names"))
@@ -307,31 +353,6 @@ impl<R: Read + Seek> Bundle<R, Verified> {
             at += part.bytes;
         }
         Ok(())
-    }
-
-    /// Where single chunks lie. If an index is damaged, the chunks of its pack are not found this way.
-    fn index(&self, reader: &mut R) -> &[IndexEntry] {
-        self.state.index.get_or_init(|| {
-            let mut found = Vec::new();
-            let mut at = self.state.packs_at;
-            for part in &self.state.root.packs {
-                match pack::read_index(reader, at, part.bytes) {
-                    Ok((entries, _)) => {
-                        found.extend(entries.into_iter().map(|entry| IndexEntry {
-                            offset: at + entry.offset,
-                            ..entry
-                        }));
-                    }
-                    Err(error) => warn!(
-                        "{}; chunks of this pack of the bundle count as missing",
-                        chain(&error)
-                    ),
-                }
-                at += part.bytes;
-            }
-            found.sort_unstable_by_key(|entry| entry.digest);
-            found
-        })
     }
 }
 
@@ -346,12 +367,12 @@ impl<R: Read + Seek> ChunkSource for Bundle<R, Verified> {
         sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
     ) -> Result<(), ContentError> {
         let mut reader = parallel::lock(&self.reader);
-        let index = self.index(&mut reader);
+        let index = &self.state.index;
         let find = |digest: &Digest| {
             let at = index
                 .binary_search_by_key(digest, |entry| entry.digest)
                 .ok()?;
-            self.state.chunks.contains(digest).then_some(index[at])
+            Some(index[at])
         };
         let mut found: Vec<IndexEntry> = wanted.iter().filter_map(find).collect();
         found.sort_unstable_by_key(|entry| entry.offset);

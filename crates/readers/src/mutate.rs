@@ -1,12 +1,12 @@
 //! Inputs with mistakes in them, made from good ones; the same ones for the same seed.
 
-use testkit::numbers::Numbers;
+use testkit::chance::Chance;
 
 /// The longest input: twice what the largest of the corpus has, and no less than this.
 const BYTES_MIN: usize = 4096;
 /// Mistakes in one input, at most.
 const MISTAKES_MAX: u64 = 4;
-/// What is put in: the edges of numbers, and what begins, ends and nests in texts.
+/// What is put in: the edges of chance, and what begins, ends and nests in texts.
 const ODD: [&[u8]; 26] = [
     b"\0",
     b"\xff",
@@ -41,7 +41,7 @@ const ODD: [&[u8]; 26] = [
 pub struct Mutator<'a> {
     corpus: &'a [Vec<u8>],
     bytes_max: usize,
-    numbers: Numbers,
+    chance: Chance,
     input: Vec<u8>,
 }
 
@@ -53,52 +53,48 @@ impl<'a> Mutator<'a> {
         Self {
             corpus,
             bytes_max: BYTES_MIN.max(2 * largest),
-            numbers: Numbers::new(seed),
+            chance: Chance::new(seed),
             input: Vec::new(),
         }
     }
 
     /// The next input: one of the corpus with one mistake or a few.
     pub fn next_input(&mut self) -> &[u8] {
-        let from = self.pick(self.corpus.len());
+        let from = self.chance.place(self.corpus.len());
         self.input.clone_from(&self.corpus[from]);
-        for _ in 0..=self.numbers.below(MISTAKES_MAX) {
+        for _ in 0..=self.chance.below(MISTAKES_MAX) {
             self.make_mistake();
         }
         self.input.truncate(self.bytes_max);
         &self.input
     }
 
-    fn pick(&mut self, count: usize) -> usize {
-        usize::try_from(self.numbers.below(count as u64)).unwrap_or_default()
-    }
-
     /// A stretch of `length` bytes: short ones more often than long ones.
     fn stretch(&mut self, length: usize) -> std::ops::Range<usize> {
-        let start = self.pick(length + 1);
-        let longest = 1 << self.numbers.below(11);
-        let bytes = self.pick(longest + 1);
+        let start = self.chance.place(length + 1);
+        let longest = 1 << self.chance.below(11);
+        let bytes = self.chance.place(longest + 1);
         start..(start + bytes).min(length)
     }
 
     fn make_mistake(&mut self) {
         let length = self.input.len();
-        match self.numbers.below(9) {
+        match self.chance.below(9) {
             0 if length > 0 => {
-                let at = self.pick(length);
-                self.input[at] ^= 1 << self.numbers.below(8);
+                let at = self.chance.place(length);
+                self.input[at] ^= 1 << self.chance.below(8);
             }
             1 if length > 0 => {
-                let at = self.pick(length);
-                self.input[at] = self.numbers.next().to_le_bytes()[0];
+                let at = self.chance.place(length);
+                self.input[at] = self.chance.number().to_le_bytes()[0];
             }
             2 if length > 0 => {
-                let at = self.pick(length);
-                let by = self.numbers.below(9).to_le_bytes()[0];
+                let at = self.chance.place(length);
+                let by = self.chance.below(9).to_le_bytes()[0];
                 self.input[at] = self.input[at].wrapping_add(by).wrapping_sub(4);
             }
             3 => {
-                let cut = self.pick(length + 1);
+                let cut = self.chance.place(length + 1);
                 self.input.truncate(cut);
             }
             4 => {
@@ -108,24 +104,24 @@ impl<'a> Mutator<'a> {
             5 => {
                 let from = self.stretch(length);
                 let copy = self.input[from].to_vec();
-                let at = self.pick(length + 1);
+                let at = self.chance.place(length + 1);
                 self.input.splice(at..at, copy);
             }
             6 => {
                 let corpus = self.corpus;
-                let other = &corpus[self.pick(corpus.len())];
+                let other = &corpus[self.chance.place(corpus.len())];
                 let from = self.stretch(other.len());
                 let over = self.stretch(length);
                 self.input.splice(over, other[from].iter().copied());
             }
             7 => {
-                let odd = ODD[self.pick(ODD.len())];
-                let at = self.pick(length + 1);
+                let odd = ODD[self.chance.place(ODD.len())];
+                let at = self.chance.place(length + 1);
                 self.input.splice(at..at, odd.iter().copied());
             }
             _ => {
-                let odd = ODD[self.pick(ODD.len())];
-                let at = self.pick(length + 1);
+                let odd = ODD[self.chance.place(ODD.len())];
+                let at = self.chance.place(length + 1);
                 let end = (at + odd.len()).min(length);
                 self.input.splice(at..end, odd.iter().copied());
             }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Backing, BlockFile};
+use super::{BlockFile, FakeDisk};
 
 /// One thing that was done to a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,7 @@ impl Disk {
             operations: 0,
             fails_at: None,
         })));
-        let file = BlockFile {
-            backing: Backing::Watched(Arc::clone(&disk)),
-            offset: 0,
-            length: bytes,
-            position: 0,
-        };
-        (file, disk)
+        (BlockFile::fake(Arc::clone(&disk) as _, bytes), disk)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,15 +88,17 @@ impl Disk {
             state.at(at, before.len()).copy_from_slice(&before);
         }
     }
+}
 
-    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+impl FakeDisk for Disk {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let mut state = self.state();
         state.count()?;
         buffer.copy_from_slice(state.at(at, buffer.len()));
         Ok(buffer.len())
     }
 
-    pub(super) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut state = self.state();
         state.count()?;
         let place = state.at(at, bytes.len());
@@ -113,7 +109,7 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
         state.count()?;
         state.log.push(Done::Sync);

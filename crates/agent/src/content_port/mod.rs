@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use content::{ChunkSource, Keeping, Library, Manifest, Meter, PatchSource};
 use sequence::ports::{Content, Progress, StepError, TreeTarget};
 use wire::digest::Digest;
@@ -23,9 +23,6 @@ use crate::machine::volumes::Volumes;
 
 pub(crate) use medium::MediumSource;
 use remote::{RemotePatch, RemoteSource};
-
-/// Where trees in memory are made.
-const SCRATCH: &str = "/run/forestage/scratch";
 
 /// The content of one run.
 pub(crate) struct RunContent {
@@ -256,7 +253,7 @@ impl RunContent {
                 Target::open(&self.volumes.mount_target()?)?.real_folder(path)?
             }
             TreeTarget::Scratch => {
-                let folder = Utf8Path::new(SCRATCH).join(package.name.as_str());
+                let folder = self.volumes.scratch.join(package.name.as_str());
                 fs::create_dir_all(&folder).with_context(|| format!("cannot make {folder}"))?;
                 folder
             }

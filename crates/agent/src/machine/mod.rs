@@ -5,6 +5,8 @@ pub(crate) mod command;
 pub(crate) mod disk;
 pub(crate) mod facts;
 pub(crate) mod linux;
+#[cfg(test)]
+pub(crate) mod made_of_files;
 mod reach;
 pub(crate) mod target;
 pub(crate) mod volumes;

@@ -18,10 +18,8 @@ use super::facts::{Kernel, KernelPartition};
 use crate::block::BlockFile;
 use crate::{clock, guard, log};
 
-/// Where the staging partition is mounted, in the boot image and in the OS.
-pub(crate) const STAGING: &str = "/run/forestage/staging";
-/// Where the OS volume is mounted in the boot image.
-const TARGET: &str = "/run/forestage/target";
+/// Where volumes are mounted and trees are made in memory, in the boot image and in the OS.
+const FOLDER: &str = "/run/forestage";
 /// Partition nodes appear milliseconds after the table is read again; a slow disk gets half a minute.
 const NODE_WAIT: Duration = Duration::from_secs(30);
 /// What a program of the target needs beside its own files, in mounting order.
@@ -32,15 +30,29 @@ const KERNEL_FOLDERS: [&str; 4] = ["dev", "proc", "sys", "run"];
 pub(crate) struct Volumes {
     pub(crate) kernel: Kernel,
     pub(crate) environment: Environment,
+    /// Where the staging partition is mounted.
+    staging: Utf8PathBuf,
+    /// Where the OS volume is mounted in the boot image.
+    target: Utf8PathBuf,
+    /// Where trees are made in memory.
+    pub(crate) scratch: Utf8PathBuf,
     mounting: Mutex<()>,
 }
 
 impl Volumes {
     /// For this machine, where `environment` says.
     pub(crate) fn new(environment: Environment) -> Self {
+        Self::within(Kernel::default(), environment, Utf8Path::new(FOLDER))
+    }
+
+    /// The same for what `kernel` shows, with everything mounted below `folder`.
+    pub(crate) fn within(kernel: Kernel, environment: Environment, folder: &Utf8Path) -> Self {
         Self {
-            kernel: Kernel::default(),
+            kernel,
             environment,
+            staging: folder.join("staging"),
+            target: folder.join("target"),
+            scratch: folder.join("scratch"),
             mounting: Mutex::new(()),
         }
     }
@@ -98,21 +110,21 @@ impl Volumes {
     }
 
     /// Where the staging partition is mounted, if it is.
-    pub(crate) fn staging(&self) -> Option<&'static Utf8Path> {
-        self.is_mounted(STAGING).then_some(Utf8Path::new(STAGING))
+    pub(crate) fn staging(&self) -> Option<&Utf8Path> {
+        self.is_mounted(&self.staging).then_some(&*self.staging)
     }
 
     /// Checks and mounts the staging partition.
-    pub(crate) fn mount_staging(&self) -> Result<&'static Utf8Path> {
+    pub(crate) fn mount_staging(&self) -> Result<&Utf8Path> {
         let _guard = self.lock();
-        if !self.is_mounted(STAGING) {
+        if !self.is_mounted(&self.staging) {
             let node = self.volume(VolumeRole::Staging)?.node;
             check_ext4(&node);
             let flags =
                 MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-            mount_ext4(&node, STAGING, flags)?;
+            mount_ext4(&node, &self.staging, flags)?;
         }
-        Ok(Utf8Path::new(STAGING))
+        Ok(&self.staging)
     }
 
     /// The folder that is `/` for the target OS, mounted with all its programs need.
@@ -121,18 +133,18 @@ impl Volumes {
             return Ok("/".into());
         }
         let _guard = self.lock();
-        if !self.is_mounted(TARGET) {
+        if !self.is_mounted(&self.target) {
             let node = self.volume(VolumeRole::Os)?.node;
             check_ext4(&node);
-            mount_ext4(&node, TARGET, MountFlags::empty())?;
+            mount_ext4(&node, &self.target, MountFlags::empty())?;
             // An image is as small as its files allow; applications need the whole volume. While it is mounted,
             // growing touches little more than the superblock, and it is nothing if it was done before.
             run_tool("resize2fs", &[], &node)
                 .context("cannot grow the OS's filesystem to its volume")?;
         }
         for folder in KERNEL_FOLDERS {
-            let path = Utf8Path::new(TARGET).join(folder);
-            if self.is_mounted(path.as_str()) {
+            let path = self.target.join(folder);
+            if self.is_mounted(&path) {
                 continue;
             }
             fs::create_dir_all(&path).with_context(|| format!("cannot make {path}"))?;
@@ -157,24 +169,24 @@ impl Volumes {
             };
             mounted.with_context(|| format!("cannot mount {path}"))?;
         }
-        Ok(TARGET.into())
+        Ok(self.target.clone())
     }
 
     /// Unmounts the target OS, so that its volume can be written or the machine restarted.
     pub(crate) fn release_target(&self) -> Result<()> {
         let _guard = self.lock();
-        if self.environment == Environment::Os || !self.is_mounted(TARGET) {
+        if self.environment == Environment::Os || !self.is_mounted(&self.target) {
             return Ok(());
         }
         for folder in KERNEL_FOLDERS.iter().rev() {
-            let path = format!("{TARGET}/{folder}");
+            let path = self.target.join(folder);
             if self.is_mounted(&path) {
                 // The folders of the kernel hold nothing of ours: a program left behind may keep them.
                 unmount(path.as_str(), UnmountFlags::DETACH)
                     .with_context(|| format!("cannot unmount {path}"))?;
             }
         }
-        unmount(TARGET, UnmountFlags::empty())
+        unmount(self.target.as_str(), UnmountFlags::empty())
             .context("cannot unmount the target OS: a program still uses it")
     }
 
@@ -191,11 +203,11 @@ impl Volumes {
     /// Unmounts the staging partition; in the OS, the OS does that.
     pub(crate) fn release_staging(&self) {
         if self.environment == Environment::BootImage
-            && self.is_mounted(STAGING)
-            && let Err(error) = unmount(STAGING, UnmountFlags::empty())
+            && self.is_mounted(&self.staging)
+            && let Err(error) = unmount(self.staging.as_str(), UnmountFlags::empty())
         {
             // A thread may still have a file open; without writing, the filesystem is as clean as unmounted.
-            let remounted = mount_remount(STAGING, MountFlags::RDONLY, c"");
+            let remounted = mount_remount(self.staging.as_str(), MountFlags::RDONLY, c"");
             log::note(&format!(
                 "the staging partition stays mounted ({error}); read-only: {}",
                 remounted.is_ok()
@@ -204,7 +216,7 @@ impl Volumes {
     }
 
     /// Whether something is mounted at `folder`.
-    pub(crate) fn is_mounted(&self, folder: &str) -> bool {
+    pub(crate) fn is_mounted(&self, folder: &Utf8Path) -> bool {
         let table = fs::read_to_string(self.kernel.proc.join("self/mounts")).unwrap_or_default();
         mounted_at(&table, folder)
     }
@@ -226,15 +238,15 @@ impl Volumes {
     }
 }
 
-fn mounted_at(table: &str, folder: &str) -> bool {
+fn mounted_at(table: &str, folder: &Utf8Path) -> bool {
     table
         .lines()
-        .any(|line| line.split(' ').nth(1) == Some(folder))
+        .any(|line| line.split(' ').nth(1) == Some(folder.as_str()))
 }
 
-fn mount_ext4(node: &Path, folder: &str, flags: MountFlags) -> Result<()> {
+fn mount_ext4(node: &Path, folder: &Utf8Path, flags: MountFlags) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
-    mount(node, folder, "ext4", flags, c"")
+    mount(node, folder.as_str(), "ext4", flags, c"")
         .with_context(|| format!("cannot mount {} at {folder}", node.display()))
 }
 
@@ -288,8 +300,8 @@ mod tests {
     #[test]
     fn mounts_are_found_by_their_whole_path() {
         let table = "/dev/nvme0n1p3 /run/forestage/staging ext4 rw 0 0\nproc /proc proc rw 0 0\n";
-        assert!(mounted_at(table, STAGING));
-        assert!(!mounted_at(table, "/run/forestage"));
-        assert!(!mounted_at("", "/proc"));
+        assert!(mounted_at(table, "/run/forestage/staging".into()));
+        assert!(!mounted_at(table, FOLDER.into()));
+        assert!(!mounted_at("", "/proc".into()));
     }
 }

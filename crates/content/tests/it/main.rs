@@ -5,6 +5,7 @@
 mod bundle;
 mod collect;
 mod fixtures;
+mod flipped_bits;
 mod image;
 mod keep;
 mod library;
