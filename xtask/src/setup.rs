@@ -16,6 +16,8 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("ovmf", "UEFI firmware for them"),
     ("mmdebstrap", "OS images"),
     ("e2fsprogs", "ext4 filesystem images"),
+    ("ntfs-3g", "NTFS volumes"),
+    ("wimtools", "what Windows images are applied with"),
     (
         "systemd-boot-efi",
         "the boot manager and the stub of boot images",

@@ -5,7 +5,6 @@
 mod ahead;
 mod chunker;
 mod cuts;
-mod ext4;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -23,6 +22,7 @@ use self::ahead::{Listed, reading_ahead};
 use self::chunker::Chunker;
 use self::cuts::Cuts;
 use crate::error::ContentError;
+use crate::filesystem;
 use crate::library::PackWriter;
 use crate::manifest::{
     BLOCK_BYTES, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree, TreePath,
@@ -200,8 +200,8 @@ fn read_file(
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }
 
-/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 also fall where files
-/// begin and end; holes and zero blocks left out.
+/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 and NTFS also fall
+/// where files begin and end; holes and zero blocks left out.
 ///
 /// # Errors
 /// If the image can't be read, or its length is no multiple of 512 bytes.
@@ -215,7 +215,7 @@ pub fn capture_image(
     let segments = data_segments(image, image_bytes).map_err(|error| io()(error.into()))?;
     let mut tally = Tally::new(meter, segments.iter().map(|segment| segment.bytes).sum());
     let mut chunker = Chunker::new(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
-    let mut cuts = Cuts::new(ext4::file_stretches(image, image_bytes));
+    let mut cuts = Cuts::new(filesystem::file_stretches(image, image_bytes));
     let mut buffer = vec![0; READ_BYTES];
     let (chunks, extents) = to.add_all(|sink| {
         let mut extents: Vec<Extent> = Vec::new();

@@ -14,6 +14,7 @@ mod bundle;
 mod capture;
 mod converge;
 mod error;
+mod filesystem;
 mod frame;
 mod library;
 pub mod manifest;
