@@ -18,6 +18,10 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("e2fsprogs", "ext4 filesystem images"),
     ("ntfs-3g", "NTFS volumes"),
     ("wimtools", "what Windows images are applied with"),
+    ("qemu-utils", "disks of virtual machines"),
+    ("fdisk", "partition tables of disks in tests"),
+    ("xfsprogs", "XFS filesystems in tests"),
+    ("btrfs-progs", "Btrfs filesystems in tests"),
     (
         "systemd-boot-efi",
         "the boot manager and the stub of boot images",

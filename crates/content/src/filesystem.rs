@@ -1,13 +1,17 @@
-//! Filesystems inside images: where their files lie.
+//! Filesystems inside images: where their files lie, and whether they are as their OS left them when it was done.
 //!
-//! Only a hint for the cutter: what can't be read is passed over, and the image is cut without it. Nothing in an image is
-//! trusted, and nothing is allocated by a length that it claims.
+//! Where files lie is only a hint for the cutter: what can't be read is passed over, and the image is cut without it. Nothing
+//! in an image is trusted, and nothing is allocated by a length that it claims.
 
+mod btrfs;
 mod ext4;
 mod ntfs;
+mod xfs;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+use crate::error::ContentError;
 
 /// Eight million stretches take 128 MiB; a desktop has forty thousand.
 const STRETCHES_MAX: usize = 8 << 20;
@@ -37,6 +41,55 @@ pub(crate) fn file_stretches(image: &File, image_bytes: u64) -> Vec<FileStretch>
     found.sort_unstable();
     found.dedup_by_key(|stretch| stretch.offset);
     found
+}
+
+/// Why a filesystem can't be used elsewhere yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsettled {
+    /// ext4: what is in its journal isn't in its place.
+    Ext4Journal,
+    /// ext4: it is in use, or has errors.
+    Ext4State,
+    /// XFS: what is in its log isn't in its place.
+    XfsLog,
+    /// Btrfs: what is in its log isn't in its place.
+    BtrfsLog,
+    /// NTFS: it is in use, or has errors.
+    NtfsDirty,
+    /// NTFS: Windows means to go on with it.
+    NtfsHibernated,
+}
+
+impl std::fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ext4Journal => {
+                "its ext4 filesystem wasn't unmounted: the journal has yet to be played"
+            }
+            Self::Ext4State => "its ext4 filesystem wasn't unmounted, or has errors",
+            Self::XfsLog => "its XFS filesystem wasn't unmounted: the log has yet to be played",
+            Self::BtrfsLog => "its Btrfs filesystem wasn't unmounted: the log has yet to be played",
+            Self::NtfsDirty => "its NTFS volume is marked as dirty",
+            Self::NtfsHibernated => "its Windows is hibernated, as it is after a fast shutdown",
+        })
+    }
+}
+
+/// Looks whether the filesystem in an image was left in order. One that isn't known is taken to be.
+///
+/// # Errors
+/// If it wasn't.
+pub fn check_settled(image: &File, image_bytes: u64) -> Result<(), ContentError> {
+    let checks = [
+        ext4::unsettled,
+        xfs::unsettled,
+        btrfs::unsettled,
+        ntfs::unsettled,
+    ];
+    let found = (checks.iter()).find_map(|check| check(&mut Survey::new(image, image_bytes)));
+    found.map_or(Ok(()), |unsettled| {
+        Err(ContentError::Unsettled { unsettled })
+    })
 }
 
 /// An image that is looked through, within limits, and what was found in it.

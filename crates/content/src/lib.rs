@@ -30,6 +30,7 @@ pub use converge::image::{compare_image, converge_image};
 pub use converge::library::converge_library;
 pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
+pub use filesystem::{Unsettled, check_settled};
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
 pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, StoredPatch, VerifyReport};
 pub use manifest::{ChunkRef, Manifest};

@@ -1,11 +1,14 @@
-//! Where files lie inside an ext4 image. Layout: the kernel's documentation of ext4, "Data Structures and Algorithms".
+//! Where files lie inside an ext4 image, and whether its journal has been played. Layout: the kernel's documentation of ext4, "Data Structures and Algorithms".
 
-use super::{Survey, TABLE_BYTES, u16_at, u32_at};
+use super::{Survey, TABLE_BYTES, Unsettled, u16_at, u32_at};
 
 const SUPERBLOCK_OFFSET: u64 = 1024;
 const SUPERBLOCK_BYTES: usize = 1024;
 const MAGIC: u16 = 0xEF53;
+const INCOMPATIBLE_RECOVER: u32 = 0x4;
 const INCOMPATIBLE_64_BIT: u32 = 0x80;
+/// Unmounted, and no error was met.
+const STATE_CLEAN: u16 = 1;
 const INODE_HAS_EXTENTS: u32 = 0x8_0000;
 /// An initialised extent has at most this many blocks; longer ones are marked as not yet written.
 const EXTENT_BLOCKS_MAX: u16 = 32768;
@@ -22,6 +25,16 @@ pub(super) fn survey(survey: &mut Survey<'_>) -> Option<()> {
         volume.group(group, survey)?;
     }
     Some(())
+}
+
+/// Why the filesystem can't be used elsewhere yet: for ext2 and ext3, too.
+pub(super) fn unsettled(survey: &mut Survey<'_>) -> Option<Unsettled> {
+    let superblock = superblock(survey)?;
+    if u32_at(&superblock, 0x60)? & INCOMPATIBLE_RECOVER != 0 {
+        Some(Unsettled::Ext4Journal)
+    } else {
+        (u16_at(&superblock, 0x3A)? != STATE_CLEAN).then_some(Unsettled::Ext4State)
+    }
 }
 
 fn superblock(survey: &mut Survey<'_>) -> Option<[u8; SUPERBLOCK_BYTES]> {

@@ -1,9 +1,10 @@
-//! Where files lie inside an NTFS volume. Layout: the documentation of the Linux-NTFS project.
+//! Where files lie inside an NTFS volume, and whether Windows has let go of it. Layout: the documentation of the
+//! Linux-NTFS project.
 //!
 //! The records of the master file table are read one after the other. One that goes on with a file whose attributes didn't
 //! fit into its first record is a record like any other, so attribute lists need not be followed.
 
-use super::{Survey, TABLE_BYTES, array_at, u16_at, u32_at, u64_at};
+use super::{Survey, TABLE_BYTES, Unsettled, array_at, u16_at, u32_at, u64_at};
 
 const BOOT_SECTOR_BYTES: usize = 512;
 const NAME: &[u8; 8] = b"NTFS    ";
@@ -15,8 +16,15 @@ const PROTECTED_BYTES: usize = 512;
 const RECORD_IN_USE: u16 = 1;
 /// A reference to a record is its number in so many bits, and how often the record was used.
 const RECORD_NUMBER: u64 = (1 << 48) - 1;
+/// The number of the top folder's record.
+const TOP_FOLDER: u64 = 5;
+const FILE_NAME: u32 = 0x30;
+const VOLUME_INFORMATION: u32 = 0x70;
 const DATA: u32 = 0x80;
 const END: u32 = 0xFFFF_FFFF;
+const VOLUME_DIRTY: u16 = 1;
+const HIBERNATION_FILE: &[u8] = b"hiberfil.sys";
+const HIBERNATED: &[u8] = b"hibr";
 /// A table in more pieces is no sound one: Windows keeps an eighth of the volume free for it.
 const TABLE_RUNS_MAX: usize = 1 << 16;
 
@@ -31,6 +39,32 @@ pub(super) fn survey(survey: &mut Survey<'_>) -> Option<()> {
         }
         Some(())
     })
+}
+
+/// Why the volume can't be used elsewhere yet, if Windows says so.
+pub(super) fn unsettled(survey: &mut Survey<'_>) -> Option<Unsettled> {
+    let volume = Volume::open(survey)?;
+    let (mut is_dirty, mut is_hibernated) = (false, false);
+    let _stopped = volume.each_record(survey, &mut |record, survey| {
+        for attribute in attributes(record) {
+            match u32_at(attribute, 0)? {
+                VOLUME_INFORMATION => {
+                    is_dirty |= u16_at(resident(attribute)?, 10)? & VOLUME_DIRTY != 0;
+                }
+                FILE_NAME if names_hibernation_file(resident(attribute)?) => {
+                    is_hibernated |= volume.begins_as_hibernated(record, survey)?;
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    });
+    // A hibernated one is often marked as dirty, too.
+    if is_hibernated {
+        Some(Unsettled::NtfsHibernated)
+    } else {
+        is_dirty.then_some(Unsettled::NtfsDirty)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -132,6 +166,21 @@ impl Volume {
         see(record, survey)
     }
 
+    /// Whether the file of this record begins as Windows lets it begin while it is hibernated.
+    fn begins_as_hibernated(&self, record: &[u8], survey: &mut Survey<'_>) -> Option<bool> {
+        let mut begin = [0; 4];
+        for data in attributes(record).filter(|attribute| u32_at(attribute, 0) == Some(DATA)) {
+            match self.runs(data).next() {
+                Some(run) => survey.read(&mut begin, run.offset)?,
+                None => begin = array_at(resident(data)?, 0)?,
+            }
+            if begin.eq_ignore_ascii_case(HIBERNATED) {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
     fn go_on_with_table(&self, attribute: &[u8], table: &mut Vec<Run>) -> Option<()> {
         if u32_at(attribute, 0)? == DATA {
             table.extend(self.runs(attribute));
@@ -165,6 +214,25 @@ impl Volume {
             }
         })
     }
+}
+
+/// The value of an attribute that is in its record.
+fn resident(attribute: &[u8]) -> Option<&[u8]> {
+    let is_inside = attribute.get(8) == Some(&0);
+    let at = u16_at(attribute, 0x14).filter(|_| is_inside)?;
+    attribute.get(usize::from(at)..)
+}
+
+/// Whether this is the name, in the top folder, of the file that holds what was in memory.
+fn names_hibernation_file(name: &[u8]) -> bool {
+    let is_in_top = u64_at(name, 0).is_some_and(|folder| folder & RECORD_NUMBER == TOP_FOLDER);
+    let letters = HIBERNATION_FILE.iter().flat_map(|letter| [*letter, 0]);
+    let is_as_long = name.get(0x40).copied().map(usize::from) == Some(HIBERNATION_FILE.len());
+    let same = |(left, right): (u8, &u8)| left.eq_ignore_ascii_case(right);
+    is_in_top
+        && is_as_long
+        && (name.get(0x42..0x42 + 2 * HIBERNATION_FILE.len()))
+            .is_some_and(|found| letters.zip(found).all(same))
 }
 
 /// A number of one to eight bytes; `None` if it has none, or more.
