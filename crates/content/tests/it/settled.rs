@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use camino::Utf8Path;
 use content::{ContentError, Unsettled, check_settled};
 
-use crate::support::{Temp, ext4, run};
+use crate::support::{Temp, empty_ntfs, ext4, ntfs, run};
 
 fn check(image: &Utf8Path) -> Option<Unsettled> {
     let file = File::open(image).unwrap();
@@ -44,6 +44,48 @@ fn an_ext4_filesystem_that_was_mounted_is_refused() {
     assert_eq!(check(&image), Some(Unsettled::Ext4State));
     run("e2fsprogs", "e2fsck", &["-f", "-y", image.as_str()]);
     assert_eq!(check(&image), None);
+}
+
+#[test]
+fn an_ntfs_volume_that_is_dirty_or_hibernated_is_refused() {
+    let temp = Temp::new();
+    let image = temp.join("image");
+    empty_ntfs(&image);
+    assert_eq!(check(&image), None);
+    // Whoever changes the size of a volume marks it, so that Windows looks at it.
+    run(
+        "ntfs-3g",
+        "ntfsresize",
+        &["-f", "-f", "--no-progress-bar", "-s", "40M", image.as_str()],
+    );
+    assert_eq!(check(&image), Some(Unsettled::NtfsDirty));
+    run("ntfs-3g", "ntfsfix", &["-d", image.as_str()]);
+    assert_eq!(check(&image), None);
+
+    // In its record, and outside of it; and a file of this name that says nothing, or lies elsewhere.
+    let folder = temp.join("tree");
+    fs::create_dir_all(folder.join("Users")).unwrap();
+    for (name, begin, bytes, expected) in [
+        ("hiberfil.sys", b"HIBR", 16, Some(Unsettled::NtfsHibernated)),
+        (
+            "hiberfil.sys",
+            b"hibr",
+            100_000,
+            Some(Unsettled::NtfsHibernated),
+        ),
+        ("hiberfil.sys", b"\0\0\0\0", 100_000, None),
+        ("Users/hiberfil.sys", b"HIBR", 16, None),
+    ] {
+        let mut memory = vec![0; bytes];
+        memory[..4].copy_from_slice(begin);
+        fs::write(temp.join("memory"), &memory).unwrap();
+        let image = temp.join(&format!("image {begin:?} {bytes} {}", name.len()));
+        ntfs(&folder, &image);
+        let from = temp.join("memory");
+        let args = ["-f", image.as_str(), from.as_str(), name];
+        run("ntfs-3g", "ntfscp", &args);
+        assert_eq!(check(&image), expected, "{name}");
+    }
 }
 
 #[test]
