@@ -22,6 +22,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("fdisk", "partition tables of disks in tests"),
     ("xfsprogs", "XFS filesystems in tests"),
     ("btrfs-progs", "Btrfs filesystems in tests"),
+    ("rsync", "comparing trees in tests"),
     (
         "systemd-boot-efi",
         "the boot manager and the stub of boot images",

@@ -9,6 +9,7 @@
 //! changed in place; nothing is collected but what a plan named. Deliberately absent: the network (a source is handed in),
 //! who needs what, and any knowledge of task sequences.
 
+mod attributes;
 mod buffer;
 mod bundle;
 mod capture;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -86,8 +86,12 @@ fn list(top: &Path, folder: &Path, found: &mut BTreeMap<Vec<u8>, String>) {
             "folder".to_owned()
         } else if metadata.is_symlink() {
             format!("link to {:?}", fs::read_link(&path).unwrap())
-        } else {
+        } else if metadata.is_file() {
             format!("file {}", Digest::of(&fs::read(&path).unwrap()))
+        } else {
+            let kind = metadata.file_type();
+            let kinds = [kind.is_fifo(), kind.is_socket(), kind.is_block_device()];
+            format!("special {kinds:?} {:x}", metadata.rdev())
         };
         let mode = if metadata.is_symlink() {
             0
