@@ -16,6 +16,13 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("ovmf", "UEFI firmware for them"),
     ("mmdebstrap", "OS images"),
     ("e2fsprogs", "ext4 filesystem images"),
+    ("ntfs-3g", "NTFS volumes"),
+    ("wimtools", "what Windows images are applied with"),
+    ("qemu-utils", "disks of virtual machines"),
+    ("fdisk", "partition tables of disks in tests"),
+    ("xfsprogs", "XFS filesystems in tests"),
+    ("btrfs-progs", "Btrfs filesystems in tests"),
+    ("rsync", "comparing trees in tests"),
     (
         "systemd-boot-efi",
         "the boot manager and the stub of boot images",

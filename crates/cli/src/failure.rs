@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use client::ClientError;
+use media::error::MediaError;
 
 use crate::output::clean;
 
@@ -100,6 +101,9 @@ impl Failure {
 fn hint_of(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.hint.clone();
+    }
+    if let Some(error) = error.downcast_ref::<MediaError>() {
+        return error.hint().map(ToOwned::to_owned);
     }
     match error.downcast_ref::<ClientError>()? {
         ClientError::Refused { error, .. } if error.hint.is_some() => error.hint.clone(),

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use camino::{Utf8Path, Utf8PathBuf};
 use content::{Library, Manifest, NoMeter, capture_image, capture_tree, key_id, write_bundle};
 use ed25519_dalek::SigningKey;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use wire::bundle::BundleRoot;
 use wire::digest::Digest;
 use wire::mark::{MarkState, StagingMark};
@@ -69,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(
         folder.join("README.md"),
         format!(
-            "# Content formats, version 1\n\nWritten by `cargo run -p content --example write_fixtures`; never edited,\n\
+            "# Content formats, tree manifests of version 2\n\nWritten by `cargo run -p content --example write_fixtures`; never edited,\n\
              never written again. The bundle is signed by the key in `key.pub` (id {id}), which signs nothing else.\n"
         ),
     )?;
@@ -103,10 +104,21 @@ fn make_tree(top: &Utf8Path) -> Result<(), Box<dyn Error>> {
     fs::write(top.join("ordbøker/stor"), noise(2, 5000))?;
     fs::write(top.join("tom"), "")?;
     symlink("ordbøker/Æ.txt", top.join("lenke"))?;
+    fs::hard_link(top.join("ordbøker/stor"), top.join("stor"))?;
+    let fifo = top.join("rør");
+    let (kind, mode) = (FileType::Fifo, Mode::from_raw_mode(0o640));
+    rustix::fs::mknodat(CWD, fifo.as_std_path(), kind, mode, 0)?;
+    let noted = top.join("ordbøker/Æ.txt");
+    let any = XattrFlags::empty();
+    rustix::fs::setxattr(noted.as_std_path(), "user.språk", "nynorsk".as_bytes(), any)?;
+    let sparse = File::create_new(top.join("hullete"))?;
+    sparse.set_len(100_000)?;
+    sparse.write_all_at(b"ordbok", 40_960)?;
     for (name, mode) in [
         ("ordbøker/Æ.txt", 0o644),
         ("ordbøker/stor", 0o755),
         ("tom", 0o600),
+        ("hullete", 0o644),
     ] {
         fs::set_permissions(top.join(name), fs::Permissions::from_mode(mode))?;
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_790_000_000, 5);

@@ -5,13 +5,13 @@
 mod ahead;
 mod chunker;
 mod cuts;
-mod ext4;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use camino::Utf8Path;
@@ -22,10 +22,13 @@ use wire::digest::Digest;
 use self::ahead::{Listed, reading_ahead};
 use self::chunker::Chunker;
 use self::cuts::Cuts;
+use crate::attributes::Holder;
 use crate::error::ContentError;
+use crate::filesystem;
 use crate::library::PackWriter;
 use crate::manifest::{
-    BLOCK_BYTES, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree, TreePath,
+    ATTRIBUTE_BYTES_MAX, BLOCK_BYTES, Device, ENTRIES_MAX, Entry, EntryKind, Extent, Hole, Image,
+    Manifest, Metadata, Shape, Tree, TreePath,
 };
 use crate::meter::{Meter, Tally};
 
@@ -33,21 +36,25 @@ use crate::meter::{Meter, Tally};
 const OWN_CHUNKS_BYTES: u64 = 256 << 10;
 /// How much is read at once.
 const READ_BYTES: usize = 256 << 10;
-/// More entries would not fit into a manifest; the walk stops before it fills the memory.
-const ENTRIES_MAX: usize = 4 << 20;
 
-/// Captures a folder as a tree: names as bytes, sorted; modes, owners, links, empty folders, mtimes.
+/// Captures a folder as a tree: names as bytes, sorted; modes, owners, links, other names of the same file, devices, FIFOs,
+/// sockets, empty folders, mtimes, extended attributes, holes.
 ///
 /// # Errors
-/// If something can't be read, changes meanwhile, or is neither folder, file nor symbolic link.
+/// If something can't be read, changes meanwhile, or is more than a manifest can tell.
 pub fn capture_tree(
     folder: &Utf8Path,
     to: &mut PackWriter<'_>,
     meter: &dyn Meter,
 ) -> Result<Manifest, ContentError> {
     let top = folder.as_std_path();
-    let mut entries = Vec::new();
-    walk(top, &mut Vec::new(), &mut entries)?;
+    let mut walk = Walk {
+        top,
+        entries: Vec::new(),
+        with_names: HashMap::new(),
+    };
+    walk.folder(&mut Vec::new())?;
+    let mut entries = walk.entries;
     let total = entries.iter().map(file_bytes).sum();
     let mut tally = Tally::new(meter, total);
     let mut chunker = Chunker::new(1);
@@ -75,7 +82,10 @@ pub fn capture_tree(
     })?;
     let mut digests = digests.into_iter();
     for entry in &mut entries {
-        if let EntryKind::File { bytes: 1.., digest } = &mut entry.kind {
+        if let EntryKind::File {
+            bytes: 1.., digest, ..
+        } = &mut entry.kind
+        {
             *digest = digests.next().unwrap_or(*digest);
         }
     }
@@ -90,78 +100,155 @@ fn file_bytes(entry: &Entry) -> u64 {
     }
 }
 
-/// Lists what is below `top` in the order of a manifest; the digests of files are filled in later.
-fn walk(top: &Path, below: &mut Vec<u8>, entries: &mut Vec<Entry>) -> Result<(), ContentError> {
-    let folder = if below.is_empty() {
-        top.to_path_buf()
-    } else {
-        top.join(OsStr::from_bytes(below))
-    };
-    let mut names = Vec::new();
-    for found in fs::read_dir(&folder).map_err(ContentError::io("list", &folder))? {
-        names.push(
-            found
-                .map_err(ContentError::io("list", &folder))?
-                .file_name(),
-        );
-    }
-    names.sort_unstable_by(|left, right| left.as_bytes().cmp(right.as_bytes()));
-    let length = below.len();
-    for name in names {
-        if entries.len() >= ENTRIES_MAX {
-            return Err(ContentError::TooMuch {
-                what: "files and folders in a tree",
-                limit: ENTRIES_MAX as u64,
-            });
-        }
-        if length > 0 {
-            below.push(b'/');
-        }
-        below.extend_from_slice(name.as_bytes());
-        let entry = describe(&folder.join(&name), TreePath::new(below.clone())?)?;
-        let is_folder = entry.kind == EntryKind::Folder;
-        entries.push(entry);
-        if is_folder {
-            walk(top, below, entries)?;
-        }
-        below.truncate(length);
-    }
-    Ok(())
+/// Lists what is in a folder in the order of a manifest; the digests of files are filled in later.
+struct Walk<'a> {
+    top: &'a Path,
+    entries: Vec<Entry>,
+    /// What has several names, by device and inode, and which entry was its first.
+    with_names: HashMap<(u64, u64), u32>,
 }
 
-fn describe(path: &Path, tree_path: TreePath) -> Result<Entry, ContentError> {
-    let found = fs::symlink_metadata(path).map_err(ContentError::io("look at", path))?;
-    let kind = if found.is_dir() {
-        EntryKind::Folder
-    } else if found.is_file() {
-        EntryKind::File {
-            bytes: found.len(),
-            digest: Digest::of(b""),
+impl Walk<'_> {
+    /// Lists what is `below` the top folder.
+    fn folder(&mut self, below: &mut Vec<u8>) -> Result<(), ContentError> {
+        let folder = match below.is_empty() {
+            true => self.top.to_path_buf(),
+            false => self.top.join(OsStr::from_bytes(below)),
+        };
+        let mut names = Vec::new();
+        for found in fs::read_dir(&folder).map_err(ContentError::io("list", &folder))? {
+            let found = found.map_err(ContentError::io("list", &folder))?;
+            names.push(found.file_name());
         }
-    } else if found.is_symlink() {
-        let target = fs::read_link(path).map_err(ContentError::io("read", path))?;
-        EntryKind::Link {
-            target: target.into_os_string().into_encoded_bytes(),
+        names.sort_unstable_by(|left, right| left.as_bytes().cmp(right.as_bytes()));
+        let length = below.len();
+        for name in names {
+            // The walk stops before it fills the memory.
+            if self.entries.len() >= ENTRIES_MAX {
+                return Err(ContentError::TooMuch {
+                    what: "files and folders in a tree",
+                    limit: ENTRIES_MAX as u64,
+                });
+            }
+            if length > 0 {
+                below.push(b'/');
+            }
+            below.extend_from_slice(name.as_bytes());
+            let entry = self.describe(&folder.join(&name), TreePath::new(below.clone())?)?;
+            let is_folder = entry.kind == EntryKind::Folder;
+            self.entries.push(entry);
+            if is_folder {
+                self.folder(below)?;
+            }
+            below.truncate(length);
         }
-    } else {
-        let kind = "it is a device, a socket or a FIFO";
-        return Err(ContentError::Unsupported {
-            path: path.to_path_buf(),
-            kind,
-        });
-    };
-    let metadata = Metadata {
+        Ok(())
+    }
+
+    fn describe(&mut self, path: &Path, tree_path: TreePath) -> Result<Entry, ContentError> {
+        let found = fs::symlink_metadata(path).map_err(ContentError::io("look at", path))?;
+        if !found.is_dir() && found.nlink() > 1 {
+            let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+            let first = self.with_names.entry((found.dev(), found.ino()));
+            let to = *first.or_insert(index);
+            if to != index {
+                return Ok(Entry {
+                    path: tree_path,
+                    metadata: self.entries[to as usize].metadata,
+                    kind: EntryKind::HardLink { to },
+                    attributes: Vec::new(),
+                });
+            }
+        }
+        let attributes = (Holder::Named(path).attributes())
+            .map_err(|error| ContentError::io("read the attributes of", path)(error.into()))?;
+        if attributes
+            .iter()
+            .any(|one| one.value.len() > ATTRIBUTE_BYTES_MAX)
+        {
+            return Err(ContentError::Unsupported {
+                path: path.to_path_buf(),
+                kind: "an extended attribute is too long",
+            });
+        }
+        Ok(Entry {
+            path: tree_path,
+            metadata: metadata(&found),
+            kind: kind(path, &found)?,
+            attributes,
+        })
+    }
+}
+
+fn metadata(found: &fs::Metadata) -> Metadata {
+    Metadata {
         mode: u16::try_from(found.mode() & 0o7777).unwrap_or(0),
         owner: found.uid(),
         group: found.gid(),
         mtime_seconds: found.mtime(),
         mtime_nanoseconds: u32::try_from(found.mtime_nsec()).unwrap_or(0),
-    };
-    Ok(Entry {
-        path: tree_path,
-        metadata,
-        kind,
+    }
+}
+
+fn kind(path: &Path, found: &fs::Metadata) -> Result<EntryKind, ContentError> {
+    let is = found.file_type();
+    Ok(if is.is_dir() {
+        EntryKind::Folder
+    } else if is.is_file() {
+        // Nothing is opened that can't have holes.
+        let may_have_holes = found.blocks() * 512 < found.len();
+        EntryKind::File {
+            bytes: found.len(),
+            digest: Digest::of(b""),
+            holes: match may_have_holes {
+                true => holes(path, found.len())?,
+                false => Vec::new(),
+            },
+        }
+    } else if is.is_symlink() {
+        let target = fs::read_link(path).map_err(ContentError::io("read", path))?;
+        EntryKind::Link {
+            target: target.into_os_string().into_encoded_bytes(),
+        }
+    } else if is.is_fifo() {
+        EntryKind::Fifo
+    } else if is.is_socket() {
+        EntryKind::Socket
+    } else {
+        EntryKind::Device(Device {
+            is_block: is.is_block_device(),
+            major: rustix::fs::major(found.rdev()),
+            minor: rustix::fs::minor(found.rdev()),
+        })
     })
+}
+
+/// Opens a file without following links: one that became a link to a device since would never end.
+fn open(path: &Path) -> Result<File, ContentError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty());
+    file.map(File::from)
+        .map_err(|error| ContentError::io("open", path)(error.into()))
+}
+
+/// The whole blocks of a file that take no room.
+fn holes(path: &Path, bytes: u64) -> Result<Vec<Hole>, ContentError> {
+    let file = open(path)?;
+    let failed = |error: Errno| ContentError::io("read", path)(error.into());
+    let mut holes = Vec::new();
+    let mut end = 0;
+    for data in data_segments(&file, bytes).map_err(failed)? {
+        holes.push((end, data.offset));
+        end = data.offset + data.bytes;
+    }
+    holes.push((end, bytes));
+    let holes = holes.into_iter().filter(|(from, to)| from < to);
+    Ok(holes
+        .map(|(from, to)| Hole {
+            offset: from,
+            bytes: to - from,
+        })
+        .collect())
 }
 
 /// Reads a file that must have `bytes` bytes, and returns its digest.
@@ -171,10 +258,7 @@ fn read_file(
     tally: &mut Tally<'_>,
     sink: &mut dyn FnMut(&[u8]) -> Result<(), ContentError>,
 ) -> Result<Digest, ContentError> {
-    // Without following links: a file that became a link to a device since would never end.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty());
-    let file = File::from(file.map_err(|error| ContentError::io("open", path)(error.into()))?);
+    let file = open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut seen = 0;
@@ -200,8 +284,8 @@ fn read_file(
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }
 
-/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 also fall where files
-/// begin and end; holes and zero blocks left out.
+/// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 and NTFS also fall
+/// where files begin and end; holes and zero blocks left out.
 ///
 /// # Errors
 /// If the image can't be read, or its length is no multiple of 512 bytes.
@@ -215,7 +299,7 @@ pub fn capture_image(
     let segments = data_segments(image, image_bytes).map_err(|error| io()(error.into()))?;
     let mut tally = Tally::new(meter, segments.iter().map(|segment| segment.bytes).sum());
     let mut chunker = Chunker::new(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
-    let mut cuts = Cuts::new(ext4::file_stretches(image, image_bytes));
+    let mut cuts = Cuts::new(filesystem::file_stretches(image, image_bytes));
     let mut buffer = vec![0; READ_BYTES];
     let (chunks, extents) = to.add_all(|sink| {
         let mut extents: Vec<Extent> = Vec::new();
@@ -253,7 +337,7 @@ pub fn capture_image(
     Manifest::new(chunks, Shape::Image(Image::new(image_bytes, extents)?))
 }
 
-/// The parts of the image that may hold something, in whole blocks, in order.
+/// The parts of an image or a file that may hold something, in whole blocks, in order.
 fn data_segments(image: &File, image_bytes: u64) -> Result<Vec<Extent>, Errno> {
     let mut segments: Vec<Extent> = Vec::new();
     let mut at = 0;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use wire::digest::Digest;
 
+use crate::filesystem::Unsettled;
+
 /// What went wrong with content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -142,6 +144,12 @@ pub enum ContentError {
         path: PathBuf,
         /// What it is.
         kind: &'static str,
+    },
+    /// An image whose filesystem was still in use when it was taken.
+    #[error("the image can't be used as it is: {unsettled}")]
+    Unsettled {
+        /// What isn't settled.
+        unsettled: Unsettled,
     },
     /// A file changed while it was read.
     #[error("{} changed while it was read", path.display())]

@@ -9,11 +9,13 @@
 //! changed in place; nothing is collected but what a plan named. Deliberately absent: the network (a source is handed in),
 //! who needs what, and any knowledge of task sequences.
 
+mod attributes;
 mod buffer;
 mod bundle;
 mod capture;
 mod converge;
 mod error;
+mod filesystem;
 mod frame;
 mod library;
 pub mod manifest;
@@ -29,6 +31,7 @@ pub use converge::image::{compare_image, converge_image};
 pub use converge::library::converge_library;
 pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
+pub use filesystem::{Unsettled, check_settled};
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
 pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, StoredPatch, VerifyReport};
 pub use manifest::{ChunkRef, Manifest};

@@ -11,9 +11,10 @@ use wire::digest::Digest;
 use self::bytes::{Reader, bad, put_count};
 pub use self::image::{BLOCK_BYTES, Extent, IMAGE_BYTES_MAX, Image};
 pub use self::tree::{
-    DEPTH_MAX, Entry, EntryKind, LINK_BYTES_MAX, Metadata, NAME_BYTES_MAX, PATH_BYTES_MAX, Tree,
-    TreePath,
+    DEPTH_MAX, Device, ENTRIES_MAX, Entry, EntryKind, Hole, LINK_BYTES_MAX, Metadata,
+    NAME_BYTES_MAX, PATH_BYTES_MAX, Tree, TreePath,
 };
+pub use crate::attributes::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, Attribute};
 use crate::error::ContentError;
 use crate::frame::RAW_BYTES_MAX;
 
@@ -21,7 +22,10 @@ use crate::frame::RAW_BYTES_MAX;
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 
 const MAGIC: &[u8; 8] = b"FSTGMANI";
-const VERSION: u16 = 1;
+/// Folders, files and symbolic links; images.
+const VERSION_PLAIN: u16 = 1;
+/// Trees in which there is anything else.
+const VERSION_RICH: u16 = 2;
 const KIND_TREE: u8 = 1;
 const KIND_IMAGE: u8 = 2;
 const CHUNK_REF_BYTES: usize = Digest::BYTES + 4;
@@ -110,14 +114,15 @@ impl Manifest {
         if &from.array()? != MAGIC {
             return Err(bad("it does not begin like a manifest"));
         }
-        match from.u16()? {
-            VERSION => {}
+        let version = from.u16()?;
+        match version {
+            VERSION_PLAIN | VERSION_RICH => {}
             0 => return Err(bad("its version is 0")),
             version => {
                 return Err(ContentError::Newer {
                     what: "manifest",
                     version,
-                    newest: VERSION,
+                    newest: VERSION_RICH,
                 });
             }
         }
@@ -134,8 +139,9 @@ impl Manifest {
             });
         }
         let shape = match kind {
-            KIND_TREE => Shape::Tree(Tree::decode(&mut from)?),
-            KIND_IMAGE => Shape::Image(Image::decode(&mut from)?),
+            KIND_TREE => Shape::Tree(Tree::decode(&mut from, version)?),
+            KIND_IMAGE if version == VERSION_PLAIN => Shape::Image(Image::decode(&mut from)?),
+            KIND_IMAGE => return Err(bad("its version is not the lowest that can tell it")),
             _ => return Err(bad("its kind is unknown")),
         };
         from.end()?;
@@ -147,7 +153,11 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + self.chunks.len() * CHUNK_REF_BYTES);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let version = match &self.shape {
+            Shape::Tree(tree) => tree.version(),
+            Shape::Image(_) => VERSION_PLAIN,
+        };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.push(match &self.shape {
             Shape::Tree(_) => KIND_TREE,
             Shape::Image(_) => KIND_IMAGE,
@@ -233,7 +243,8 @@ mod tests {
     use wire::digest::Digest;
 
     use super::{
-        ChunkRef, Entry, EntryKind, Extent, Image, Manifest, Metadata, Shape, Tree, TreePath,
+        Attribute, ChunkRef, Device, Entry, EntryKind, Extent, Hole, Image, Manifest, Metadata,
+        Shape, Tree, TreePath,
     };
 
     fn chunks_of(mut bytes: u64) -> Vec<ChunkRef> {
@@ -261,13 +272,30 @@ mod tests {
             path: TreePath::new(path.to_vec()).unwrap(),
             metadata,
             kind,
+            attributes: Vec::new(),
         }
     }
 
     fn file(bytes: u64) -> EntryKind {
+        sparse(bytes, &[])
+    }
+
+    fn sparse(bytes: u64, holes: &[(u64, u64)]) -> EntryKind {
+        let hole = |(offset, bytes): &(u64, u64)| Hole {
+            offset: *offset,
+            bytes: *bytes,
+        };
         EntryKind::File {
             bytes,
             digest: Digest::of(b""),
+            holes: holes.iter().map(hole).collect(),
+        }
+    }
+
+    fn attribute(name: &[u8], value: &[u8]) -> Attribute {
+        Attribute {
+            name: name.to_vec(),
+            value: value.to_vec(),
         }
     }
 
@@ -292,7 +320,8 @@ mod tests {
                     .enumerate()
                 {
                     match (kinds >> index) & 1 {
-                        0 => entries.push(entry(name.as_bytes(), file(size))),
+                        0 if size % 3 > 0 => entries.push(entry(name.as_bytes(), file(size))),
+                        0 => rich(name, size, &mut entries),
                         _ => {
                             entries.push(entry(name.as_bytes(), EntryKind::Folder));
                             let target = b"../utenfor/\xff".to_vec();
@@ -306,6 +335,37 @@ mod tests {
                 entries.sort_by(|left, right| left.path.cmp(&right.path));
                 tree(entries).unwrap()
             })
+    }
+
+    /// Something that only version 2 can tell.
+    fn rich(name: &str, size: u64, entries: &mut Vec<Entry>) {
+        let device = Device {
+            is_block: size % 2 == 0,
+            major: 8,
+            minor: 1,
+        };
+        let kinds = [
+            EntryKind::Fifo,
+            EntryKind::Socket,
+            EntryKind::Device(device),
+            sparse(size + 4096, &[(0, 4096)]),
+            EntryKind::Folder,
+        ];
+        let mut one = entry(
+            name.as_bytes(),
+            kinds[usize::try_from(size % 5).unwrap()].clone(),
+        );
+        if size % 7 < 4 {
+            one.attributes = vec![
+                attribute(b"security.capability", b"\0"),
+                attribute(b"user.\xe6", b""),
+            ];
+        }
+        let is_folder = one.kind == EntryKind::Folder;
+        entries.push(one);
+        if is_folder {
+            entries.push(entry(format!("{name}/a").as_bytes(), file(size)));
+        }
     }
 
     fn any_image() -> impl Strategy<Value = Manifest> {
@@ -364,6 +424,84 @@ mod tests {
         for entries in cases {
             assert!(Tree::new(entries.clone()).is_err(), "{entries:?}");
         }
+    }
+
+    #[test]
+    fn what_is_rich_must_make_sense() {
+        let name = |to| EntryKind::HardLink { to };
+        let with = |attributes: &[Attribute]| Entry {
+            attributes: attributes.to_vec(),
+            ..entry(b"a", file(1))
+        };
+        let folder = || entry(b"a", EntryKind::Folder);
+        assert!(
+            tree(vec![
+                entry(b"a", file(1)),
+                entry(b"b", name(0)),
+                entry(b"c", name(0))
+            ])
+            .is_some()
+        );
+        let mut other_mode = entry(b"b", name(0));
+        other_mode.metadata.mode = 0;
+        let access = attribute(b"system.posix_acl_access", b"x");
+        let many: Vec<Attribute> = (0..257)
+            .map(|number| attribute(format!("user.{number:03}").as_bytes(), b""))
+            .collect();
+        assert!(tree(vec![with(&[access.clone(), attribute(b"user.b", b"")])]).is_some());
+        let cases = [
+            vec![entry(b"a", name(0))],
+            vec![entry(b"a", name(1)), entry(b"b", file(1))],
+            vec![folder(), entry(b"b", name(0))],
+            vec![
+                entry(b"a", file(1)),
+                entry(b"b", name(0)),
+                entry(b"c", name(1)),
+            ],
+            vec![entry(b"a", file(1)), other_mode],
+            vec![
+                entry(b"a", file(1)),
+                Entry {
+                    path: TreePath::new(b"b".to_vec()).unwrap(),
+                    kind: name(0),
+                    ..with(&[access.clone()])
+                },
+            ],
+            vec![with(&[attribute(b"system.ntfs_acl", b"")])],
+            vec![with(&[attribute(b"security.selinux", b"")])],
+            vec![with(&[attribute(b"user.a\0", b"")])],
+            vec![with(&[attribute(b"user.a", &[0; 65536])])],
+            vec![with(&[access.clone(), access.clone()])],
+            vec![with(&[attribute(b"user.a", b""), access])],
+            vec![with(&many)],
+            vec![entry(b"a", sparse(9000, &[(4096, 8192)]))],
+            vec![entry(b"a", sparse(9000, &[(1, 4096)]))],
+            vec![entry(b"a", sparse(9000, &[(0, 100)]))],
+            vec![entry(b"a", sparse(9000, &[(0, 0)]))],
+            vec![entry(b"a", sparse(9000, &[(0, 4096), (4096, 4096)]))],
+            vec![entry(b"a", sparse(9000, &[(0, u64::MAX)]))],
+        ];
+        for entries in cases {
+            assert!(Tree::new(entries.clone()).is_err(), "{entries:?}");
+        }
+        assert!(tree(vec![entry(b"a", sparse(9000, &[(0, 4096), (8192, 808)]))]).is_some());
+    }
+
+    #[test]
+    fn the_version_is_the_lowest_that_can_tell_it() {
+        let plain = tree(vec![entry(b"a", file(1))]).unwrap().encode();
+        let rich = tree(vec![entry(b"a", file(1)), entry(b"b", EntryKind::Fifo)])
+            .unwrap()
+            .encode();
+        assert_eq!((plain[8], rich[8]), (1, 2));
+        for (mut bytes, version) in [(plain, 2), (rich.clone(), 1), (rich, 3)] {
+            bytes[8] = version;
+            assert!(Manifest::decode(&bytes).is_err(), "{version}");
+        }
+        let image = Image::new(0, vec![]).unwrap();
+        let mut bytes = Manifest::new(vec![], Shape::Image(image)).unwrap().encode();
+        bytes[8] = 2;
+        assert!(Manifest::decode(&bytes).is_err());
     }
 
     #[test]

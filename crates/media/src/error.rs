@@ -85,6 +85,10 @@ impl MediaError {
             } => match program.as_str() {
                 "mmdebstrap" => Some("install it: apt-get install mmdebstrap"),
                 "mke2fs" => Some("install it: apt-get install e2fsprogs"),
+                "qemu-img" => Some("install it: apt-get install qemu-utils"),
+                "wimlib-imagex" => Some("install it: apt-get install wimtools"),
+                "mkntfs" => Some("install it: apt-get install ntfs-3g"),
+                "tar" => Some("install it: apt-get install tar"),
                 "apt-get" | "apt-cache" | "apt-config" | "dpkg-deb" => {
                     Some("this needs a Debian machine")
                 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use wire::receipt::Receipt;
 
 use crate::error::MediaError;
+use crate::partition_table;
 use crate::progress::Progress;
 use crate::tree;
 use crate::window::Window;
@@ -38,8 +39,6 @@ const STAGE_BYTES_MAX: u64 = 1 << 30;
 const RECEIPTS_MAX: usize = 100_000;
 /// A receipt has about 1 kB; an error chain may make it longer.
 const RECEIPT_BYTES_MAX: u64 = 256 << 10;
-/// More partition entries than any tool makes.
-const PARTITION_ENTRIES_MAX: u32 = 1024;
 /// EFI system partition.
 const ESP_TYPE: Uuid = Uuid::from_u128(0xC12A_7328_F81F_11D2_BA4B_00A0_C93E_C93B);
 /// Linux filesystem data: no operating system touches what it does not know in there.
@@ -366,47 +365,15 @@ fn copy(
 
 /// Finds a partition by name; its start and length in bytes, inside of the medium.
 fn find_partition(file: &mut File, medium_bytes: u64, name: &str) -> Result<(u64, u64), String> {
-    check_gpt_head(file).map_err(|error| format!("its partition table: {error}"))?;
-    let gpt =
-        GPT::read_from(file, SECTOR).map_err(|error| format!("its partition table: {error}"))?;
-    let mut found = gpt
-        .iter()
-        .filter(|(_, entry)| entry.is_used() && entry.partition_name.as_str() == name);
-    let (_, entry) = found
+    let partitions = partition_table::read_gpt(file, medium_bytes)?;
+    let mut found = (partitions.iter()).filter(|partition| partition.name == name);
+    let partition = found
         .next()
         .ok_or_else(|| format!("it has no partition {name}"))?;
     if found.next().is_some() {
         return Err(format!("it has two partitions {name}"));
     }
-    let end = entry
-        .ending_lba
-        .checked_add(1)
-        .and_then(|end| end.checked_mul(SECTOR));
-    let start = entry.starting_lba.checked_mul(SECTOR);
-    match (start, end) {
-        (Some(start), Some(end)) if start < end && end <= medium_bytes => Ok((start, end - start)),
-        _ => Err(format!("its partition {name} lies outside of it")),
-    }
-}
-
-/// The reader of the partition table allocates what the header says; look at that first, in both headers.
-fn check_gpt_head(file: &mut File) -> io::Result<()> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    for at in [SECTOR, bytes.saturating_sub(SECTOR)] {
-        let mut head = [0; 92];
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(&mut head)?;
-        let field =
-            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let is_gpt = &head[..8] == b"EFI PART";
-        if is_gpt && (field(80) > PARTITION_ENTRIES_MAX || field(84) != 128 || field(12) != 92) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "it claims absurd sizes",
-            ));
-        }
-    }
-    Ok(())
+    Ok((partition.start, partition.bytes))
 }
 
 /// The reader of the volume trusts the boot sector; we don't.

@@ -7,9 +7,14 @@ use wire::digest::Digest;
 use wire::names::{PackageName, PackageVersion};
 use wire::package::{Detect, Install, ModelRule, Package, PackageKind};
 
+use crate::command::Program;
 use crate::debian::{self, DebPackage};
+use crate::disk_image;
+pub use crate::disk_image::DiskSource;
 use crate::error::MediaError;
 use crate::progress::Progress;
+use crate::windows_image;
+pub use crate::windows_image::WimSource;
 use crate::{deb, os_image, tree, yaml};
 
 /// Folders that are links into `/usr` on every Debian since 12; a tree laid over it must not replace the links.
@@ -47,8 +52,14 @@ pub struct PackageDefinition {
 pub enum Source {
     /// A filesystem image.
     Image(#[schemars(with = "String")] Utf8PathBuf),
+    /// A partition of a disk.
+    Disk(DiskSource),
+    /// An image in a Windows archive.
+    Wim(WimSource),
     /// A folder.
     Tree(#[schemars(with = "String")] Utf8PathBuf),
+    /// A tar archive, packed or not.
+    Tar(#[schemars(with = "String")] Utf8PathBuf),
     /// The recipe of an OS image, which is built if need be.
     OsRecipe(#[schemars(with = "String")] Utf8PathBuf),
     /// Packages of Debian's archive.
@@ -125,10 +136,14 @@ fn mistake(definition: &PackageDefinition) -> Option<&'static str> {
     use PackageKind::{Application, BootImage, Driver, Files, OsImage};
     let kind = definition.kind;
     match &definition.source {
-        Source::Image(_) | Source::OsRecipe(_) if kind != OsImage => {
+        Source::Image(_) | Source::Disk(_) | Source::Wim(_) | Source::OsRecipe(_)
+            if kind != OsImage =>
+        {
             return Some("source: a filesystem image is only for kind os-image");
         }
-        Source::Tree(_) if kind == OsImage => return Some("source: an os-image is no tree"),
+        Source::Tree(_) | Source::Tar(_) if kind == OsImage => {
+            return Some("source: an os-image is no tree");
+        }
         Source::Debian(_) if matches!(kind, OsImage | BootImage) => {
             return Some("source: debian is for kinds application, driver and files");
         }
@@ -147,7 +162,12 @@ fn mistake(definition: &PackageDefinition) -> Option<&'static str> {
                 return Some("source: debian: newer-than needs release");
             }
         }
-        Source::Image(_) | Source::Tree(_) | Source::OsRecipe(_) => {}
+        Source::Image(_)
+        | Source::Disk(_)
+        | Source::Wim(_)
+        | Source::Tree(_)
+        | Source::Tar(_)
+        | Source::OsRecipe(_) => {}
     }
     match kind {
         Driver if definition.models.is_empty() => {
@@ -166,7 +186,8 @@ fn mistake(definition: &PackageDefinition) -> Option<&'static str> {
         }
         _ => {}
     }
-    let is_tree_application = kind == Application && matches!(definition.source, Source::Tree(_));
+    let is_tree = matches!(definition.source, Source::Tree(_) | Source::Tar(_));
+    let is_tree_application = kind == Application && is_tree;
     if is_tree_application && definition.install.is_none() {
         return Some("install: an application from a tree needs a command");
     }
@@ -199,6 +220,24 @@ pub fn prepare_package(
             let path = base_folder.join(path);
             let version = fingerprint(&path)?;
             (PreparedContent::Image(path), version, None)
+        }
+        Source::Disk(source) => {
+            let disk = base_folder.join(&source.file);
+            let print = fingerprint(&disk)?;
+            let image = disk_image::partition_image(source, &disk, &print, cache, progress)?;
+            (PreparedContent::Image(image), print, None)
+        }
+        Source::Wim(source) => {
+            let archive = base_folder.join(&source.file);
+            let print = fingerprint(&archive)?;
+            let image = windows_image::volume_image(source, &archive, &print, cache, progress)?;
+            (PreparedContent::Image(image), print, None)
+        }
+        Source::Tar(path) => {
+            let archive = base_folder.join(path);
+            let print = fingerprint(&archive)?;
+            let folder = unpacked_tar(&archive, &print, cache, progress)?;
+            (PreparedContent::Tree(folder), print, None)
         }
         Source::OsRecipe(path) => {
             let recipe = os_image::load_recipe(&base_folder.join(path))?;
@@ -235,7 +274,10 @@ pub fn prepare_package(
         })?,
     };
     let volume_bytes_min = match &content {
-        PreparedContent::Image(path) => fs::metadata(path).map_err(MediaError::read(path))?.len(),
+        PreparedContent::Image(path) => {
+            disk_image::check_filesystem(path)?;
+            fs::metadata(path).map_err(MediaError::read(path))?.len()
+        }
         PreparedContent::Tree(_) => 0,
     };
     let package = Package {
@@ -350,6 +392,36 @@ fn prepare_files(
         merge_usr(folder)
     })?;
     Ok((folder, version))
+}
+
+/// The files of a tar archive. Their owners are kept if we may give files away, which root may.
+fn unpacked_tar(
+    archive: &Utf8Path,
+    fingerprint: &str,
+    cache: &Utf8Path,
+    progress: &dyn Progress,
+) -> Result<Utf8PathBuf, MediaError> {
+    let parent = cache.join("archives");
+    tree::make_folder(&parent)?;
+    let name = archive.file_name().unwrap_or("archive");
+    let folder = parent.join(format!("{name}-{fingerprint}"));
+    fill(&folder, |folder| {
+        progress.phase(&format!("unpacking {archive}"));
+        let kept = [
+            "--numeric-owner",
+            "--same-permissions",
+            "--acls",
+            "--xattrs",
+            "--xattrs-include=*",
+        ];
+        let program = Program::new("tar").args(kept);
+        let program = program.args(["--extract", "--force-local", "--file", archive.as_str()]);
+        let unpacked = program.args(["--directory", folder.as_str()]).run();
+        unpacked
+            .map(drop)
+            .map_err(MediaError::command(format!("unpack {archive}")))
+    })?;
+    Ok(folder)
 }
 
 /// Name and version of the first package.

@@ -13,6 +13,8 @@ use wire::digest::Digest;
 
 /// Where a superblock begins: what lies in front of it means nothing, and would only be in the way.
 const SUPERBLOCK_AT: u64 = 1024;
+/// A jump over the header, and what tells NTFS.
+const NTFS_BEGINS: &[u8] = b"\xEB\x52\x90NTFS    ";
 
 fn folder() -> (TempDir, Utf8PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -62,14 +64,23 @@ pub fn frame(bytes: &[u8]) {
 
 /// A filesystem image, from its superblock on.
 pub fn image(bytes: &[u8]) {
+    captured_image(bytes, &[], SUPERBLOCK_AT);
+}
+
+/// An NTFS volume, from behind what tells that it is one.
+pub fn image_ntfs(bytes: &[u8]) {
+    captured_image(bytes, NTFS_BEGINS, NTFS_BEGINS.len() as u64);
+}
+
+/// Whatever a volume says of itself, what is captured of it is the same bytes.
+fn captured_image(bytes: &[u8], begin: &[u8], at: u64) {
     let (_folder, path) = folder();
     let library = Library::open(&path).expect("an empty library");
     let image = tempfile::tempfile().expect("a temporary file");
+    image.write_all_at(begin, 0).expect("room for the start");
+    image.write_all_at(bytes, at).expect("room for the input");
     image
-        .write_all_at(bytes, SUPERBLOCK_AT)
-        .expect("room for the input");
-    image
-        .set_len((SUPERBLOCK_AT + bytes.len() as u64).next_multiple_of(4096))
+        .set_len((at + bytes.len() as u64).next_multiple_of(4096))
         .expect("room for the input");
     let mut writer = library.pack_writer().expect("a writable library");
     let manifest = capture_image(&image, &mut writer, &NoMeter).expect("any image is captured");

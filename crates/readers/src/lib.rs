@@ -27,9 +27,10 @@ const fn reader(name: &'static str, read: fn(&[u8])) -> Reader {
 }
 
 /// All of them; the one that takes longest first.
-pub const ALL: [Reader; 28] = [
+pub const ALL: [Reader; 29] = [
     // what lies on sticks and disks
     reader("image", content::image),
+    reader("image_ntfs", content::image_ntfs),
     reader("bundle_head", content::bundle_head),
     reader("frame", content::frame),
     reader("manifest", content::manifest),

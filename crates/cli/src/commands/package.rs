@@ -26,7 +26,8 @@ pub(crate) enum Package {
     /// Capture content and publish it as a package
     ///
     /// Packages are OS images, boot images, applications, drivers and files. A definition (YAML) says what
-    /// the package is and where its content comes from. Only chunks that the server lacks
+    /// the package is and where its content comes from: a filesystem image, a disk of a virtual machine (raw, qcow2,
+    /// VHDX), a Windows archive (WIM), a folder, a tar archive or Debian's packages. Only chunks that the server lacks
     /// are sent, so importing the next version of a package sends the difference.
     #[command(after_help = "Example:\n  forestage package import packages/*.yaml")]
     Import(Import),

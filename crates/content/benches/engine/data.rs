@@ -83,7 +83,7 @@ for version in old new; do
         clear_away part
         mmdebstrap --quiet --variant="$VARIANT" --aptopt='APT::Install-Recommends "0"' --dpkgopt=force-unsafe-io \
             --include="$PACKAGES" --format=dir bookworm part "$version.list"
-        # Devices are left out: a file tree of ours has none yet, and no peer is slowed by eight of them.
+        # Devices are left out, so that nobody is slowed by eight of them.
         rm -rf part/dev/* part/var/cache/apt/*.bin part/var/lib/apt/lists/*
         mv part "tree-$version"
     }

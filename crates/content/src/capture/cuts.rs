@@ -6,7 +6,7 @@
 
 use wire::digest::Digest;
 
-use super::ext4::FileStretch;
+use crate::filesystem::FileStretch;
 use crate::manifest::BLOCK_BYTES;
 
 /// Stretches from this size on have chunks of their own.

@@ -3,19 +3,21 @@
 //! What else is in the folder stays. Folders that exist keep their mode, owner and time: a tree is often laid over an
 //! OS whose folders aren't its own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 use camino::Utf8Path;
-use rustix::fs::Stat;
+use rustix::fs::{FileType, Stat};
 use wire::digest::Digest;
 use wire::event::ContentBytes;
 
 use super::flush::while_flushing;
-use super::tree_target::{Found, Place, Target};
+use super::tree_target::{Found, Place, Target, special};
 use super::tree_writer::{WantedFile, Writer};
 use super::{by_digest, missing, offsets};
+use crate::attributes::Holder;
 use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Entry, EntryKind, Manifest, Metadata, TreePath};
 use crate::meter::{Meter, Tally};
@@ -58,29 +60,38 @@ pub fn converge_tree(
     let mut folders = Vec::new();
     let mut made = HashSet::new();
     let mut files = Vec::new();
+    let names = other_names(tree.entries());
     let mut offset = 0;
-    for entry in tree.entries() {
+    for (index, entry) in tree.entries().iter().enumerate() {
         tally.check()?;
         let is_new = made.contains(entry.path.split().0);
         match &entry.kind {
             EntryKind::Folder => {
                 if is_new || !target.has_folder(&entry.path)? {
-                    target.make_folder(&entry.path, &entry.metadata)?;
+                    target.make_folder(entry)?;
                     folders.push(entry);
                     made.insert(entry.path.as_bytes());
                 }
             }
             EntryKind::Link { target: to } if is_new => {
-                target.make_link(&entry.path, to, &entry.metadata)?;
+                target.make_link(entry, to)?;
             }
             EntryKind::Link { target: to } => link(&mut target, entry, to)?,
-            EntryKind::File { bytes, digest } => {
+            // What it is another name of may yet be written.
+            EntryKind::HardLink { .. } => {}
+            EntryKind::Fifo | EntryKind::Socket | EntryKind::Device(_) => {
+                special_entry(&mut target, entry)?;
+            }
+            EntryKind::File { bytes, digest, .. } => {
                 let place = if is_new { Place::New } else { Place::Beside };
-                if !is_new && file_is_equal(&mut target, entry, *bytes, *digest, &mut tally)? {
+                let others = names.get(&index).map_or(&[][..], Vec::as_slice);
+                if !is_new
+                    && file_is_equal(&mut target, entry, others, (*bytes, *digest), &mut tally)?
+                {
                     counts.unchanged += bytes;
                     tally.add(*bytes)?;
                 } else if *bytes == 0 {
-                    target.write_file(&entry.path, place, &[], &entry.metadata)?;
+                    target.write_file(entry, place, &[])?;
                 } else {
                     files.push(WantedFile {
                         entry,
@@ -97,11 +108,27 @@ pub fn converge_tree(
         || target.flush(),
         || write_files(manifest, &files, &target, sources, &mut counts, &mut tally),
     )?;
+    for entry in tree.entries() {
+        if let EntryKind::HardLink { to } = entry.kind {
+            other_name(&mut target, entry, &tree.entries()[to as usize])?;
+        }
+    }
     for entry in folders.iter().rev() {
-        target.touch_folder(&entry.path, &entry.metadata)?;
+        target.touch_folder(entry)?;
     }
     target.sync()?;
     Ok(counts)
+}
+
+/// The other names of each entry that has some, by its place.
+fn other_names(entries: &[Entry]) -> HashMap<usize, Vec<&Entry>> {
+    let mut names: HashMap<usize, Vec<&Entry>> = HashMap::new();
+    for entry in entries {
+        if let EntryKind::HardLink { to } = entry.kind {
+            names.entry(to as usize).or_default().push(entry);
+        }
+    }
+    names
 }
 
 /// Compares without writing: what in `folder` isn't as the tree says. Other files in the folder don't matter, nor do
@@ -119,7 +146,13 @@ pub fn compare_tree(
     let mut target = Target::open(folder)?;
     let mut differences = Vec::new();
     for entry in tree.entries() {
-        let what = match compare_entry(&mut target, entry, &mut tally) {
+        let compared = match entry.kind {
+            EntryKind::HardLink { to } => {
+                compare_name(&mut target, entry, &tree.entries()[to as usize])
+            }
+            _ => compare_entry(&mut target, entry, &mut tally),
+        };
+        let what = match compared {
             Ok(what) => what,
             Err(ContentError::Obstructed { rule, .. }) => Some(rule),
             // The folder it should be in is missing.
@@ -141,62 +174,116 @@ pub fn compare_tree(
     Ok(differences)
 }
 
+fn compare_name(
+    target: &mut Target<'_>,
+    entry: &Entry,
+    named: &Entry,
+) -> Result<Option<&'static str>, ContentError> {
+    let found = target.look(&entry.path)?;
+    let is_same = target.look(&named.path)?.is_same(&found);
+    Ok(match found {
+        Found::Nothing => Some("missing"),
+        _ if is_same => None,
+        _ => Some("it isn't another name of what it should be"),
+    })
+}
+
 fn compare_entry(
     target: &mut Target<'_>,
     entry: &Entry,
     tally: &mut Tally<'_>,
 ) -> Result<Option<&'static str>, ContentError> {
-    let is_root = target.is_root();
-    let metadata_differs = |stat: &Stat, with_mode| {
-        let differs = !metadata_is_equal(stat, &entry.metadata, with_mode, is_root);
-        differs.then_some("its mode, owner or time differs")
-    };
     let found = match entry.kind {
         EntryKind::Folder => return Ok((!target.has_folder(&entry.path)?).then_some("missing")),
         _ => target.look(&entry.path)?,
     };
-    Ok(match (&entry.kind, found) {
-        (_, Found::Nothing) => Some("missing"),
-        (EntryKind::File { bytes, digest }, Found::File(stat)) => {
+    match (&entry.kind, found) {
+        (_, Found::Nothing) => Ok(Some("missing")),
+        (EntryKind::File { bytes, digest, .. }, Found::File(stat)) => {
             if u64::try_from(stat.st_size) != Ok(*bytes) {
-                Some("its length differs")
-            } else if hash(
-                &mut target.open_file(&entry.path)?,
-                *bytes,
-                target,
-                &entry.path,
-                tally,
-            )? == Some(*digest)
-            {
-                metadata_differs(&stat, true)
-            } else {
-                Some("its content differs")
+                return Ok(Some("its length differs"));
             }
+            let mut file = target.open_file(&entry.path)?;
+            if hash(&mut file, *bytes, target, &entry.path, tally)? != Some(*digest) {
+                return Ok(Some("its content differs"));
+            }
+            compare_metadata(target, entry, &stat, true)
         }
         (EntryKind::Link { target: to }, Found::Link(stat)) => {
-            if target.read_link(&entry.path)? == *to {
-                metadata_differs(&stat, false)
-            } else {
-                Some("it points elsewhere")
+            if target.read_link(&entry.path)? != *to {
+                return Ok(Some("it points elsewhere"));
             }
+            compare_metadata(target, entry, &stat, false)
         }
-        _ => Some("it is something else"),
-    })
+        (kind, Found::Special(stat)) if is_special(&stat, kind) => {
+            compare_metadata(target, entry, &stat, true)
+        }
+        _ => Ok(Some("it is something else")),
+    }
+}
+
+fn compare_metadata(
+    target: &mut Target<'_>,
+    entry: &Entry,
+    stat: &Stat,
+    with_mode: bool,
+) -> Result<Option<&'static str>, ContentError> {
+    let is_root = target.is_root();
+    if !metadata_is_equal(stat, &entry.metadata, with_mode, is_root) {
+        return Ok(Some("its mode, owner or time differs"));
+    }
+    Ok((!target.has_attributes(entry)?).then_some("its attributes differ"))
 }
 
 fn link(target: &mut Target<'_>, entry: &Entry, to: &[u8]) -> Result<(), ContentError> {
     match target.look(&entry.path)? {
         Found::Link(stat) if target.read_link(&entry.path)? == to => {
-            if metadata_is_equal(&stat, &entry.metadata, false, target.is_root()) {
+            if metadata_is_equal(&stat, &entry.metadata, false, target.is_root())
+                && target.has_attributes(entry)?
+            {
                 Ok(())
             } else {
-                target.touch_link(&entry.path, &entry.metadata)
+                target.touch_link(entry)
             }
         }
-        Found::Nothing | Found::Link(_) | Found::File(_) => {
-            target.make_link(&entry.path, to, &entry.metadata)
+        Found::Nothing | Found::Link(_) | Found::File(_) => target.make_link(entry, to),
+        Found::Folder | Found::Special(_) => Err(in_the_way(target, &entry.path)),
+    }
+}
+
+/// A FIFO, a socket or a device: nothing of it is worth keeping if it isn't equal.
+fn special_entry(target: &mut Target<'_>, entry: &Entry) -> Result<(), ContentError> {
+    match target.look(&entry.path)? {
+        Found::Special(stat)
+            if is_special(&stat, &entry.kind)
+                && metadata_is_equal(&stat, &entry.metadata, true, target.is_root())
+                && target.has_attributes(entry)? =>
+        {
+            Ok(())
         }
-        Found::Folder | Found::Other => Err(in_the_way(target, &entry.path)),
+        Found::Folder => Err(in_the_way(target, &entry.path)),
+        _ => target.make_special(entry),
+    }
+}
+
+/// Whether this is the FIFO, the socket or the device of an entry.
+fn is_special(stat: &Stat, kind: &EntryKind) -> bool {
+    let is_one = matches!(
+        kind,
+        EntryKind::Fifo | EntryKind::Socket | EntryKind::Device(_)
+    );
+    is_one && (FileType::from_raw_mode(stat.st_mode), stat.st_rdev) == special(kind)
+}
+
+/// Another name of what is in its place already.
+fn other_name(target: &mut Target<'_>, entry: &Entry, named: &Entry) -> Result<(), ContentError> {
+    let found = target.look(&entry.path)?;
+    if target.look(&named.path)?.is_same(&found) {
+        return Ok(());
+    }
+    match found {
+        Found::Folder => Err(in_the_way(target, &entry.path)),
+        _ => target.make_name(&entry.path, &named.path),
     }
 }
 
@@ -207,26 +294,38 @@ fn in_the_way(target: &Target<'_>, path: &TreePath) -> ContentError {
     }
 }
 
-/// Whether a file has the right bytes already; if so its metadata is put right.
+/// Whether a file has the right bytes already; if so its metadata is put right. `others` are the other names it should have.
 fn file_is_equal(
     target: &mut Target<'_>,
     entry: &Entry,
-    bytes: u64,
-    digest: Digest,
+    others: &[&Entry],
+    (bytes, digest): (u64, Digest),
     tally: &mut Tally<'_>,
 ) -> Result<bool, ContentError> {
-    let stat = match target.look(&entry.path)? {
+    let found = target.look(&entry.path)?;
+    let stat = match &found {
         Found::File(stat) if u64::try_from(stat.st_size) == Ok(bytes) => stat,
         Found::Nothing | Found::File(_) | Found::Link(_) => return Ok(false),
-        Found::Folder | Found::Other => return Err(in_the_way(target, &entry.path)),
+        Found::Folder | Found::Special(_) => return Err(in_the_way(target, &entry.path)),
     };
+    let mut names_of_ours = 1;
+    for other in others {
+        // One that can't be looked at, because its folder isn't there, is none.
+        names_of_ours += u64::from(target.look(&other.path).is_ok_and(|it| it.is_same(&found)));
+    }
     let mut file = target.open_file(&entry.path)?;
-    // With several names a change of mode would reach beyond the folder; a file of its own is then written.
-    if stat.st_nlink > 1 || hash(&mut file, bytes, target, &entry.path, tally)? != Some(digest) {
+    // With other names a change of mode would reach beyond the tree; a file of its own is then written.
+    if stat.st_nlink > names_of_ours
+        || hash(&mut file, bytes, target, &entry.path, tally)? != Some(digest)
+    {
         return Ok(false);
     }
-    if !metadata_is_equal(&stat, &entry.metadata, true, target.is_root()) {
-        target.touch_file(&entry.path, &file, &entry.metadata)?;
+    let has_attributes = (Holder::Open(file.as_fd()).has(&entry.attributes, target.is_root()))
+        .map_err(|error| {
+            ContentError::io("read the attributes of", &target.shown(&entry.path))(error.into())
+        })?;
+    if !has_attributes || !metadata_is_equal(stat, &entry.metadata, true, target.is_root()) {
+        target.touch_file(entry, &file)?;
     }
     Ok(true)
 }

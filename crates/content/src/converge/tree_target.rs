@@ -4,19 +4,25 @@
 //! inside an open folder and never follows a link.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use camino::Utf8Path;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+};
 use rustix::io::Errno;
 
-use crate::capture::shown;
+use crate::attributes::Holder;
+use crate::capture::{is_zero, shown};
 use crate::error::ContentError;
-use crate::manifest::{Metadata, TreePath};
+use crate::manifest::{Entry, EntryKind, Hole, Metadata, TreePath};
 
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -51,7 +57,21 @@ pub(super) enum Found {
     Folder,
     File(Stat),
     Link(Stat),
-    Other,
+    /// A FIFO, a socket or a device.
+    Special(Stat),
+}
+
+impl Found {
+    /// Whether both are names of the same thing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let identity = |found: &Self| match found {
+            Self::Nothing | Self::Folder => None,
+            Self::File(stat) | Self::Link(stat) | Self::Special(stat) => {
+                Some((stat.st_dev, stat.st_ino))
+            }
+        };
+        identity(self).is_some_and(|this| identity(other) == Some(this))
+    }
 }
 
 impl<'a> Target<'a> {
@@ -161,11 +181,11 @@ impl<'a> Target<'a> {
             Err(Errno::NOENT) => return Ok(Found::Nothing),
             Err(error) => return Err(self.error("look at", path)(error)),
         };
-        Ok(match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::Directory => Found::Folder,
-            rustix::fs::FileType::RegularFile => Found::File(stat),
-            rustix::fs::FileType::Symlink => Found::Link(stat),
-            _ => Found::Other,
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Found::Folder,
+            FileType::RegularFile => Found::File(stat),
+            FileType::Symlink => Found::Link(stat),
+            _ => Found::Special(stat),
         })
     }
 
@@ -186,15 +206,19 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Makes a folder, with its mode and owner, all at once.
-    pub(super) fn make_folder(
-        &mut self,
-        path: &TreePath,
-        metadata: &Metadata,
-    ) -> Result<(), ContentError> {
+    /// Whether an entry that isn't a folder has the attributes it should have.
+    pub(super) fn has_attributes(&mut self, entry: &Entry) -> Result<bool, ContentError> {
         let is_root = self.is_root;
-        let aside = aside(path);
-        let (parent, name) = self.parent(path)?;
+        let (parent, name) = self.parent(&entry.path)?;
+        let result = Holder::Named(&named(parent, name)).has(&entry.attributes, is_root);
+        result.map_err(self.error("read the attributes of", &entry.path))
+    }
+
+    /// Makes a folder, with its mode, owner and attributes, all at once.
+    pub(super) fn make_folder(&mut self, entry: &Entry) -> Result<(), ContentError> {
+        let is_root = self.is_root;
+        let aside = aside(&entry.path);
+        let (parent, name) = self.parent(&entry.path)?;
         let make = || {
             match rustix::fs::unlinkat(parent, aside.as_str(), AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -207,97 +231,126 @@ impl<'a> Target<'a> {
                 FOLDER | OFlags::NOFOLLOW,
                 Mode::empty(),
             )?;
-            set_owner_and_mode(&folder, metadata, is_root)?;
+            set_all_but_times(&folder, entry, is_root)?;
             rustix::fs::renameat(parent, aside.as_str(), parent, name)
         };
         let result = make();
-        result.map_err(self.error("create", path))
+        result.map_err(self.error("create", &entry.path))
     }
 
     /// Makes or replaces a symbolic link, all at once.
-    pub(super) fn make_link(
+    pub(super) fn make_link(&mut self, entry: &Entry, to: &[u8]) -> Result<(), ContentError> {
+        let is_root = self.is_root;
+        self.make_aside(&entry.path, |parent, aside| {
+            rustix::fs::symlinkat(to, parent, aside)?;
+            set_link_metadata(parent, aside, entry, is_root)
+        })
+    }
+
+    /// Makes or replaces a FIFO, a socket or a device, all at once.
+    pub(super) fn make_special(&mut self, entry: &Entry) -> Result<(), ContentError> {
+        let is_root = self.is_root;
+        let (kind, device) = special(&entry.kind);
+        self.make_aside(&entry.path, |parent, aside| {
+            let mode = Mode::from_raw_mode(entry.metadata.mode.into());
+            rustix::fs::mknodat(parent, aside, kind, Mode::RUSR | Mode::WUSR, device)?;
+            if is_root {
+                set_owner(parent, aside, &entry.metadata)?;
+            }
+            rustix::fs::chmodat(parent, aside, mode, AtFlags::empty())?;
+            Holder::Named(&named(parent, aside)).make_have(&entry.attributes, is_root)?;
+            set_times(parent, aside, &entry.metadata)
+        })
+    }
+
+    /// Makes something have another name, or replaces what has that name, all at once.
+    pub(super) fn make_name(&mut self, path: &TreePath, of: &TreePath) -> Result<(), ContentError> {
+        let (folder, name) = self.parent(of)?;
+        let folder = folder.try_clone();
+        let folder = folder.map_err(|error| ContentError::io("open", &self.shown(of))(error))?;
+        self.make_aside(path, |parent, aside| {
+            rustix::fs::linkat(&folder, name, parent, aside, AtFlags::empty())
+        })
+    }
+
+    /// Makes something under the name beside, and renames it.
+    fn make_aside(
         &mut self,
         path: &TreePath,
-        to: &[u8],
-        metadata: &Metadata,
+        make: impl FnOnce(&OwnedFd, &[u8]) -> Result<(), Errno>,
     ) -> Result<(), ContentError> {
-        let is_root = self.is_root;
-        let aside = aside(path);
+        let aside = aside(path).into_bytes();
         let (parent, name) = self.parent(path)?;
-        let make = || {
-            remove(parent, aside.as_str())?;
-            rustix::fs::symlinkat(to, parent, aside.as_str())?;
-            let result = set_link_metadata(parent, aside.as_bytes(), metadata, is_root)
-                .and_then(|()| rustix::fs::renameat(parent, aside.as_str(), parent, name));
+        let result = remove(parent, &*aside).and_then(|()| {
+            let result = make(parent, &aside)
+                .and_then(|()| rustix::fs::renameat(parent, &*aside, parent, name));
             if result.is_err() {
-                let _ = remove(parent, aside.as_str());
+                let _ = remove(parent, &*aside);
             }
             result
-        };
-        let result = make();
+        });
         result.map_err(self.error("create", path))
     }
 
-    /// Sets owner and time of a symbolic link.
-    pub(super) fn touch_link(
-        &mut self,
-        path: &TreePath,
-        metadata: &Metadata,
-    ) -> Result<(), ContentError> {
+    /// Sets owner, attributes and time of a symbolic link.
+    pub(super) fn touch_link(&mut self, entry: &Entry) -> Result<(), ContentError> {
         let is_root = self.is_root;
-        let (parent, name) = self.parent(path)?;
-        let result = set_link_metadata(parent, name, metadata, is_root);
-        result.map_err(self.error("set the time of", path))
+        let (parent, name) = self.parent(&entry.path)?;
+        let result = set_link_metadata(parent, name, entry, is_root);
+        result.map_err(self.error("set the time of", &entry.path))
     }
 
-    /// Sets owner, mode and time of a file.
-    pub(super) fn touch_file(
-        &self,
-        path: &TreePath,
-        file: &File,
-        metadata: &Metadata,
-    ) -> Result<(), ContentError> {
-        set_owner_and_mode(file, metadata, self.is_root)
-            .and_then(|()| rustix::fs::futimens(file, &times(metadata)))
-            .map_err(self.error("set the mode of", path))
+    /// Sets owner, mode, attributes and time of a file.
+    pub(super) fn touch_file(&self, entry: &Entry, file: &File) -> Result<(), ContentError> {
+        set_all_but_times(file, entry, self.is_root)
+            .and_then(|()| rustix::fs::futimens(file, &times(&entry.metadata)))
+            .map_err(self.error("set the mode of", &entry.path))
     }
 
     /// Sets the time of a folder we made.
-    pub(super) fn touch_folder(
-        &mut self,
-        path: &TreePath,
-        metadata: &Metadata,
-    ) -> Result<(), ContentError> {
-        let (parent, name) = self.parent(path)?;
-        let result =
-            rustix::fs::utimensat(parent, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW);
-        result.map_err(self.error("set the time of", path))
+    pub(super) fn touch_folder(&mut self, entry: &Entry) -> Result<(), ContentError> {
+        let (parent, name) = self.parent(&entry.path)?;
+        let result = set_times(parent, name, &entry.metadata);
+        result.map_err(self.error("set the time of", &entry.path))
     }
 
     /// Makes a file, all at once.
     pub(super) fn write_file(
         &mut self,
-        path: &TreePath,
+        entry: &Entry,
         place: Place,
         bytes: &[u8],
-        metadata: &Metadata,
     ) -> Result<(), ContentError> {
-        let mut file = self.start_file(path, place)?;
-        let written = (file.write_all(bytes))
-            .map_err(|error| ContentError::io("write", &self.shown(path))(error))
-            .and_then(|()| self.finish_file(path, place, &file, metadata));
+        let file = self.start_file(entry, place)?;
+        let written = self
+            .write_part(entry, &file, 0, bytes)
+            .and_then(|()| self.finish_file(entry, place, &file));
         if written.is_err() {
-            self.abandon_file(path, place);
+            self.abandon_file(&entry.path, place);
         }
         written
     }
 
+    /// Writes some of a file's bytes, except where it has holes.
+    pub(super) fn write_part(
+        &self,
+        entry: &Entry,
+        file: &File,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), ContentError> {
+        let holes = match &entry.kind {
+            EntryKind::File { holes, .. } => holes.as_slice(),
+            _ => &[],
+        };
+        let written = (outside_holes(holes, at, bytes))
+            .try_for_each(|(at, part)| file.write_all_at(part, at));
+        written.map_err(|error| ContentError::io("write", &self.shown(&entry.path))(error))
+    }
+
     /// Starts a new file. A leftover of a power cut is replaced.
-    pub(super) fn start_file(
-        &mut self,
-        path: &TreePath,
-        place: Place,
-    ) -> Result<File, ContentError> {
+    pub(super) fn start_file(&mut self, entry: &Entry, place: Place) -> Result<File, ContentError> {
+        let path = &entry.path;
         let (parent, name) = self.parent(path)?;
         let name = unfinished(path, name, place);
         let start = || {
@@ -312,7 +365,15 @@ impl<'a> Target<'a> {
             )
         };
         let result = start();
-        result.map(File::from).map_err(self.error("create", path))
+        let file = result.map(File::from).map_err(self.error("create", path))?;
+        match &entry.kind {
+            // What isn't written of it is a hole.
+            EntryKind::File { bytes, holes, .. } if !holes.is_empty() => file
+                .set_len(*bytes)
+                .map_err(|error| ContentError::io("write", &self.shown(path))(error))?,
+            _ => {}
+        }
+        Ok(file)
     }
 
     /// Opens a file that was started.
@@ -330,12 +391,12 @@ impl<'a> Target<'a> {
     /// Puts a whole file in its place.
     pub(super) fn finish_file(
         &mut self,
-        path: &TreePath,
+        entry: &Entry,
         place: Place,
         file: &File,
-        metadata: &Metadata,
     ) -> Result<(), ContentError> {
-        self.touch_file(path, file, metadata)?;
+        let path = &entry.path;
+        self.touch_file(entry, file)?;
         if place == Place::New {
             return Ok(());
         }
@@ -395,37 +456,119 @@ fn times(metadata: &Metadata) -> Timestamps {
     }
 }
 
-fn set_owner_and_mode(
-    file: impl std::os::fd::AsFd,
-    metadata: &Metadata,
-    is_root: bool,
-) -> Result<(), Errno> {
-    // The owner first: changing it takes the set-user-ID bit away.
-    if is_root {
-        rustix::fs::fchown(
-            &file,
-            Some(Uid::from_raw(metadata.owner)),
-            Some(Gid::from_raw(metadata.group)),
-        )?;
+/// A name in an open folder as a path: there is no call that takes both for attributes.
+fn named(folder: &OwnedFd, name: &[u8]) -> PathBuf {
+    let folder = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    PathBuf::from(folder).join(OsStr::from_bytes(name))
+}
+
+/// What kind a FIFO, a socket or a device is, for the kernel.
+pub(super) fn special(kind: &EntryKind) -> (FileType, u64) {
+    match kind {
+        EntryKind::Device(device) => {
+            let number = rustix::fs::makedev(device.major, device.minor);
+            match device.is_block {
+                true => (FileType::BlockDevice, number),
+                false => (FileType::CharacterDevice, number),
+            }
+        }
+        EntryKind::Socket => (FileType::Socket, 0),
+        _ => (FileType::Fifo, 0),
     }
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(metadata.mode.into()))
+}
+
+/// The parts of some bytes at `at` of a file that are in none of its holes. What isn't zero is in none, whatever is said.
+fn outside_holes<'b>(
+    holes: &[Hole],
+    at: u64,
+    bytes: &'b [u8],
+) -> impl Iterator<Item = (u64, &'b [u8])> {
+    let end = at + bytes.len() as u64;
+    let first = holes.partition_point(|hole| hole.offset + hole.bytes <= at);
+    let inside = holes[first..]
+        .iter()
+        .take_while(move |hole| hole.offset < end);
+    // Every hole ends a part outside and is one itself; behind the last one there is another outside.
+    let borders = inside.flat_map(move |hole| {
+        let (from, to) = (hole.offset.max(at), (hole.offset + hole.bytes).min(end));
+        [(from, false), (to, true)]
+    });
+    let mut from = at;
+    borders
+        .chain([(end, false)])
+        .filter_map(move |(to, is_hole)| {
+            let place = |offset: u64| usize::try_from(offset - at).unwrap_or(usize::MAX);
+            let (begin, part) = (from, &bytes[place(from)..place(to)]);
+            from = to;
+            let is_left_out = part.is_empty() || (is_hole && is_zero(part));
+            (!is_left_out).then_some((begin, part))
+        })
+}
+
+fn set_owner(parent: &OwnedFd, name: &[u8], metadata: &Metadata) -> Result<(), Errno> {
+    let (owner, group) = (Uid::from_raw(metadata.owner), Gid::from_raw(metadata.group));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(parent, name, Some(owner), Some(group), flags)
+}
+
+fn set_times(parent: &OwnedFd, name: &[u8], metadata: &Metadata) -> Result<(), Errno> {
+    rustix::fs::utimensat(parent, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+fn set_all_but_times(file: impl AsFd, entry: &Entry, is_root: bool) -> Result<(), Errno> {
+    // The owner first: changing it takes the set-user-ID bit and capabilities away.
+    let metadata = &entry.metadata;
+    if is_root {
+        let (owner, group) = (Uid::from_raw(metadata.owner), Gid::from_raw(metadata.group));
+        rustix::fs::fchown(&file, Some(owner), Some(group))?;
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(metadata.mode.into()))?;
+    Holder::Open(file.as_fd()).make_have(&entry.attributes, is_root)
 }
 
 fn set_link_metadata(
     parent: &OwnedFd,
     name: &[u8],
-    metadata: &Metadata,
+    entry: &Entry,
     is_root: bool,
 ) -> Result<(), Errno> {
     if is_root {
-        let (owner, group) = (Uid::from_raw(metadata.owner), Gid::from_raw(metadata.group));
-        rustix::fs::chownat(
-            parent,
-            name,
-            Some(owner),
-            Some(group),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+        set_owner(parent, name, &entry.metadata)?;
     }
-    rustix::fs::utimensat(parent, name, &times(metadata), AtFlags::SYMLINK_NOFOLLOW)
+    Holder::Named(&named(parent, name)).make_have(&entry.attributes, is_root)?;
+    set_times(parent, name, &entry.metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside_holes;
+    use crate::manifest::Hole;
+
+    /// The parts of a file of these bytes, read from `at` on, that are written if it has these holes.
+    fn check(bytes: &[u8], at: usize, holes: &[(u64, u64)]) -> Vec<(u64, Vec<u8>)> {
+        let hole = |(offset, bytes): &(u64, u64)| Hole {
+            offset: *offset,
+            bytes: *bytes,
+        };
+        let holes: Vec<Hole> = holes.iter().map(hole).collect();
+        outside_holes(&holes, at as u64, &bytes[at..])
+            .map(|(at, part)| (at, part.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn holes_are_left_out() {
+        let all = vec![(2, vec![3, 4, 5])];
+        assert_eq!(check(&[1, 2, 3, 4, 5], 2, &[]), all);
+        assert_eq!(check(&[1, 2, 3, 4, 5], 2, &[(0, 2)]), all);
+        assert_eq!(
+            check(&[0, 0, 0, 4, 0], 0, &[(0, 3), (4, 1)]),
+            [(3, vec![4])]
+        );
+        assert_eq!(check(&[0, 0, 0, 4, 0], 1, &[(0, 3)]), [(3, vec![4, 0])]);
+        assert_eq!(check(&[1, 0, 0], 0, &[(1, 2)]), [(0, vec![1])]);
+        assert_eq!(check(&[0, 0], 0, &[(0, 2)]), []);
+        // What isn't zero is written although it is said to be a hole.
+        assert_eq!(check(&[0, 7], 0, &[(0, 2)]), [(0, vec![0, 7])]);
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
 use super::tree_target::{Place, Target};
@@ -67,7 +66,7 @@ impl<'a, 't> Writer<'a, 't> {
             let part = &raw[at(from)..at(to)];
             if part.len() as u64 == file.bytes {
                 let entry = file.entry;
-                target.write_file(&entry.path, file.place, part, &entry.metadata)?;
+                target.write_file(entry, file.place, part)?;
             } else {
                 self.write_part(target, index, from - file.offset, part)?;
             }
@@ -84,23 +83,22 @@ impl<'a, 't> Writer<'a, 't> {
         part: &[u8],
     ) -> Result<(), ContentError> {
         let file = &self.files[index];
-        let (path, place) = (&file.entry.path, file.place);
+        let (entry, place) = (file.entry, file.place);
         let open = {
             let mut begun = lock(&self.begun);
             match begun.entry(index) {
                 Entry::Occupied(_) => {
                     drop(begun);
-                    target.reopen_file(path, place)?
+                    target.reopen_file(&entry.path, place)?
                 }
                 Entry::Vacant(vacant) => {
-                    let open = target.start_file(path, place)?;
+                    let open = target.start_file(entry, place)?;
                     vacant.insert(file.bytes);
                     open
                 }
             }
         };
-        open.write_all_at(part, at)
-            .map_err(|error| ContentError::io("write", &target.shown(path))(error))?;
+        target.write_part(entry, &open, at, part)?;
         let is_whole = {
             let mut begun = lock(&self.begun);
             let lacking = begun.entry(index).or_default();
@@ -114,9 +112,9 @@ impl<'a, 't> Writer<'a, 't> {
         if !is_whole {
             return Ok(());
         }
-        let finished = target.finish_file(path, place, &open, &file.entry.metadata);
+        let finished = target.finish_file(entry, place, &open);
         if finished.is_err() {
-            target.abandon_file(path, place);
+            target.abandon_file(&entry.path, place);
         }
         finished
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Cursor;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use camino::Utf8PathBuf;
 use content::{
@@ -68,6 +69,31 @@ fn the_manifests_and_the_pack_of_version_1() {
     );
     let text = fs::read_to_string(temp.join("tree/ordbøker/Æ.txt")).unwrap();
     assert_eq!(text, "ær, ære, ærlig\n".repeat(50));
+}
+
+#[test]
+fn the_tree_of_version_2() {
+    let read = |name: &str| read_from("content-2", name);
+    let temp = Temp::new();
+    fs::create_dir_all(temp.join("l/packs")).unwrap();
+    fs::write(temp.join("l/packs/small.pack"), read("small.pack")).unwrap();
+    let library = Library::open(&temp.join("l")).unwrap();
+    let bytes = read("tree.manifest");
+    assert_eq!(bytes[8], 2);
+    let tree = Manifest::decode(&bytes).unwrap();
+    assert_eq!(tree.encode(), bytes);
+    let target = temp.join("tree");
+    fs::create_dir(&target).unwrap();
+    converge_tree(&tree, &target, &[&library], &NoMeter).unwrap();
+    assert_eq!(compare_tree(&tree, &target, &NoMeter).unwrap(), []);
+    let stat = |name: &str| fs::symlink_metadata(target.join(name)).unwrap();
+    assert_eq!(stat("stor").ino(), stat("ordbøker/stor").ino());
+    assert!(stat("rør").file_type().is_fifo());
+    assert!(stat("hullete").len() == 100_000 && stat("hullete").blocks() <= 16);
+    let mut value = [0; 20];
+    let noted = target.join("ordbøker/Æ.txt");
+    let length = rustix::fs::getxattr(noted.as_std_path(), "user.språk", &mut value[..]).unwrap();
+    assert_eq!(&value[..length], b"nynorsk");
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! Filesystem images: what converges, from whatever was there.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use content::{
     ContentError, Library, Manifest, NoMeter, capture_image, compare_image, converge_image,
 };
 use proptest::prelude::*;
+use wire::digest::Digest;
 
-use crate::support::{self, Network, StopAfter, Temp, Witness, noise};
+use crate::support::{self, Network, StopAfter, Temp, Witness, empty_ntfs, ext4, noise, ntfs, run};
 
 const BLOCK: usize = 4096;
 
@@ -259,19 +262,8 @@ proptest! {
     }
 }
 
-/// An ext4 image of a folder, as OS images are made.
-fn ext4(folder: &Utf8Path, image: &Utf8Path) {
-    let made = std::process::Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
-        .args([folder.as_str(), image.as_str(), "64M"])
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .status()
-        .expect("this test needs mke2fs (e2fsprogs)");
-    assert!(made.success());
-}
-
-#[test]
-fn an_image_made_again_is_mostly_known() {
+/// Makes an image of a folder, then again when some of it is another, and says how much of that one isn't known.
+fn made_again(make: fn(&Utf8Path, &Utf8Path)) -> (u64, u64) {
     let temp = Temp::new();
     let library = temp.library("l");
     let folder = temp.join("tree");
@@ -289,19 +281,123 @@ fn an_image_made_again_is_mostly_known() {
         )
         .unwrap();
     }
-    ext4(&folder, &temp.join("old.img"));
+    make(&folder, &temp.join("old.img"));
     support::capture_image(&temp.join("old.img"), &library);
     let before = library.stats();
     // Everything behind the new file moves by an odd number of blocks; another grows and a third goes.
     fs::write(folder.join("000a"), noise(1000, 21_000)).unwrap();
     fs::write(folder.join("200"), noise(1001, 90_000)).unwrap();
     fs::remove_file(folder.join("300")).unwrap();
-    ext4(&folder, &temp.join("new.img"));
+    make(&folder, &temp.join("new.img"));
     let manifest = support::capture_image(&temp.join("new.img"), &library);
-    let fresh = library.stats().content_bytes - before.content_bytes;
-    let total = manifest.content_bytes();
-    assert!(fresh * 12 < total, "{fresh} of {total} bytes are new");
     let expected = fs::read(temp.join("new.img")).unwrap();
     let prior = fs::read(temp.join("old.img")).unwrap();
     check(&manifest, &library, &expected, &prior, &temp.join("target"));
+    let fresh = library.stats().content_bytes - before.content_bytes;
+    (fresh, manifest.content_bytes())
+}
+
+#[test]
+fn an_image_made_again_is_mostly_known() {
+    let (fresh, total) = made_again(ext4);
+    assert!(fresh * 12 < total, "ext4: {fresh} of {total} bytes are new");
+    let (fresh, total) = made_again(ntfs);
+    // Its table of files, a kilobyte for each, is another one.
+    assert!(fresh * 5 < total, "NTFS: {fresh} of {total} bytes are new");
+}
+
+/// How many of the files have a chunk of their own, each being as long as the shortest chunk.
+fn own_chunks(manifest: &Manifest, files: &[Vec<u8>]) -> usize {
+    let chunks: HashSet<Digest> = (manifest.chunks().iter().map(|chunk| chunk.digest)).collect();
+    (files
+        .iter()
+        .filter(|file| chunks.contains(&Digest::of(file))))
+    .count()
+}
+
+#[test]
+fn a_large_file_has_chunks_of_its_own() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let files: Vec<Vec<u8>> = (0..20).map(|seed| noise(seed, 64 << 10)).collect();
+    for (number, file) in files.iter().enumerate() {
+        let folder = temp.join(&format!("tree/mappe {}", number % 3));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("blåbær {number}")), file).unwrap();
+        fs::write(
+            folder.join(format!("liten {number}")),
+            noise(99, 5000 + 100 * number),
+        )
+        .unwrap();
+    }
+    for (name, make) in [("ext4", ext4 as fn(&Utf8Path, &Utf8Path)), ("ntfs", ntfs)] {
+        make(&temp.join("tree"), &temp.join(name));
+        let manifest = support::capture_image(&temp.join(name), &library);
+        assert_eq!(own_chunks(&manifest, &files), files.len(), "{name}");
+    }
+}
+
+/// A volume in use, until it is dropped.
+struct Mounted(Utf8PathBuf);
+
+impl Mounted {
+    fn ntfs(image: &Utf8Path, folder: Utf8PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        run("ntfs-3g", "ntfs-3g", &[image.as_str(), folder.as_str()]);
+        Self(folder)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run("mount", "umount", &[self.0.as_str()]);
+    }
+}
+
+#[test]
+fn an_ntfs_file_in_more_pieces_than_its_record_holds_is_found() {
+    let temp = Temp::new();
+    let image = temp.join("image");
+    empty_ntfs(&image);
+    let mounted = Mounted::ntfs(&image, temp.join("mounted"));
+    let file = File::create_new(mounted.0.join("stykker")).unwrap();
+    // Between the pieces are holes, so that they can't be told as one.
+    let pieces: Vec<Vec<u8>> = (0..500).map(|seed| noise(seed, 64 << 10)).collect();
+    for (piece, at) in pieces.iter().zip((0..).step_by(1 << 20)) {
+        file.write_all_at(piece, at).unwrap();
+    }
+    drop(file);
+    drop(mounted);
+    let told = run("ntfs-3g", "ntfsinfo", &["-F", "stykker", image.as_str()]);
+    assert!(told.contains("$ATTRIBUTE_LIST"), "{told}");
+    let manifest = support::capture_image(&image, &temp.library("l"));
+    // Where the volume's own tables are in the way, a piece lies in two.
+    let found = own_chunks(&manifest, &pieces);
+    assert!(found >= pieces.len() - 5, "{found} of {}", pieces.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_damaged_volume_is_captured_as_it_is(
+        damages in proptest::collection::vec((0..40_u64, 0..1024_u64, any::<u8>()), 1..60),
+    ) {
+        static SOUND: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let temp = Temp::new();
+            File::create_new(temp.join("image")).unwrap().set_len(2 << 20).unwrap();
+            run("ntfs-3g", "mkntfs", &["-q", "-Q", "-F", temp.join("image").as_str()]);
+            fs::read(temp.join("image")).unwrap()
+        });
+        let temp = Temp::new();
+        let library = temp.library("l");
+        let mut bytes = SOUND.clone();
+        // In the boot sector and in the records of the table, which begins behind four clusters.
+        for (record, at, byte) in damages {
+            let from = if record == 0 { 0 } else { 16384 + (record - 1) * 1024 };
+            bytes[usize::try_from(from + at).unwrap()] = byte;
+        }
+        fs::write(temp.join("image"), &bytes).unwrap();
+        let manifest = support::capture_image(&temp.join("image"), &library);
+        check(&manifest, &library, &bytes, &bytes, &temp.join("target"));
+    }
 }

@@ -11,5 +11,6 @@ mod keep;
 mod library;
 mod patch;
 mod random;
+mod settled;
 mod support;
 mod tree;

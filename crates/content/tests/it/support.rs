@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use content::{ChunkSource, ContentError, Frame, Library, Manifest, Meter, NoMeter, SourceKind};
@@ -85,8 +86,12 @@ fn list(top: &Path, folder: &Path, found: &mut BTreeMap<Vec<u8>, String>) {
             "folder".to_owned()
         } else if metadata.is_symlink() {
             format!("link to {:?}", fs::read_link(&path).unwrap())
-        } else {
+        } else if metadata.is_file() {
             format!("file {}", Digest::of(&fs::read(&path).unwrap()))
+        } else {
+            let kind = metadata.file_type();
+            let kinds = [kind.is_fifo(), kind.is_socket(), kind.is_block_device()];
+            format!("special {kinds:?} {:x}", metadata.rdev())
         };
         let mode = if metadata.is_symlink() {
             0
@@ -210,4 +215,39 @@ impl Meter for Witness {
         );
         self.last.set((done, total));
     }
+}
+
+/// Runs a program of Debian's to its end, and tells what it printed.
+pub(crate) fn run(package: &str, program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .unwrap_or_else(|error| panic!("this test needs {program} ({package}): {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// An ext4 image of a folder, as OS images are made.
+pub(crate) fn ext4(folder: &Utf8Path, image: &Utf8Path) {
+    let made = ["-q", "-F", "-t", "ext4", "-b", "4096", "-d"];
+    let args = [&made[..], &[folder.as_str(), image.as_str(), "64M"]].concat();
+    run("e2fsprogs", "mke2fs", &args);
+}
+
+/// An empty NTFS volume.
+pub(crate) fn empty_ntfs(image: &Utf8Path) {
+    File::create_new(image).unwrap().set_len(64 << 20).unwrap();
+    run("ntfs-3g", "mkntfs", &["-q", "-Q", "-F", image.as_str()]);
+}
+
+/// An NTFS volume of a folder, as Windows images are applied.
+pub(crate) fn ntfs(folder: &Utf8Path, image: &Utf8Path) {
+    let wim = image.with_extension("wim");
+    let wimlib = |args: &[&str]| run("wimtools", "wimlib-imagex", args);
+    let (from, to) = (folder.as_str(), image.as_str());
+    wimlib(&["capture", from, wim.as_str(), "--compress=none", "--quiet"]);
+    empty_ntfs(image);
+    wimlib(&["apply", wim.as_str(), "1", to, "--quiet"]);
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8Path;
@@ -327,16 +327,190 @@ fn a_small_change_costs_little() {
     assert_eq!(touched.chunks(), after.chunks());
 }
 
+/// What `setfattr` would do.
+fn set_attribute(path: &Utf8Path, name: &str, value: &[u8]) {
+    let any = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path.as_std_path(), name, value, any).unwrap();
+}
+
+fn attribute(path: &Utf8Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 100];
+    let length = rustix::fs::getxattr(path.as_std_path(), name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
 #[test]
-fn what_is_no_file_is_refused_at_capture() {
+fn other_names_of_a_file_are_kept_and_mended() {
     let temp = Temp::new();
     let library = temp.library("l");
-    let source = temp.join("source");
+    let (source, target) = (temp.join("source"), temp.join("target"));
+    fs::create_dir_all(source.join("bin")).unwrap();
+    fs::create_dir(&target).unwrap();
+    fs::write(source.join("bin/gzip"), noise(1, 5000)).unwrap();
+    for name in ["bin/gunzip", "zcat"] {
+        fs::hard_link(source.join("bin/gzip"), source.join(name)).unwrap();
+    }
+    symlink("bin", source.join("lenke")).unwrap();
+    fs::hard_link(source.join("lenke"), source.join("ny lenke")).unwrap();
+    let manifest = capture_tree(&source, &library);
+    assert_eq!(manifest.content_bytes(), 5000);
+    let inode = |name: &str| fs::symlink_metadata(target.join(name)).unwrap().ino();
+    let check = || {
+        converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap();
+        assert_eq!(compare_tree(&manifest, &target, &NoMeter).unwrap(), []);
+        assert_eq!(inode("bin/gzip"), inode("bin/gunzip"));
+        assert_eq!(inode("bin/gzip"), inode("zcat"));
+        assert_eq!(inode("lenke"), inode("ny lenke"));
+        assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
+    };
+    check();
+    let first = inode("zcat");
+    check();
+    assert_eq!(inode("zcat"), first, "what is equal is left alone");
+    // A name that became a file of its own, one that is missing, and one that is in the way.
+    fs::remove_file(target.join("zcat")).unwrap();
+    fs::write(target.join("zcat"), noise(1, 5000)).unwrap();
+    fs::remove_file(target.join("bin/gunzip")).unwrap();
+    let differences = compare_tree(&manifest, &target, &NoMeter).unwrap();
+    let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    // The first name is missing, so the others lead elsewhere, one of them to a file of its own.
+    let expected = [
+        "bin/gunzip: missing",
+        "bin/gzip: it isn't another name of what it should be",
+        "zcat: it isn't another name of what it should be",
+    ];
+    assert_eq!(texts, expected);
+    check();
+    // A name outside the tree: the file there keeps what it has.
+    fs::hard_link(target.join("zcat"), temp.join("utenfor")).unwrap();
+    fs::set_permissions(temp.join("utenfor"), Permissions::from_mode(0o600)).unwrap();
+    check();
+    assert_eq!(
+        fs::metadata(temp.join("utenfor")).unwrap().mode() & 0o7777,
+        0o600
+    );
+    fs::remove_file(target.join("zcat")).unwrap();
+    fs::create_dir(target.join("zcat")).unwrap();
+    let error = converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap_err();
+    assert!(
+        matches!(error, ContentError::Obstructed { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn attributes_are_kept_mended_and_taken_away() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let (source, target) = (temp.join("source"), temp.join("target"));
+    fs::create_dir_all(source.join("mappe")).unwrap();
+    fs::create_dir(&target).unwrap();
+    for name in ["mappe/fil", "uten"] {
+        fs::write(source.join(name), "likt").unwrap();
+    }
+    set_attribute(&source.join("mappe"), "user.blåbær", b"syltet\xf8y");
+    set_attribute(&source.join("mappe/fil"), "user.tom", b"");
+    let manifest = capture_tree(&source, &library);
+    let check = || {
+        converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap();
+        assert_eq!(compare_tree(&manifest, &target, &NoMeter).unwrap(), []);
+        assert_eq!(
+            attribute(&target.join("mappe/fil"), "user.tom").as_deref(),
+            Some(&b""[..])
+        );
+        assert_eq!(attribute(&target.join("uten"), "user.mer"), None);
+    };
+    check();
+    let of_folder = attribute(&target.join("mappe"), "user.blåbær");
+    assert_eq!(of_folder.as_deref(), Some(&b"syltet\xf8y"[..]));
+    set_attribute(&target.join("mappe/fil"), "user.tom", b"ikke tom");
+    set_attribute(&target.join("uten"), "user.mer", b"mer");
+    let inode = fs::metadata(target.join("uten")).unwrap().ino();
+    let differences = compare_tree(&manifest, &target, &NoMeter).unwrap();
+    let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "mappe/fil: its attributes differ",
+            "uten: its attributes differ"
+        ]
+    );
+    check();
+    assert_eq!(fs::metadata(target.join("uten")).unwrap().ino(), inode);
+}
+
+#[test]
+fn fifos_and_sockets_are_kept_and_replaced() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let (source, target) = (temp.join("source"), temp.join("target"));
     fs::create_dir(&source).unwrap();
+    fs::create_dir(&target).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(source.join("sokkel")).unwrap();
-    let mut writer = library.pack_writer().unwrap();
-    let error = content::capture_tree(&source, &mut writer, &NoMeter).unwrap_err();
-    assert!(matches!(error, ContentError::Unsupported { .. }), "{error}");
+    let mode = rustix::fs::Mode::from_raw_mode(0o640);
+    let fifo = source.join("rør");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        fifo.as_std_path(),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    let manifest = capture_tree(&source, &library);
+    let check = || {
+        converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap();
+        assert_eq!(compare_tree(&manifest, &target, &NoMeter).unwrap(), []);
+        assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
+    };
+    check();
+    let inode = fs::symlink_metadata(target.join("rør")).unwrap().ino();
+    check();
+    assert_eq!(
+        fs::symlink_metadata(target.join("rør")).unwrap().ino(),
+        inode
+    );
+    fs::remove_file(target.join("sokkel")).unwrap();
+    fs::rename(target.join("rør"), target.join("sokkel")).unwrap();
+    fs::write(target.join("rør"), "en fil").unwrap();
+    check();
+    // A file isn't laid in the place of one of them.
+    fs::remove_file(source.join("rør")).unwrap();
+    fs::write(source.join("rør"), "en fil").unwrap();
+    let other = capture_tree(&source, &library);
+    let error = converge_tree(&other, &target, &[&library], &NoMeter).unwrap_err();
+    assert!(
+        matches!(error, ContentError::Obstructed { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn holes_stay_holes_and_what_is_full_stays_full() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let (source, target) = (temp.join("source"), temp.join("target"));
+    fs::create_dir(&source).unwrap();
+    fs::create_dir(&target).unwrap();
+    let sparse = File::create_new(source.join("hullete")).unwrap();
+    sparse.set_len(40 << 20).unwrap();
+    sparse.write_all_at(&noise(1, 9000), 13 << 20).unwrap();
+    File::create_new(source.join("bare hull"))
+        .unwrap()
+        .set_len(5000)
+        .unwrap();
+    // A swap file must have no holes, although all of it is zero.
+    fs::write(source.join("full"), vec![0; 1 << 20]).unwrap();
+    File::open(source.join("full")).unwrap().sync_all().unwrap();
+    let manifest = capture_tree(&source, &library);
+    converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap();
+    assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
+    let blocks = |name: &str| fs::metadata(target.join(name)).unwrap().blocks() * 512;
+    assert!(blocks("hullete") <= 64 << 10, "{}", blocks("hullete"));
+    assert_eq!(blocks("bare hull"), 0);
+    assert!(blocks("full") >= 1 << 20, "{}", blocks("full"));
+    assert_eq!(capture_tree(&target, &library), manifest);
 }
 
 #[test]

@@ -43,6 +43,19 @@ fn what_cannot_be_is_refused() {
             "os-image",
         ),
         ("name: a\nkind: os-image\nsource: { tree: x }\n", "no tree"),
+        ("name: a\nkind: os-image\nsource: { tar: x }\n", "no tree"),
+        (
+            "name: a\nkind: files\nsource: { disk: { file: x, partition: 1 } }\n",
+            "os-image",
+        ),
+        (
+            "name: a\nkind: files\nsource: { wim: { file: x } }\n",
+            "os-image",
+        ),
+        (
+            "name: a\nkind: application\nsource: { tar: x }\n",
+            "install",
+        ),
         (
             "name: a\nkind: application\nsource: { debian: { packages: [vim] } }\n",
             "os-status",
@@ -82,6 +95,31 @@ fn a_tree_is_prepared_with_a_version_of_its_content() {
     assert_eq!(first, prepare());
     fs::write(base.join("tree/a"), "2").expect("file");
     assert_ne!(first.package.version, prepare().package.version);
+}
+
+#[test]
+fn a_tar_archive_is_unpacked_once() {
+    let folder = tempfile::tempdir().expect("folder");
+    let base = Utf8Path::from_path(folder.path()).expect("UTF-8");
+    fs::create_dir(base.join("tree")).expect("folder");
+    fs::write(base.join("tree/blåbær"), "syltetøy").expect("file");
+    // A name with a colon isn't another machine's.
+    let archive = base.join("a:b.tar.gz");
+    let packed = Program::new("tar").args(["--force-local", "-czf", archive.as_str(), "-C"]);
+    packed.args([base.as_str(), "tree"]).run().expect("tar");
+    let definition =
+        parse("name: a\nkind: files\nsource: { tar: 'a:b.tar.gz' }\n").expect("it parses");
+    let prepare = || prepare_package(&definition, base, base, &Silent).expect("it prepares");
+    let prepared = prepare();
+    let PreparedContent::Tree(unpacked) = &prepared.content else {
+        panic!("{prepared:?}")
+    };
+    let text = fs::read_to_string(unpacked.join("tree/blåbær")).expect("it is there");
+    assert_eq!(text, "syltetøy");
+    assert_eq!(prepare(), prepared);
+    fs::write(&archive, "no archive").expect("file");
+    let error = prepare_package(&definition, base, base, &Silent).expect_err("it is none");
+    assert!(error.to_string().contains("unpack"), "{error}");
 }
 
 #[test]

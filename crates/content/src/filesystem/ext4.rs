@@ -1,63 +1,49 @@
-//! Where files begin inside an ext4 image.
-//!
-//! Only a hint for the cutter: what can't be read here is passed over, and the image is cut without it. Nothing in the
-//! image is trusted, and nothing is allocated by a length that it claims. Layout: the kernel's documentation of ext4,
-//! "Data Structures and Algorithms".
+//! Where files lie inside an ext4 image, and whether its journal has been played. Layout: the kernel's documentation of ext4, "Data Structures and Algorithms".
 
-use std::cell::Cell;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-/// A stretch of one file that lies in one piece on the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FileStretch {
-    /// Where it begins on the volume.
-    pub(super) offset: u64,
-    /// How long it is.
-    pub(super) bytes: u64,
-}
+use super::{Survey, TABLE_BYTES, Unsettled, u16_at, u32_at};
 
 const SUPERBLOCK_OFFSET: u64 = 1024;
 const SUPERBLOCK_BYTES: usize = 1024;
 const MAGIC: u16 = 0xEF53;
+const INCOMPATIBLE_RECOVER: u32 = 0x4;
 const INCOMPATIBLE_64_BIT: u32 = 0x80;
+/// Unmounted, and no error was met.
+const STATE_CLEAN: u16 = 1;
 const INODE_HAS_EXTENTS: u32 = 0x8_0000;
 /// An initialised extent has at most this many blocks; longer ones are marked as not yet written.
 const EXTENT_BLOCKS_MAX: u16 = 32768;
 const EXTENT_MAGIC: u16 = 0xF30A;
 /// The kernel builds no deeper tree.
 const EXTENT_DEPTH_MAX: u16 = 5;
-/// Eight million stretches take 128 MiB; a desktop has forty thousand.
-const STRETCHES_MAX: usize = 8 << 20;
 /// As many groups as 16 TiB have.
 const GROUPS_MAX: u64 = 1 << 17;
-/// Inodes and extents of a sound volume take far less than this share of it. In a hostile one they point at each other,
-/// and reading them would never end.
-const READ_ONE_IN: u64 = 8;
-/// Read even if the volume is small.
-const READ_BYTES_MIN: u64 = 16 << 20;
-/// How much of an inode table is read at once.
-const TABLE_BYTES: usize = 1 << 20;
 
-/// The stretches of all regular files and folders, in the order of the volume; empty if this is no ext4.
-pub(super) fn file_stretches(image: &File, image_bytes: u64) -> Vec<FileStretch> {
-    let Some(volume) = Volume::open(image, image_bytes) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
+/// Looks through the inodes of all groups; `None` when there is no sense in going on.
+pub(super) fn survey(survey: &mut Survey<'_>) -> Option<()> {
+    let volume = Volume::open(survey)?;
     for group in 0..volume.groups {
-        if volume.group(group, &mut found).is_none() {
-            break;
-        }
+        volume.group(group, survey)?;
     }
-    found.sort_unstable();
-    found.dedup_by_key(|stretch| stretch.offset);
-    found
+    Some(())
 }
 
-struct Volume<'a> {
-    image: &'a File,
-    image_bytes: u64,
+/// Why the filesystem can't be used elsewhere yet: for ext2 and ext3, too.
+pub(super) fn unsettled(survey: &mut Survey<'_>) -> Option<Unsettled> {
+    let superblock = superblock(survey)?;
+    if u32_at(&superblock, 0x60)? & INCOMPATIBLE_RECOVER != 0 {
+        Some(Unsettled::Ext4Journal)
+    } else {
+        (u16_at(&superblock, 0x3A)? != STATE_CLEAN).then_some(Unsettled::Ext4State)
+    }
+}
+
+fn superblock(survey: &mut Survey<'_>) -> Option<[u8; SUPERBLOCK_BYTES]> {
+    let mut superblock = [0; SUPERBLOCK_BYTES];
+    survey.read(&mut superblock, SUPERBLOCK_OFFSET)?;
+    (u16_at(&superblock, 0x38)? == MAGIC).then_some(superblock)
+}
+
+struct Volume {
     block_bytes: u64,
     inode_bytes: usize,
     inodes_per_group: u32,
@@ -65,35 +51,11 @@ struct Volume<'a> {
     first_descriptor: u64,
     groups: u64,
     has_64_bit: bool,
-    /// How much may still be read.
-    left: Cell<u64>,
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..at + 2)?
-        .try_into()
-        .ok()
-        .map(u16::from_le_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..at + 4)?
-        .try_into()
-        .ok()
-        .map(u32::from_le_bytes)
-}
-
-impl<'a> Volume<'a> {
-    fn open(image: &'a File, image_bytes: u64) -> Option<Self> {
-        let mut superblock = [0; SUPERBLOCK_BYTES];
-        image
-            .read_exact_at(&mut superblock, SUPERBLOCK_OFFSET)
-            .ok()?;
-        if u16_at(&superblock, 0x38)? != MAGIC {
-            return None;
-        }
+impl Volume {
+    fn open(survey: &mut Survey<'_>) -> Option<Self> {
+        let superblock = superblock(survey)?;
         let block_bytes = 1024_u64 << u32_at(&superblock, 0x18).filter(|shift| *shift <= 6)?;
         let blocks = u64::from(u32_at(&superblock, 0x04)?);
         let first_block = u64::from(u32_at(&superblock, 0x14)?);
@@ -108,8 +70,6 @@ impl<'a> Volume<'a> {
             return None;
         }
         Some(Self {
-            image,
-            image_bytes,
             block_bytes,
             inode_bytes,
             inodes_per_group: u32_at(&superblock, 0x28)?,
@@ -117,23 +77,15 @@ impl<'a> Volume<'a> {
             first_descriptor: (first_block + 1) * block_bytes,
             groups: blocks.div_ceil(blocks_per_group).min(GROUPS_MAX),
             has_64_bit,
-            left: Cell::new((image_bytes / READ_ONE_IN).max(READ_BYTES_MIN)),
         })
     }
 
-    /// Reads, as long as it isn't too much altogether.
-    fn read(&self, bytes: &mut [u8], at: u64) -> Option<()> {
-        self.left
-            .set(self.left.get().checked_sub(bytes.len() as u64)?);
-        self.image.read_exact_at(bytes, at).ok()
-    }
-
     /// Reads the inodes of a group; `None` when there is no sense in going on.
-    fn group(&self, group: u64, found: &mut Vec<FileStretch>) -> Option<()> {
+    fn group(&self, group: u64, survey: &mut Survey<'_>) -> Option<()> {
         let mut descriptor = [0; 64];
         let read = usize::try_from(self.descriptor_bytes.min(64)).ok()?;
         let at = self.first_descriptor + group * self.descriptor_bytes;
-        self.read(&mut descriptor[..read], at)?;
+        survey.read(&mut descriptor[..read], at)?;
         let high = match self.has_64_bit {
             true => u64::from(u32_at(&descriptor, 0x28)?),
             false => 0,
@@ -143,19 +95,19 @@ impl<'a> Volume<'a> {
         let inodes = self.inodes_per_group.saturating_sub(unused);
         let mut at = table.checked_mul(self.block_bytes)?;
         let mut left = u64::from(inodes) * self.inode_bytes as u64;
-        if at.checked_add(left)? > self.image_bytes {
+        if at.checked_add(left)? > survey.image_bytes {
             return None;
         }
         let mut buffer = vec![0; TABLE_BYTES - TABLE_BYTES % self.inode_bytes];
         while left > 0 {
             let part = usize::try_from(left.min(buffer.len() as u64)).ok()?;
-            self.read(&mut buffer[..part], at)?;
+            survey.read(&mut buffer[..part], at)?;
             for inode in buffer[..part].chunks_exact(self.inode_bytes) {
-                if found.len() >= STRETCHES_MAX {
+                if survey.is_full() {
                     return None;
                 }
                 // A damaged inode only costs its own hints.
-                let _damaged = self.inode(inode, found).is_none();
+                let _damaged = self.inode(inode, survey).is_none();
             }
             at += part as u64;
             left -= part as u64;
@@ -163,39 +115,35 @@ impl<'a> Volume<'a> {
         Some(())
     }
 
-    fn inode(&self, inode: &[u8], found: &mut Vec<FileStretch>) -> Option<()> {
+    fn inode(&self, inode: &[u8], survey: &mut Survey<'_>) -> Option<()> {
         let kind = u16_at(inode, 0)? & 0xF000;
         let is_linked = u16_at(inode, 0x1A)? > 0;
         let has_extents = u32_at(inode, 0x20)? & INODE_HAS_EXTENTS != 0;
         if is_linked && has_extents && (kind == 0x8000 || kind == 0x4000) {
-            self.node(inode.get(0x28..0x28 + 60)?, EXTENT_DEPTH_MAX, found)?;
+            self.node(inode.get(0x28..0x28 + 60)?, EXTENT_DEPTH_MAX, survey)?;
         }
         Some(())
     }
 
-    fn node(&self, node: &[u8], depth_max: u16, found: &mut Vec<FileStretch>) -> Option<()> {
+    fn node(&self, node: &[u8], depth_max: u16, survey: &mut Survey<'_>) -> Option<()> {
         let depth = u16_at(node, 6)?;
         if u16_at(node, 0)? != EXTENT_MAGIC || depth > depth_max {
             return None;
         }
         let entries = usize::from(u16_at(node, 2)?);
         for entry in node.get(12..)?.chunks_exact(12).take(entries) {
-            if found.len() >= STRETCHES_MAX {
-                return None;
-            }
             if depth == 0 {
                 let blocks = u16_at(entry, 4)?;
                 let start = (u64::from(u16_at(entry, 6)?) << 32) | u64::from(u32_at(entry, 8)?);
                 let offset = start.checked_mul(self.block_bytes)?;
-                let bytes = u64::from(blocks) * self.block_bytes;
-                if (1..=EXTENT_BLOCKS_MAX).contains(&blocks) && offset < self.image_bytes {
-                    found.push(FileStretch { offset, bytes });
+                if (1..=EXTENT_BLOCKS_MAX).contains(&blocks) {
+                    survey.add(offset, u64::from(blocks) * self.block_bytes)?;
                 }
             } else {
                 let below = (u64::from(u16_at(entry, 8)?) << 32) | u64::from(u32_at(entry, 4)?);
                 let mut block = vec![0; usize::try_from(self.block_bytes).ok()?];
-                self.read(&mut block, below.checked_mul(self.block_bytes)?)?;
-                self.node(&block, depth.min(depth_max) - 1, found)?;
+                survey.read(&mut block, below.checked_mul(self.block_bytes)?)?;
+                self.node(&block, depth.min(depth_max) - 1, survey)?;
             }
         }
         Some(())
@@ -208,7 +156,8 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::FileExt;
 
-    use super::{EXTENT_MAGIC, MAGIC, file_stretches};
+    use super::super::file_stretches;
+    use super::{EXTENT_MAGIC, MAGIC};
 
     /// What is found in an image that holds these bytes at these places.
     fn check(parts: &[(u64, &[u8])]) -> usize {
