@@ -115,6 +115,11 @@ const NIGHTLY_RUNS: &str = "100000";
 const NIGHTLY_PROPTEST_CASES: &str = "20000";
 const NIGHTLY_CRASH_STATES: &str = "20000";
 const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
+const NIGHTLY_ATTACKS: [(&str, &str); 3] = [
+    ("FORESTAGE_ALTERED_BUNDLES", "1000"),
+    ("FORESTAGE_LYING_MEDIA", "1000"),
+    ("FORESTAGE_FLIPPED_BITS", "2500"),
+];
 /// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
 const FUZZ_SECONDS: u32 = 120;
 
@@ -137,6 +142,12 @@ fn nightly() -> Result<()> {
             ])
             .env("FORESTAGE_CRASH_STATES", NIGHTLY_CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", NIGHTLY_FAILING_OPERATIONS))
+    })?;
+    timed("attacks and flipped bits", || {
+        run(cargo()
+            .args(["test", "--package", "agent", "--package", "content"])
+            .args(["--", "--nocapture", "altered_bundles", "flipped_bits"])
+            .envs(NIGHTLY_ATTACKS))
     })?;
     timed("fuzzing", fuzz)
 }
