@@ -115,10 +115,11 @@ const NIGHTLY_RUNS: &str = "100000";
 const NIGHTLY_PROPTEST_CASES: &str = "20000";
 const NIGHTLY_CRASH_STATES: &str = "20000";
 const NIGHTLY_FAILING_OPERATIONS: &str = "1000000";
-const NIGHTLY_ATTACKS: [(&str, &str); 3] = [
+const NIGHTLY_ATTACKS: [(&str, &str); 4] = [
     ("FORESTAGE_ALTERED_BUNDLES", "1000"),
     ("FORESTAGE_LYING_MEDIA", "1000"),
     ("FORESTAGE_FLIPPED_BITS", "2500"),
+    ("FORESTAGE_FORGED_ENROLMENTS", "10000"),
 ];
 /// One fuzz target; long enough to find what a change broke, short enough for all of them in a night.
 const FUZZ_SECONDS: u32 = 120;
@@ -146,7 +147,8 @@ fn nightly() -> Result<()> {
     timed("attacks and flipped bits", || {
         run(cargo()
             .args(["test", "--package", "agent", "--package", "content"])
-            .args(["--", "--nocapture", "altered_bundles", "flipped_bits"])
+            .args(["--package", "server", "--", "--nocapture"])
+            .args(["altered_bundles", "flipped_bits", "enrolments"])
             .envs(NIGHTLY_ATTACKS))
     })?;
     timed("fuzzing", fuzz)
