@@ -4,6 +4,7 @@
 //! kernel is loaded directly, because none of this is about firmware; `first_light` is.
 
 mod factory;
+mod planted;
 mod school;
 mod shared;
 
@@ -71,7 +72,11 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
             });
         }
     });
-    let outcomes = outcomes.into_inner().expect("all threads have ended");
+    let mut outcomes = outcomes.into_inner().expect("all threads have ended");
+    let start = Instant::now();
+    let scanned = planted::nothing_to_steal(&shared);
+    report("no planted secret in all that was made", start, &scanned);
+    outcomes.push(scanned.is_ok());
     let passed = outcomes.iter().filter(|ok| **ok).count();
     results(passed, outcomes.len() - passed);
     if passed < outcomes.len() {

@@ -23,7 +23,7 @@ Commands:
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
   nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
-              --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `fuzz`, every
+              --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `attacks`; `fuzz`, every
                                 reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
                                 server that is killed every ten seconds for a quarter of an hour
   bench     Measure, and print the figures

@@ -15,6 +15,12 @@ const RANDOM_RUNS: &str = "100000";
 const PROPTEST_CASES: &str = "20000";
 const CRASH_STATES: &str = "20000";
 const FAILING_OPERATIONS: &str = "1000000";
+const ATTACKS: [(&str, &str); 4] = [
+    ("FORESTAGE_ALTERED_BUNDLES", "1000"),
+    ("FORESTAGE_LYING_MEDIA", "1000"),
+    ("FORESTAGE_FLIPPED_BITS", "2500"),
+    ("FORESTAGE_FORGED_ENROLMENTS", "10000"),
+];
 /// Inputs for each reader.
 const FUZZ_RUNS: &str = "10000000";
 
@@ -26,7 +32,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 5] = [
+static PROOFS: [Proof; 6] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -36,6 +42,11 @@ static PROOFS: [Proof; 5] = [
         name: "power-cuts",
         what: "power cuts and failing disks",
         prove: power_cuts,
+    },
+    Proof {
+        name: "attacks",
+        what: "altered bundles, lying media, flipped bits, forged check-ins",
+        prove: attacks,
     },
     Proof {
         name: "fuzz",
@@ -169,6 +180,16 @@ fn power_cuts(_no_figures: &Path) -> Result<()> {
             ])
             .env("FORESTAGE_CRASH_STATES", CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", FAILING_OPERATIONS),
+    )
+}
+
+fn attacks(_no_figures: &Path) -> Result<()> {
+    run_program(
+        cargo()
+            .args(["test", "--package", "agent", "--package", "content"])
+            .args(["--package", "server", "--", "--nocapture"])
+            .args(["altered_bundles", "flipped_bits", "enrolments"])
+            .envs(ATTACKS),
     )
 }
 

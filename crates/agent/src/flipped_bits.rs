@@ -32,6 +32,8 @@ use crate::journal::{RunJournal, State, load_order};
 use crate::machine::made_of_files::FileMachine;
 use crate::test_bundle::{TestBundle, trust};
 
+/// Every how many bits of the mark the guard looks, too: it reads two ends of a disk.
+const GUARD_EVERY: usize = 16;
 /// The partition of a bundle ends at a multiple of this, and the rest of it is zeros.
 const PARTITION_STEP: usize = 1 << 20;
 
@@ -104,6 +106,10 @@ fn every_flipped_bit_of_the_mark_makes_the_disk_a_strangers() {
         for bit in 0..MARK_BYTES * 8 {
             let mut flipped = mark;
             flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(StagingMark::decode(&flipped), None, "{state:?}, bit {bit}");
+            if bit % GUARD_EVERY != 0 {
+                continue;
+            }
             disk.write_at(&flipped, MARK_OFFSET).expect("a plain file");
             let content = guard::inspect(&disk, serial, uuid).expect("a plain file");
             assert_eq!(content, DiskContent::Foreign, "{state:?}, bit {bit}");

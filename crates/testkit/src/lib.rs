@@ -1,4 +1,4 @@
-//! For tests and the demo alone: chance with a seed, the fake machine, virtual machines, PostgreSQL, the drill of
+//! For tests and the demo alone: chance with a seed, the fake machine, planted secrets, virtual machines, PostgreSQL, the drill of
 //! a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
@@ -6,5 +6,6 @@
 pub mod chance;
 pub mod drill;
 pub mod fake_machine;
+pub mod planted;
 pub mod postgres;
 pub mod vm;

@@ -9,6 +9,7 @@ use media::uki;
 use testkit::vm::{Bus, Network, Start, Vm, VmDisk, VmSpec};
 use wire::boot_config::BootMode;
 
+use super::planted;
 use crate::fleet::Laptop;
 use crate::world::{Places, World};
 
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     pub(super) world: World,
     pub(super) stick: Utf8PathBuf,
     pub(super) bundle: Utf8PathBuf,
+    /// What must be found nowhere.
+    pub(super) secrets: Vec<(String, Vec<u8>)>,
     kernel: Utf8PathBuf,
     initrd: Utf8PathBuf,
 }
@@ -31,6 +34,7 @@ impl Shared {
     /// Builds everything once.
     pub(super) fn prepare() -> Result<Self> {
         let world = World::start(Places::new("scenarios")?)?;
+        let secrets = planted::plant(&world)?;
         let work = world.places.work.clone();
         let boot_image = world.boot_image()?;
         let (kernel, initrd) = take_apart(&boot_image.join("deploy.efi"), &work)?;
@@ -86,6 +90,7 @@ impl Shared {
             world,
             stick,
             bundle,
+            secrets,
             kernel,
             initrd,
         })

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use camino::{Utf8Path, Utf8PathBuf};
 use client::Client;
 use content::{Library, Manifest, NoMeter};
@@ -362,6 +364,34 @@ impl Site {
         }))
         .unwrap();
         self.admin.put_receipt(&receipt).unwrap();
+    }
+
+    /// The server's private keys, each in every form it has: as it is in its file, line by line, and as bytes.
+    pub(crate) fn private_keys(&self) -> Vec<(String, Vec<u8>)> {
+        let mut keys = Vec::new();
+        for folder in ["keys", "tls"] {
+            for entry in self.data.join(folder).read_dir_utf8().unwrap() {
+                let path = entry.unwrap().into_path();
+                if path.extension() != Some("key") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines = text.lines().filter(|line| !line.starts_with("-----"));
+                let body: String = lines.clone().collect();
+                let of = |what: &str| format!("{what} of {path}");
+                let whole = lines.filter(|line| line.len() >= 32);
+                keys.extend(whole.map(|line| (of("a line"), line.as_bytes().to_vec())));
+                let bytes = if text.starts_with("-----") {
+                    STANDARD.decode(&body).unwrap()
+                } else {
+                    let digit = |at| u8::from_str_radix(&body[at..at + 2], 16).unwrap();
+                    (0..body.len()).step_by(2).map(digit).collect()
+                };
+                keys.push((of("the bytes"), bytes));
+            }
+        }
+        assert!(keys.len() >= 8, "a server has four keys: {}", keys.len());
+        keys
     }
 
     /// Someone new who looks after one site, signed in.
