@@ -41,7 +41,7 @@ fn start(world: &World) -> Device {
         "--expected",
         "16m",
     ];
-    world.run(&[&create[..], &["--cap", "3"]].concat());
+    world.run(&[&create[..], &["--cap", "3", "--confirm", "autumn 3"]].concat());
     world.write(
         "assets.csv",
         "serial;vendor;model;site code;site;class\nPF1;Acme;Book 14;BJO;Bjørnsletta;1STA\n",

@@ -10,12 +10,13 @@ use wire::names::{DeviceId, RunId};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::targeting::lifecycle::refuse_stopped;
 use crate::fleet::targeting::membership;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::parse;
-use crate::runs::orders;
-use crate::state::{AppState, Change};
+use crate::runs::{due, orders};
+use crate::state::{AppState, Change, now_ms};
 
 /// The run that someone points at.
 #[derive(FromRow)]
@@ -60,11 +61,8 @@ pub(crate) async fn retry(
         )
         .hint("retry the latest, or begin a new one with `forestage run rerun`"));
     }
-    sqlx::query("UPDATE runs SET state = 'running', stop = 0, ended_at_ms = 0 WHERE id = $1")
-        .bind(run.to_string())
-        .execute(&mut *db)
-        .await
-        .doing("have a run tried again")?;
+    refuse_held_back(&mut db, &earlier).await?;
+    go_on(&mut db, run).await?;
     audit(&mut db, &user.name, "run-retried", &run.to_string(), "").await?;
     commit(db).await?;
     answer(&state, run, &earlier).await
@@ -86,12 +84,7 @@ pub(crate) async fn rerun(
                 .hint("wait for it, or stop it first"),
         );
     }
-    let deployment: Deployment = stored("deployment", &earlier.document)?;
-    if earlier.stopped != 0 {
-        let message = format!("deployment {} is stopped", deployment.name);
-        return Err(Failure::conflict("deployment-stopped", message)
-            .hint("no device begins it any more; create it again, or deploy with another one"));
-    }
+    let deployment = refuse_held_back(&mut db, &earlier).await?;
     put_back(&mut db, &deployment, &earlier.device).await?;
     let device_id: DeviceId = stored_text("device id", &earlier.device)?;
     let Some(device) = state.stored_device_in(&mut db, device_id).await? else {
@@ -108,6 +101,43 @@ pub(crate) async fn rerun(
     audit(&mut db, &user.name, "run-rerun", &anew.to_string(), &detail).await?;
     commit(db).await?;
     answer(&state, anew, &earlier).await
+}
+
+/// Has a run go on where it was. It counts as heard of now: its machine may be off, and has as long to ask as any other.
+pub(crate) async fn go_on(db: &mut Write, run: RunId) -> Result<(), Failure> {
+    sqlx::query(
+        "UPDATE runs SET state = 'running', stop = 0, ended_at_ms = 0, stall_told = 0, last_seen_at_ms = $1 \
+         WHERE id = $2",
+    )
+    .bind(now_ms())
+    .bind(run.to_string())
+    .execute(&mut **db)
+    .await
+    .doing("have a run go on")?;
+    Ok(())
+}
+
+/// The deployment of a run, unless it was stopped or cancelled for the device: whoever did that takes it back first.
+async fn refuse_held_back(db: &mut Write, earlier: &Earlier) -> Result<Deployment, Failure> {
+    let deployment = Deployment {
+        stopped: earlier.stopped != 0,
+        ..stored("deployment", &earlier.document)?
+    };
+    refuse_stopped(&deployment)?;
+    let key = (earlier.device.clone(), deployment.name.to_string());
+    if due::cancelled(db, Some(&earlier.device))
+        .await?
+        .contains(&key)
+    {
+        let name = &deployment.name;
+        let message = format!("deployment {name} is cancelled for this device");
+        return Err(
+            Failure::conflict("deployment-cancelled", message).hint(format!(
+                "let it begin there again first: `forestage deployment uncancel {name} SERIAL`"
+            )),
+        );
+    }
+    Ok(deployment)
 }
 
 /// What a deployment took out is in again: by its rule, or by hand where there is none.

@@ -58,9 +58,12 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<RunRow>("")
         .fails(409, "completed", "It is completed: begin a new one.")
         .fails(409, "not-latest", "A later run has worked on the machine.")
+        .fails(409, "deployment-stopped", "The deployment is stopped: resume it.")
+        .fails(409, "deployment-cancelled", "The deployment is cancelled for the machine.")
         .of("POST", "/api/v1/runs/{run}/rerun", "Run the same deployment once more on the same machine.", "")
         .answers::<RunRow>("")
-        .fails(409, "deployment-stopped", "The deployment is stopped.")
+        .fails(409, "deployment-stopped", "The deployment is stopped: resume it.")
+        .fails(409, "deployment-cancelled", "The deployment is cancelled for the machine.")
         .of("GET", "/api/v1/events/stream", "Hear of changes as they happen.", "Server-sent events: `device` and `run` with a row, `resync` to read all anew.")
         .answers_bytes("text/event-stream")
 }
