@@ -819,9 +819,9 @@ async fn whoever_only_looks_waits_for_no_writer() {
         .ask("PUT", "/api/v1/sequences/s", Some("good-admin"), sequence)
         .await;
     assert_eq!(stored.status(), StatusCode::OK);
-    let deployment =
-        r#"{"name":"e","collection":"c","sequence":"s","purpose":"required","expected-seconds":60,"cap":9}"#;
-    let names = json!({ "template": "{{ serial }}", "devices": [world.own.device], "apply": false });
+    let deployment = r#"{"name":"e","collection":"c","sequence":"s","purpose":"required","expected-seconds":60,"cap":9}"#;
+    let names =
+        json!({ "template": "{{ serial }}", "devices": [world.own.device], "apply": false });
     let ask = async |method: &str, path: &str, body: &str| {
         let asked = world.ask(method, path, Some("good-admin"), body);
         let answer = tokio::time::timeout(std::time::Duration::from_secs(20), asked).await;
