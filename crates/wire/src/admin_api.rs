@@ -498,6 +498,17 @@ pub struct RunDetail {
     /// What the order set, by name.
     #[serde(default)]
     pub variables: Vec<RunVariable>,
+    /// The words that have it run again from the start, if that writes over the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_rerun: Option<String>,
+}
+
+/// `POST /api/v1/runs/{run}/rerun`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RerunRequest {
+    /// `rerun SERIAL`, typed by a person: wanted if it writes over the disk.
+    pub confirm: String,
 }
 
 /// A variable of the order of a run.

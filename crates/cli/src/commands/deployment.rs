@@ -352,7 +352,7 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
 }
 
 /// The words that confirm something: given, or typed at a terminal. What nobody is there to type is refused.
-fn typed(given: &str, wanted: Option<&str>) -> Outcome<String> {
+pub(crate) fn typed(given: &str, wanted: Option<&str>) -> Outcome<String> {
     let Some(wanted) = wanted else {
         return Ok(given.to_owned());
     };

@@ -835,6 +835,8 @@ async fn whoever_only_looks_waits_for_no_writer() {
     ask("GET", "/api/v1/deployments/d/status", "").await;
     ask("POST", "/api/v1/deployments/preview", deployment).await;
     ask("POST", "/api/v1/device-names", &names.to_string()).await;
+    ask("GET", "/api/v1/sites/BJO", "").await;
+    ask("GET", "/api/v1/models", "").await;
     ask("GET", "/devices/PF1", "").await;
     drop(writer);
 }

@@ -3,18 +3,20 @@
 //! Neither touches the device: it hears of it when it checks in, which a machine that waits does every minute.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use sqlx::FromRow;
-use wire::admin_api::{Deployment, RunRow};
+use wire::admin_api::{Deployment, RerunRequest, RunRow};
 use wire::names::{DeviceId, RunId};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text};
-use crate::fleet::targeting::lifecycle::refuse_stopped;
+use crate::fleet::targeting::lifecycle::{confirmed, refuse_stopped, wipes};
 use crate::fleet::targeting::membership;
+use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::parse;
+use crate::routes::{parse, read_json_if_any};
 use crate::runs::{due, orders};
 use crate::state::{AppState, Change, now_ms};
 
@@ -22,6 +24,7 @@ use crate::state::{AppState, Change, now_ms};
 #[derive(FromRow)]
 struct Earlier {
     device: String,
+    serial: String,
     state: String,
     identity: String,
     document: String,
@@ -73,9 +76,11 @@ pub(crate) async fn rerun(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(run): Path<String>,
+    body: Body,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
     state.run_for(&user, run).await?;
+    let request: RerunRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;
     if let Some(running) = running(&mut db, &earlier.device).await? {
@@ -85,6 +90,9 @@ pub(crate) async fn rerun(
         );
     }
     let deployment = refuse_held_back(&mut db, &earlier).await?;
+    if wipes(&mut db, &deployment).await? {
+        confirmed(&request.confirm, &to_rerun(&earlier.serial))?;
+    }
     put_back(&mut db, &deployment, &earlier.device).await?;
     let device_id: DeviceId = stored_text("device id", &earlier.device)?;
     let Some(device) = state.stored_device_in(&mut db, device_id).await? else {
@@ -101,6 +109,11 @@ pub(crate) async fn rerun(
     audit(&mut db, &user.name, "run-rerun", &anew.to_string(), &detail).await?;
     commit(db).await?;
     answer(&state, anew, &earlier).await
+}
+
+/// What a person types to have everything run again on a machine whose disk that writes over.
+pub(crate) fn to_rerun(serial: &str) -> String {
+    format!("rerun {serial}")
 }
 
 /// Has a run go on where it was. It counts as heard of now: its machine may be off, and has as long to ask as any other.
@@ -152,8 +165,9 @@ async fn put_back(db: &mut Write, deployment: &Deployment, device: &str) -> Resu
 
 async fn earlier(db: &mut Write, run: RunId) -> Result<Earlier, Failure> {
     sqlx::query_as(
-        "SELECT runs.device, runs.state, runs.identity, deployments.document, deployments.stopped FROM runs \
-         JOIN deployments ON deployments.name = runs.deployment WHERE runs.id = $1",
+        "SELECT runs.device, devices.serial, runs.state, runs.identity, deployments.document, deployments.stopped \
+         FROM runs JOIN deployments ON deployments.name = runs.deployment \
+         JOIN devices ON devices.id = runs.device WHERE runs.id = $1",
     )
     .bind(run.to_string())
     .fetch_optional(&mut **db)

@@ -144,7 +144,13 @@ fn a_machine_that_a_rule_brought_in_leaves_when_it_is_done_and_comes_back_for_a_
     assert_eq!(preview.devices[0].reason, "done by deployment autumn");
     assert!(matches!(machine.check_in(&site), CheckInReply::Idle { .. }));
     let rerun = format!("/api/v1/runs/{}/rerun", order.run);
-    let _row: serde_json::Value = site.admin.send("POST", &rerun, &()).unwrap();
+    let asked = |confirm: &str| -> Result<serde_json::Value, _> {
+        site.admin
+            .send("POST", &rerun, &json!({ "confirm": confirm }))
+    };
+    assert!(refusal(asked("rerun PF2")).contains("type exactly: rerun PF1"));
+    let detail = site.admin.run(order.run).unwrap();
+    asked(&detail.confirm_rerun.unwrap()).unwrap();
     let (_, again) = machine.order(&site);
     assert_ne!(again.run, order.run);
     assert_eq!(site.device("PF1").collections, [laptops]);
