@@ -222,6 +222,8 @@ impl Demo {
             "6m",
             "--cap",
             "100",
+            "--confirm",
+            "autumn-2026 100",
         ])?;
         world.run(&[
             "asset",

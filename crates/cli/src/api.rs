@@ -2,7 +2,7 @@
 
 use client::{Client, ClientError};
 use serde::de::IgnoredAny;
-use wire::admin_api::{ReceiptRow, RunRow};
+use wire::admin_api::{ReceiptRow, RerunRequest, RunRow};
 use wire::names::{DeviceId, RunId, SequenceName};
 
 /// A sequence's YAML is at most this long; `sequence` refuses longer ones, too.
@@ -40,8 +40,12 @@ pub(crate) fn retry_run(client: &Client, run: RunId) -> Result<RunRow, ClientErr
 }
 
 /// Begins a new run of the same deployment on the same device.
-pub(crate) fn rerun(client: &Client, run: RunId) -> Result<RunRow, ClientError> {
-    client.send("POST", &format!("/api/v1/runs/{run}/rerun"), &())
+pub(crate) fn rerun(
+    client: &Client,
+    run: RunId,
+    request: &RerunRequest,
+) -> Result<RunRow, ClientError> {
+    client.send("POST", &format!("/api/v1/runs/{run}/rerun"), request)
 }
 
 /// A request that says it all by its path; whatever the answer says besides "yes" is passed over.

@@ -281,19 +281,6 @@ impl Client {
         self.get("/api/v1/deployments")
     }
 
-    /// Creates or changes a deployment.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub fn put_deployment(&self, deployment: &Deployment) -> Result<(), ClientError> {
-        self.send(
-            "PUT",
-            &format!("/api/v1/deployments/{}", deployment.name),
-            deployment,
-        )
-        .map(|_: IgnoredAny| ())
-    }
-
     /// The variables of one scope name, or all of them.
     ///
     /// # Errors

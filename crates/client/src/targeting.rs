@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wire::admin_api::{CollectionRow, Deployment, MemberChange};
 use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
 use wire::deployments::{
-    Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, StopRequest,
+    Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, ResumeRequest, StopRequest,
 };
 use wire::names::{CollectionName, DeploymentName};
 
@@ -89,21 +89,42 @@ impl Client {
         self.send("POST", "/api/v1/deployments/preview", deployment)
     }
 
-    /// Makes a deployment that a person confirmed with these words.
+    /// Makes a deployment, with the words that a person typed. A name that is taken is refused.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn put_confirmed_deployment(
+    pub fn create_deployment(
         &self,
         deployment: &Deployment,
         confirm: &str,
+    ) -> Result<Deployment, ClientError> {
+        self.put_deployment(deployment, confirm, "")
+    }
+
+    /// Changes a deployment that exists, with the words that a person typed.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_deployment(
+        &self,
+        deployment: &Deployment,
+        confirm: &str,
+    ) -> Result<Deployment, ClientError> {
+        self.put_deployment(deployment, confirm, "?change=true")
+    }
+
+    fn put_deployment(
+        &self,
+        deployment: &Deployment,
+        confirm: &str,
+        query: &str,
     ) -> Result<Deployment, ClientError> {
         let mut body = json!(deployment);
         if let Value::Object(fields) = &mut body {
             fields.insert("confirm".into(), json!(confirm));
         }
         let path = format!(
-            "/api/v1/deployments/{}",
+            "/api/v1/deployments/{}{query}",
             query_value(deployment.name.as_str())
         );
         self.send("PUT", &path, &body)
@@ -136,8 +157,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn resume_deployment(&self, name: &DeploymentName) -> Result<Deployment, ClientError> {
-        self.send("POST", &of_deployment(name, "resume"), &())
+    pub fn resume_deployment(
+        &self,
+        name: &DeploymentName,
+        request: &ResumeRequest,
+    ) -> Result<Deployment, ClientError> {
+        self.send("POST", &of_deployment(name, "resume"), request)
     }
 
     /// Changes how many devices a deployment may touch.
@@ -174,6 +199,18 @@ impl Client {
         devices: &DeviceList,
     ) -> Result<Acted, ClientError> {
         self.send("POST", &of_deployment(name, "cancel"), devices)
+    }
+
+    /// Has a deployment no longer leave devices alone.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn uncancel_deployment(
+        &self,
+        name: &DeploymentName,
+        devices: &DeviceList,
+    ) -> Result<Acted, ClientError> {
+        self.send("POST", &of_deployment(name, "uncancel"), devices)
     }
 
     /// Has every failed run of a deployment gone on with.

@@ -219,6 +219,21 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     })
 }
 
+/// Reads a JSON body, up to its limit; nothing, or `null`, stands for what is meant if nothing is said.
+pub(crate) async fn read_json_if_any<T: DeserializeOwned + Default>(
+    body: Body,
+    bytes_max: usize,
+) -> Result<T, Failure> {
+    let bytes = read_body(body, bytes_max).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    let read: Option<T> = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::bad_request("bad-json", format!("the request can't be read: {error}"))
+    })?;
+    Ok(read.unwrap_or_default())
+}
+
 /// Reads a name, an id, a digest from a path or a query.
 pub(crate) fn parse<T>(text: &str) -> Result<T, Failure>
 where

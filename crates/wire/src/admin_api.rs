@@ -295,7 +295,7 @@ pub struct ReceiptRow {
     pub device: Option<DeviceId>,
 }
 
-/// `PUT /api/v1/deployments/{name}` creates; `GET /api/v1/deployments` lists.
+/// `PUT /api/v1/deployments/{name}` creates, with `?change=true` changes; `GET /api/v1/deployments` lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Deployment {
@@ -314,7 +314,7 @@ pub struct Deployment {
     pub leave_collection_on_success: bool,
     /// How many devices it may ever touch; beyond that it stops and asks.
     pub cap: u32,
-    /// Whether it is stopped.
+    /// Whether it is stopped. A change leaves it as it is: `…/stop` and `…/resume` stop and resume.
     #[serde(default)]
     pub stopped: bool,
     /// How many machines run it at a time, over all sites; 0 for no limit. Sites have a limit of their own.
@@ -498,6 +498,17 @@ pub struct RunDetail {
     /// What the order set, by name.
     #[serde(default)]
     pub variables: Vec<RunVariable>,
+    /// The words that have it run again from the start, if that writes over the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_rerun: Option<String>,
+}
+
+/// `POST /api/v1/runs/{run}/rerun`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RerunRequest {
+    /// `rerun SERIAL`, typed by a person: wanted if it writes over the disk.
+    pub confirm: String,
 }
 
 /// A variable of the order of a run.

@@ -110,7 +110,8 @@ pub struct DeploymentPreview {
     /// The steps that do, as the sequence names them.
     #[serde(default)]
     pub wiping_steps: Vec<String>,
-    /// The words that confirm it, if it wants any.
+    /// The words that confirm it, if it wants any: `NAME MACHINES` if it writes over disks (of a collection without
+    /// machines, as many as the cap), `NAME CAP` if the cap of one that exists is raised.
     #[serde(default)]
     pub confirm: Option<String>,
     /// How long runs of this sequence took so far, in seconds: the median; `None` if there was none.
@@ -153,6 +154,9 @@ pub struct DeploymentStatus {
     pub sequence: SequenceName,
     /// Whether it is stopped.
     pub stopped: bool,
+    /// Whether it writes over disks: then whatever lets a device begin is confirmed.
+    #[serde(default)]
+    pub wipes: bool,
     /// Devices that it has touched.
     pub touched: u32,
     /// Devices that it would touch in all: those, and the members that are due.
@@ -171,9 +175,30 @@ pub struct DeploymentStatus {
     /// Devices whose latest run failed or was stopped.
     #[serde(default)]
     pub failed: Vec<FailedRun>,
+    /// Devices that it leaves alone, because somebody said so.
+    #[serde(default)]
+    pub cancelled: Vec<CancelledDevice>,
     /// The words that raise the cap to the reach.
     #[serde(default)]
     pub confirm_cap: Option<String>,
+    /// The words that resume it, if it is stopped and writes over disks.
+    #[serde(default)]
+    pub confirm_resume: Option<String>,
+}
+
+/// A device that a deployment leaves alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CancelledDevice {
+    /// The device.
+    #[schemars(with = "String")]
+    pub device: DeviceId,
+    /// Its serial number.
+    pub serial: String,
+    /// Who cancelled it.
+    pub who: String,
+    /// When.
+    pub at_ms: i64,
 }
 
 /// A failed run in a [`DeploymentStatus`].
@@ -200,6 +225,14 @@ pub struct StopRequest {
     pub let_running_finish: bool,
 }
 
+/// `POST /api/v1/deployments/{name}/resume`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ResumeRequest {
+    /// `NAME MACHINES`, typed by a person: wanted if the deployment writes over disks.
+    pub confirm: String,
+}
+
 /// `POST /api/v1/deployments/{name}/cap`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
@@ -210,14 +243,15 @@ pub struct CapRequest {
     pub confirm: String,
 }
 
-/// `POST /api/v1/deployments/{name}/start` (an available one begins) and `…/cancel` (never begins, stops if it runs).
+/// `POST /api/v1/deployments/{name}/start` (an available one begins), `…/cancel` (never begins, stops if it runs) and
+/// `…/uncancel` (may begin again).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct DeviceList {
     /// The devices, at most [`DEVICES_MAX`].
     #[schemars(with = "Vec<String>")]
     pub devices: Vec<DeviceId>,
-    /// `NAME COUNT`, typed by a person: wanted for `start` if the deployment writes over disks.
+    /// `NAME COUNT`, typed by a person: wanted for `start` and `uncancel` if the deployment writes over disks.
     pub confirm: String,
 }
 

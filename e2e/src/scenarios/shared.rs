@@ -62,6 +62,8 @@ impl Shared {
                 "1m",
                 "--cap",
                 "50",
+                "--confirm",
+                &format!("{sequence} 50"),
             ])?;
         }
         world.run(&[

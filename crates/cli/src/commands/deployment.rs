@@ -6,7 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use clap::{Args, Subcommand};
 use wire::admin_api::{Deployment as Row, Purpose};
-use wire::deployments::{CapRequest, DailyHours, DeviceList, StopRequest, Window};
+use wire::deployments::{CapRequest, DailyHours, DeviceList, ResumeRequest, StopRequest, Window};
 use wire::names::{CollectionName, DeploymentName, SequenceName};
 
 use crate::commands::device;
@@ -22,12 +22,20 @@ const EXPECTED_SECONDS_MAX: u64 = 7 * 24 * 3600;
 pub(crate) enum Deployment {
     /// Create a deployment: the devices of a collection run a sequence
     ///
-    /// A required deployment (the default) runs without a key press. The cap is how many devices it may ever touch:
+    /// A name that is taken is refused; `deployment change` changes what exists. A required deployment (the default) runs without a key press. The cap is how many devices it may ever touch:
     /// beyond it the deployment stops and asks, so that a mistake in a collection can't wipe a fleet.
     #[command(after_help = "Example:\n\
             \x20 forestage deployment create autumn-2026 --collection pupils-2026 --sequence pupil-laptop \\\n\
             \x20     --expected 16m --cap 40")]
     Create(Create),
+    /// Change a deployment; what isn't named stays as it is
+    ///
+    /// Whether it is stopped stays, too: `stop` and `resume` are for that. One that isn't stopped and writes over disks
+    /// is confirmed, and so is a cap that is raised.
+    #[command(
+        after_help = "Example:\n  forestage deployment change autumn-2026 --expected 20m --daily 16:00-06:00"
+    )]
+    Change(Change),
     /// List all deployments
     #[command(after_help = "Example:\n  forestage deployment list")]
     List,
@@ -64,10 +72,17 @@ pub(crate) enum Deployment {
         let_running_finish: bool,
     },
     /// Let a stopped deployment go on; runs that were stopped with it go on where they were
-    #[command(after_help = "Example:\n  forestage deployment resume autumn-2026")]
+    ///
+    /// One that writes over disks is confirmed; `deployment status` shows the words.
+    #[command(
+        after_help = "Example:\n  forestage deployment resume autumn-2026 --confirm \"autumn-2026 38\""
+    )]
     Resume {
         /// The deployment
         name: DeploymentName,
+        /// The words `NAME NUMBER`, for one that writes over disks; asked for at a terminal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
     },
     /// Change how many devices a deployment may touch; raising it wants a confirmation
     #[command(
@@ -94,6 +109,19 @@ pub(crate) enum Deployment {
     /// Have a deployment leave devices alone; one that runs it stops at once
     #[command(after_help = "Example:\n  forestage deployment cancel autumn-2026 PF3ABC12")]
     Cancel(OnDevices),
+    /// Take a cancellation back: the deployment may begin on these devices again
+    ///
+    /// A run that the cancellation stopped stays stopped: `run retry` has it go on.
+    #[command(
+        after_help = "Example:\n  forestage deployment uncancel autumn-2026 PF3ABC12 --confirm \"autumn-2026 1\""
+    )]
+    Uncancel {
+        #[command(flatten)]
+        on: OnDevices,
+        /// `NAME COUNT`, for a deployment that writes over disks; asked for at a terminal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
+    },
     /// Have every failed run of a deployment go on where it failed
     #[command(after_help = "Example:\n  forestage deployment retry-failed autumn-2026")]
     RetryFailed {
@@ -152,6 +180,49 @@ pub(crate) struct Create {
     confirm: String,
 }
 
+/// `deployment change`
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// The deployment
+    name: DeploymentName,
+    /// The devices
+    #[arg(long, value_name = "NAME")]
+    collection: Option<CollectionName>,
+    /// The task sequence they run
+    #[arg(long, value_name = "NAME")]
+    sequence: Option<SequenceName>,
+    /// How long a run is expected to take, such as 90s, 16m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    expected: Option<u64>,
+    /// How many devices it may ever touch
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cap: Option<u32>,
+    /// Whether it begins when someone starts it for a machine (`available`) or by itself (`required`)
+    #[arg(long, value_parser = ["available", "required"])]
+    purpose: Option<String>,
+    /// Whether devices stay in the collection when their run is done
+    #[arg(long, value_name = "true|false")]
+    stay_in_collection: Option<bool>,
+    /// How many machines run it at a time, over all sites; 0 for no limit
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// No device begins before, such as 2026-08-17T07:00+02:00
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    starts: Option<i64>,
+    /// No device begins from then on
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    ends: Option<i64>,
+    /// Devices begin in these hours only, in the time zone of their site
+    #[arg(long, value_name = "HH:MM-HH:MM")]
+    daily: Option<DailyHours>,
+    /// It has no window: devices begin at any time
+    #[arg(long, conflicts_with_all = ["starts", "ends", "daily"])]
+    no_window: bool,
+    /// The words that are asked for at a terminal
+    #[arg(long, default_value = "", hide_default_value = true)]
+    confirm: String,
+}
+
 /// Does what was asked.
 pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
     let client = connect()?;
@@ -161,9 +232,7 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
             let doing = || format!("cannot create the deployment {}", row.name);
             let preview = client.preview_deployment(&row).trying(doing)?;
             let typed = typed(&create.confirm, preview.confirm.as_deref())?;
-            client
-                .put_confirmed_deployment(&row, &typed)
-                .trying(doing)?;
+            client.create_deployment(&row, &typed).trying(doing)?;
             output.answer(&row, |_| {
                 let warnings: String = preview
                     .warnings
@@ -175,6 +244,20 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                     row.name, row.collection, row.sequence, row.cap
                 )
             })
+        }
+        Deployment::Change(change) => {
+            let doing = || format!("cannot change the deployment {}", change.name);
+            let mut all = client.deployments().trying(doing)?.into_iter();
+            let before = all.find(|row| row.name == change.name).ok_or_else(|| {
+                Failure::new(doing())
+                    .because("there is no such deployment")
+                    .hint("`forestage deployment list` shows all")
+            })?;
+            let row = change.row(before);
+            let preview = client.preview_deployment(&row).trying(doing)?;
+            let typed = typed(&change.confirm, preview.confirm.as_deref())?;
+            let row = client.change_deployment(&row, &typed).trying(doing)?;
+            output.answer(&row, |look| render_list(std::slice::from_ref(&row), look))
         }
         Deployment::Preview(create) => {
             let preview = client
@@ -207,10 +290,13 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                 format!("deployment {name} stopped: no device gets an order from it any more, {running}\n")
             })
         }
-        Deployment::Resume { name } => {
-            let row = client
-                .resume_deployment(name)
-                .trying(|| format!("cannot resume the deployment {name}"))?;
+        Deployment::Resume { name, confirm } => {
+            let doing = || format!("cannot resume the deployment {name}");
+            let status = client.deployment_status(name).trying(doing)?;
+            let request = ResumeRequest {
+                confirm: typed(confirm, status.confirm_resume.as_deref())?,
+            };
+            let row = client.resume_deployment(name, &request).trying(doing)?;
             output.answer(&row, |_| format!("deployment {name} goes on\n"))
         }
         Deployment::RaiseCap { name, cap, confirm } => {
@@ -243,6 +329,19 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                 .trying(|| format!("cannot cancel {}", on.name))?;
             output.answer(&acted, |_| life::render_acted(&acted, "cancelled"))
         }
+        Deployment::Uncancel { on, confirm } => {
+            let doing = || format!("cannot let {} begin again", on.name);
+            let status = client.deployment_status(&on.name).trying(doing)?;
+            let words = format!("{} {}", on.name, on.serials.len());
+            let devices = DeviceList {
+                devices: device::find_all(&client, &on.serials)?,
+                confirm: typed(confirm, status.wipes.then_some(words.as_str()))?,
+            };
+            let acted = client
+                .uncancel_deployment(&on.name, &devices)
+                .trying(doing)?;
+            output.answer(&acted, |_| life::render_acted(&acted, "may begin"))
+        }
         Deployment::RetryFailed { name } => {
             let acted = client
                 .retry_failed(name)
@@ -253,7 +352,7 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
 }
 
 /// The words that confirm something: given, or typed at a terminal. What nobody is there to type is refused.
-fn typed(given: &str, wanted: Option<&str>) -> Outcome<String> {
+pub(crate) fn typed(given: &str, wanted: Option<&str>) -> Outcome<String> {
     let Some(wanted) = wanted else {
         return Ok(given.to_owned());
     };
@@ -307,6 +406,38 @@ impl Create {
                     ends_at_ms: self.ends,
                     daily: self.daily,
                 }),
+        }
+    }
+}
+
+impl Change {
+    fn row(&self, before: Row) -> Row {
+        let was = before.window.unwrap_or_default();
+        let window = match self.no_window {
+            true => Window::default(),
+            false => Window {
+                starts_at_ms: self.starts.or(was.starts_at_ms),
+                ends_at_ms: self.ends.or(was.ends_at_ms),
+                daily: self.daily.or(was.daily),
+            },
+        };
+        Row {
+            name: before.name,
+            collection: self.collection.clone().unwrap_or(before.collection),
+            sequence: self.sequence.clone().unwrap_or(before.sequence),
+            purpose: match self.purpose.as_deref() {
+                Some("available") => Purpose::Available,
+                Some(_) => Purpose::Required,
+                None => before.purpose,
+            },
+            expected_seconds: self.expected.unwrap_or(before.expected_seconds),
+            leave_collection_on_success: self
+                .stay_in_collection
+                .map_or(before.leave_collection_on_success, |stay| !stay),
+            cap: self.cap.unwrap_or(before.cap),
+            stopped: before.stopped,
+            slots: self.slots.unwrap_or(before.slots),
+            window: (window != Window::default()).then_some(window),
         }
     }
 }

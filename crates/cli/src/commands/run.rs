@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use client::{Client, ClientError};
-use wire::admin_api::{DeviceState, RunDetail, RunRow, StepRow};
+use wire::admin_api::{DeviceState, RerunRequest, RunDetail, RunRow, StepRow};
 use wire::event::ContentBytes;
 use wire::names::RunId;
 
 use crate::api;
-use crate::commands::deployment::parse_seconds;
+use crate::commands::deployment::{parse_seconds, typed};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Bar, Look, Output, Table, bytes, clean, moment, pad, seconds};
 use crate::settings::connect;
@@ -64,11 +64,14 @@ pub(crate) enum Run {
     ///
     /// It is a new run; the device is put back into the collection if it left. A disk that was handed out since is still
     /// never wiped: the run then fails at its first step and says what to do.
-    #[command(after_help = "Example:\n  forestage run rerun PF3ABC12")]
+    #[command(after_help = "Example:\n  forestage run rerun PF3ABC12 --confirm \"rerun PF3ABC12\"")]
     Rerun {
         /// The run's id or the code on the device's screen, or the serial number of a device (its latest run)
         #[arg(value_name = "RUN|SERIAL")]
         run: String,
+        /// The words `rerun SERIAL`, if it writes over the disk; asked for at a terminal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
     },
 }
 
@@ -165,9 +168,14 @@ pub(crate) fn run(command: &Run, output: &Output) -> Outcome<()> {
                 format!("run {id} goes on where it was, as soon as the device asks: within a minute if it waits\n")
             })
         }
-        Run::Rerun { run } => {
+        Run::Rerun { run, confirm } => {
             let id = find(&client, run)?.ok_or_else(|| no_run(run))?;
-            let row = api::rerun(&client, id).trying(|| format!("cannot run {id} anew"))?;
+            let doing = || format!("cannot run {id} anew");
+            let detail = client.run(id).trying(doing)?;
+            let request = RerunRequest {
+                confirm: typed(confirm, detail.confirm_rerun.as_deref())?,
+            };
+            let row = api::rerun(&client, id, &request).trying(doing)?;
             output.answer(&row, |_| {
                 let (serial, run) = (clean(&row.serial), row.run);
                 format!("{serial} begins anew as run {run}, as soon as the device asks\n")
@@ -644,6 +652,7 @@ mod tests {
             ],
             median_model: None,
             variables: Vec::new(),
+            confirm_rerun: None,
         }
     }
 

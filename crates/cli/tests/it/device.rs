@@ -41,7 +41,7 @@ fn start(world: &World) -> Device {
         "--expected",
         "16m",
     ];
-    world.run(&[&create[..], &["--cap", "3"]].concat());
+    world.run(&[&create[..], &["--cap", "3", "--confirm", "autumn 3"]].concat());
     world.write(
         "assets.csv",
         "serial;vendor;model;site code;site;class\nPF1;Acme;Book 14;BJO;Bjørnsletta;1STA\n",
@@ -187,10 +187,13 @@ fn a_run_that_fails_ends_the_watch_with_1() {
         (&json!(device.run()), &json!("running"))
     );
     assert_eq!(check_in(&world).run(), device.run());
-    let (code, _, stderr) = world.fail(&["run", "rerun", "PF1"]);
+    let rerun = ["run", "rerun", "PF1", "--confirm", "rerun PF1"];
+    let (code, _, stderr) = world.fail(&rerun);
     assert!(code == 1 && stderr.contains("has not ended"), "{stderr}");
     device.report(json!({ "kind": "run-aborted", "reason": "an admin stopped the run" }));
-    let said = world.run(&["run", "rerun", "PF1"]);
+    let (code, _, stderr) = world.fail(&["run", "rerun", "PF1"]);
+    assert!(code == 3 && stderr.contains("rerun PF1"), "{stderr}");
+    let said = world.run(&rerun);
     let anew = check_in(&world).run();
     assert!(
         anew != device.run() && said.contains(&anew.to_string()),

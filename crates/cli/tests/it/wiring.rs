@@ -320,7 +320,8 @@ fn the_school() {
         "--expected",
         "16m",
     ];
-    let made = world.json(&[&create[..], &["--cap", "3", "--stay-in-collection"]].concat());
+    let confirmed = ["--cap", "3", "--confirm", "autumn 3"];
+    let made = world.json(&[&create[..], &confirmed, &["--stay-in-collection"]].concat());
     assert_eq!(
         (
             &made["expected-seconds"],
@@ -334,6 +335,10 @@ fn the_school() {
         true
     );
     assert_eq!(world.json(&["deployment", "list"])[0]["stopped"], true);
+    let changed = world.json(&["deployment", "change", "autumn", "--slots", "2"]);
+    assert_eq!((&changed["slots"], &changed["cap"]), (&2.into(), &3.into()));
+    let resume = ["deployment", "resume", "autumn", "--confirm", "autumn 3"];
+    assert_eq!(world.json(&resume)["stopped"], false);
 
     let head = "Serienummer;Produsent;Modell;Skolekode;Skole;Klasse\n";
     world.write(

@@ -21,12 +21,14 @@ use wire::sequence::CompiledSequence;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::targeting::preview::wiping_steps;
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::problem;
 use crate::routes::{parse, read_body};
-use crate::runs::orders::current_packages;
+use crate::runs::due;
+use crate::runs::orders::{current_packages, latest_sequence};
 use crate::runs::rows::{StoredDevice, devices_sql};
 use crate::state::{AppState, now_ms};
 
@@ -263,6 +265,7 @@ pub(crate) async fn put(
     };
     // The name it is stored under is the one that deployments and prestages use.
     compiled.name = name.clone();
+    refuse_to_begin_wiping(&mut db, &compiled).await?;
     let compiled = to_json("write a sequence", &compiled)?;
     let latest: Option<Stored> = sqlx::query_as(
         "SELECT name, version, compiled, findings, updated_at_ms FROM sequences WHERE name = $1 \
@@ -308,6 +311,33 @@ pub(crate) async fn put(
     };
     commit(db).await?;
     Ok(Json(row(stored_row)?).into_response())
+}
+
+/// Refuses a version that begins to write over disks while a deployment runs the sequence: whoever made that has typed
+/// nothing of the kind.
+async fn refuse_to_begin_wiping(
+    db: &mut AnyConnection,
+    new: &CompiledSequence,
+) -> Result<(), Failure> {
+    let wipes = |sequence: &CompiledSequence| !wiping_steps(sequence).is_empty();
+    let name = &new.name;
+    let before = latest_sequence(db, name).await?;
+    if !wipes(new) || before.is_none_or(|(_, before)| wipes(&before)) {
+        return Ok(());
+    }
+    let mut running = due::active(db).await?.into_iter();
+    let Some(one) = running.find(|deployment| deployment.sequence == *name) else {
+        return Ok(());
+    };
+    let message = format!(
+        "deployment {} runs {name}, which would begin to write over disks",
+        one.name
+    );
+    let hint = format!(
+        "stop the deployment first (`forestage deployment stop {}`); resuming it is confirmed by what it then does",
+        one.name
+    );
+    Err(Failure::conflict("deployed", message).hint(hint))
 }
 
 /// Compiles a document, with its warnings; or tells all findings, if one of them is an error.

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 use wire::admin_api::Deployment;
 use wire::deployments::DAY_MINUTES;
@@ -10,8 +10,8 @@ use wire::names::DeploymentName;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, to_json};
-use crate::fleet::targeting::lifecycle::confirmed;
-use crate::fleet::targeting::preview::preview_of;
+use crate::fleet::targeting::lifecycle::{confirmed, look_up};
+use crate::fleet::targeting::preview::to_confirm;
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -23,18 +23,27 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Deplo
     state.deployments().await.map(Json)
 }
 
-/// `PUT /api/v1/deployments/{name}`
+/// What becomes of a deployment of this name.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    /// It exists and is changed. Otherwise it is made, and must not exist.
+    change: bool,
+}
+
+/// `PUT /api/v1/deployments/{name}`: makes one; with `?change=true` it changes one.
 pub(crate) async fn put(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(name): Path<String>,
+    Query(wanted): Query<Wanted>,
     body: Body,
 ) -> Result<Json<Deployment>, Failure> {
     let name: DeploymentName = parse(&name)?;
     let body = read_body(body, JSON_BYTES_MAX).await?;
     let unread =
         |error| Failure::bad_request("bad-json", format!("the request can't be read: {error}"));
-    let deployment: Deployment = serde_json::from_slice(&body).map_err(unread)?;
+    let mut deployment: Deployment = serde_json::from_slice(&body).map_err(unread)?;
     let typed: Typed = serde_json::from_slice(&body).map_err(unread)?;
     if deployment.name != name {
         return Err(Failure::bad_request(
@@ -51,34 +60,23 @@ pub(crate) async fn put(
     }
     check_window(&deployment)?;
     let mut db = state.db().write().await?;
-    let collection: Option<String> =
-        sqlx::query_scalar("SELECT name FROM collections WHERE name = $1")
-            .bind(deployment.collection.as_str())
-            .fetch_optional(&mut *db)
-            .await
-            .doing("look up a collection")?;
-    if collection.is_none() {
-        return Err(
-            Failure::not_found(format!("collection {}", deployment.collection))
-                .hint("create it first"),
-        );
-    }
-    let sequence: Option<String> =
-        sqlx::query_scalar("SELECT name FROM sequences WHERE name = $1 LIMIT 1")
-            .bind(deployment.sequence.as_str())
-            .fetch_optional(&mut *db)
-            .await
-            .doing("look up a sequence")?;
-    if sequence.is_none() {
-        return Err(
-            Failure::not_found(format!("sequence {}", deployment.sequence)).hint("store it first"),
-        );
-    }
-    if !deployment.stopped {
-        let preview = preview_of(&state, &mut db, &deployment).await?;
-        if let Some(words) = preview.confirm {
-            confirmed(&typed.confirm, &words)?;
+    match look_up(&mut db, &name).await? {
+        // Whether it is stopped is no matter of its settings: only a resume has machines begin again.
+        Some(before) if wanted.change => deployment.stopped = before.stopped,
+        Some(_) => {
+            let message = format!("there is a deployment {name} already");
+            return Err(Failure::conflict("name-taken", message)
+                .hint("choose another name, or change it: `forestage deployment change`"));
         }
+        None if wanted.change => {
+            return Err(Failure::not_found(format!("deployment {name}"))
+                .hint("`forestage deployment create` makes it"));
+        }
+        None => {}
+    }
+    // Whether collection and sequence exist is found out on the way.
+    if let Some(words) = to_confirm(&mut db, &deployment).await? {
+        confirmed(&typed.confirm, &words)?;
     }
     sqlx::query(
         "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ($1, $2, $3, $4, $5) \
@@ -97,14 +95,11 @@ pub(crate) async fn put(
         "{} for {}, cap {}",
         deployment.sequence, deployment.collection, deployment.cap
     );
-    audit(
-        &mut db,
-        &user.name,
-        "deployment-stored",
-        name.as_str(),
-        &detail,
-    )
-    .await?;
+    let action = match wanted.change {
+        true => "deployment-changed",
+        false => "deployment-stored",
+    };
+    audit(&mut db, &user.name, action, name.as_str(), &detail).await?;
     commit(db).await?;
     Ok(Json(deployment))
 }

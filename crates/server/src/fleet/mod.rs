@@ -58,6 +58,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/deployments/{name}/cap", May::Deploy, lifecycle::cap)
         .post("/api/v1/deployments/{name}/start", May::Operate, lifecycle::start)
         .post("/api/v1/deployments/{name}/cancel", May::Operate, lifecycle::cancel)
+        .post("/api/v1/deployments/{name}/uncancel", May::Operate, lifecycle::uncancel)
         .post("/api/v1/deployments/{name}/retry-failed", May::Operate, lifecycle::retry_failed)
         .get("/api/v1/collections/{name}/rule", May::View, rule::get)
         .put("/api/v1/collections/{name}/rule", May::Deploy, rule::put)

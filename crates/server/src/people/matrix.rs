@@ -810,3 +810,33 @@ async fn pages_are_guarded_by_the_same_table() {
         "{refused} refused, {hidden} hidden"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_looks_waits_for_no_writer() {
+    let world = World::new().await;
+    let sequence = "sequence: s\nsteps:\n  - id: finish\n    finish: { action: restart }\n";
+    let stored = world
+        .ask("PUT", "/api/v1/sequences/s", Some("good-admin"), sequence)
+        .await;
+    assert_eq!(stored.status(), StatusCode::OK);
+    let deployment = r#"{"name":"e","collection":"c","sequence":"s","purpose":"required","expected-seconds":60,"cap":9}"#;
+    let names =
+        json!({ "template": "{{ serial }}", "devices": [world.own.device], "apply": false });
+    let ask = async |method: &str, path: &str, body: &str| {
+        let asked = world.ask(method, path, Some("good-admin"), body);
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(20), asked).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{method} {path} waits for a writer"));
+        assert_eq!(answer.status(), StatusCode::OK, "{method} {path}");
+    };
+    // That a token was used is noted now and then; here before anyone is in the way.
+    ask("GET", "/api/v1/me", "").await;
+    let writer = world.state.db().write().await.unwrap();
+    ask("GET", "/api/v1/me", "").await;
+    ask("GET", "/api/v1/deployments/d/status", "").await;
+    ask("POST", "/api/v1/deployments/preview", deployment).await;
+    ask("POST", "/api/v1/device-names", &names.to_string()).await;
+    ask("GET", "/api/v1/sites/BJO", "").await;
+    ask("GET", "/api/v1/models", "").await;
+    ask("GET", "/devices/PF1", "").await;
+    drop(writer);
+}

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
-use sqlx::FromRow;
+use sqlx::{AnyConnection, FromRow};
 use wire::names::PrestageName;
 use wire::people::{
     LanguageChange, Me, NewUser, OneTimePassword, PasswordChange, Role, RoleChange,
@@ -86,7 +86,12 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn me(&self, user: &User) -> Result<Me, Failure> {
-        let mut db = self.db().write().await?;
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read who is asking")?;
         let row = account(&mut db, &user.name).await?;
         let language: String = sqlx::query_scalar("SELECT language FROM users WHERE name = $1")
             .bind(&user.name)
@@ -102,10 +107,10 @@ impl AppState {
     }
 }
 
-async fn account(db: &mut Write, name: &str) -> Result<UserRow, Failure> {
+async fn account(db: &mut AnyConnection, name: &str) -> Result<UserRow, Failure> {
     let found: Option<StoredAccount> = sqlx::query_as(accounts_sql!("WHERE users.name = $1"))
         .bind(name)
-        .fetch_optional(&mut **db)
+        .fetch_optional(db)
         .await
         .doing("read an account")?;
     match found {

@@ -222,8 +222,13 @@ fn is_same_work(failed: &Order, order: &Order) -> bool {
         && settings(failed) == settings(order)
 }
 
-/// Tells others that a cap is reached: once, until the deployment is changed.
-async fn tell_of_cap(db: &mut Write, deployment: &Deployment) -> Result<(), Failure> {
+/// Tells the audit and others that a cap is reached: once, until the deployment is changed. Its machines ask every minute.
+async fn tell_of_cap(
+    db: &mut Write,
+    device: &StoredDevice,
+    deployment: &Deployment,
+    reach: DeploymentReach,
+) -> Result<(), Failure> {
     let told = sqlx::query("UPDATE deployments SET cap_told = 1 WHERE name = $1 AND cap_told = 0")
         .bind(deployment.name.as_str())
         .execute(&mut **db)
@@ -232,6 +237,12 @@ async fn tell_of_cap(db: &mut Write, deployment: &Deployment) -> Result<(), Fail
     if told.rows_affected() == 0 {
         return Ok(());
     }
+    let detail = format!(
+        "device {}: {} of {} touched",
+        device.serial, reach.touched, deployment.cap
+    );
+    let name = deployment.name.as_str();
+    audit(db, "server", "cap-reached", name, &detail).await?;
     let data = json!({ "deployment": deployment.name, "cap": deployment.cap });
     emit(db, WebhookEvent::DeploymentCapReached, data).await
 }
@@ -259,19 +270,7 @@ async fn over_cap(
     } else {
         return Ok(None);
     };
-    let detail = format!(
-        "device {}: {} of {} touched",
-        device.serial, reach.touched, deployment.cap
-    );
-    audit(
-        db,
-        "server",
-        "cap-reached",
-        deployment.name.as_str(),
-        &detail,
-    )
-    .await?;
-    tell_of_cap(db, deployment).await?;
+    tell_of_cap(db, device, deployment, reach).await?;
     Ok(Some(message))
 }
 

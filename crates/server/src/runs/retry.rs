@@ -3,24 +3,28 @@
 //! Neither touches the device: it hears of it when it checks in, which a machine that waits does every minute.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use sqlx::FromRow;
-use wire::admin_api::{Deployment, RunRow};
+use wire::admin_api::{Deployment, RerunRequest, RunRow};
 use wire::names::{DeviceId, RunId};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::targeting::lifecycle::{confirmed, refuse_stopped, wipes};
 use crate::fleet::targeting::membership;
+use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::parse;
-use crate::runs::orders;
-use crate::state::{AppState, Change};
+use crate::routes::{parse, read_json_if_any};
+use crate::runs::{due, orders};
+use crate::state::{AppState, Change, now_ms};
 
 /// The run that someone points at.
 #[derive(FromRow)]
 struct Earlier {
     device: String,
+    serial: String,
     state: String,
     identity: String,
     document: String,
@@ -60,11 +64,8 @@ pub(crate) async fn retry(
         )
         .hint("retry the latest, or begin a new one with `forestage run rerun`"));
     }
-    sqlx::query("UPDATE runs SET state = 'running', stop = 0, ended_at_ms = 0 WHERE id = $1")
-        .bind(run.to_string())
-        .execute(&mut *db)
-        .await
-        .doing("have a run tried again")?;
+    refuse_held_back(&mut db, &earlier).await?;
+    go_on(&mut db, run).await?;
     audit(&mut db, &user.name, "run-retried", &run.to_string(), "").await?;
     commit(db).await?;
     answer(&state, run, &earlier).await
@@ -75,9 +76,11 @@ pub(crate) async fn rerun(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(run): Path<String>,
+    body: Body,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
     state.run_for(&user, run).await?;
+    let request: RerunRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;
     if let Some(running) = running(&mut db, &earlier.device).await? {
@@ -86,11 +89,9 @@ pub(crate) async fn rerun(
                 .hint("wait for it, or stop it first"),
         );
     }
-    let deployment: Deployment = stored("deployment", &earlier.document)?;
-    if earlier.stopped != 0 {
-        let message = format!("deployment {} is stopped", deployment.name);
-        return Err(Failure::conflict("deployment-stopped", message)
-            .hint("no device begins it any more; create it again, or deploy with another one"));
+    let deployment = refuse_held_back(&mut db, &earlier).await?;
+    if wipes(&mut db, &deployment).await? {
+        confirmed(&request.confirm, &to_rerun(&earlier.serial))?;
     }
     put_back(&mut db, &deployment, &earlier.device).await?;
     let device_id: DeviceId = stored_text("device id", &earlier.device)?;
@@ -110,6 +111,48 @@ pub(crate) async fn rerun(
     answer(&state, anew, &earlier).await
 }
 
+/// What a person types to have everything run again on a machine whose disk that writes over.
+pub(crate) fn to_rerun(serial: &str) -> String {
+    format!("rerun {serial}")
+}
+
+/// Has a run go on where it was. It counts as heard of now: its machine may be off, and has as long to ask as any other.
+pub(crate) async fn go_on(db: &mut Write, run: RunId) -> Result<(), Failure> {
+    sqlx::query(
+        "UPDATE runs SET state = 'running', stop = 0, ended_at_ms = 0, stall_told = 0, last_seen_at_ms = $1 \
+         WHERE id = $2",
+    )
+    .bind(now_ms())
+    .bind(run.to_string())
+    .execute(&mut **db)
+    .await
+    .doing("have a run go on")?;
+    Ok(())
+}
+
+/// The deployment of a run, unless it was stopped or cancelled for the device: whoever did that takes it back first.
+async fn refuse_held_back(db: &mut Write, earlier: &Earlier) -> Result<Deployment, Failure> {
+    let deployment = Deployment {
+        stopped: earlier.stopped != 0,
+        ..stored("deployment", &earlier.document)?
+    };
+    refuse_stopped(&deployment)?;
+    let key = (earlier.device.clone(), deployment.name.to_string());
+    if due::cancelled(db, Some(&earlier.device))
+        .await?
+        .contains(&key)
+    {
+        let name = &deployment.name;
+        let message = format!("deployment {name} is cancelled for this device");
+        return Err(
+            Failure::conflict("deployment-cancelled", message).hint(format!(
+                "let it begin there again first: `forestage deployment uncancel {name} SERIAL`"
+            )),
+        );
+    }
+    Ok(deployment)
+}
+
 /// What a deployment took out is in again: by its rule, or by hand where there is none.
 async fn put_back(db: &mut Write, deployment: &Deployment, device: &str) -> Result<(), Failure> {
     membership::lift(db, &deployment.collection, device).await?;
@@ -122,8 +165,9 @@ async fn put_back(db: &mut Write, deployment: &Deployment, device: &str) -> Resu
 
 async fn earlier(db: &mut Write, run: RunId) -> Result<Earlier, Failure> {
     sqlx::query_as(
-        "SELECT runs.device, runs.state, runs.identity, deployments.document, deployments.stopped FROM runs \
-         JOIN deployments ON deployments.name = runs.deployment WHERE runs.id = $1",
+        "SELECT runs.device, devices.serial, runs.state, runs.identity, deployments.document, deployments.stopped \
+         FROM runs JOIN deployments ON deployments.name = runs.deployment \
+         JOIN devices ON devices.id = runs.device WHERE runs.id = $1",
     )
     .bind(run.to_string())
     .fetch_optional(&mut **db)

@@ -19,11 +19,13 @@ use wire::receipt::ReceiptResult;
 
 use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::fleet::targeting::lifecycle::wipes;
 use crate::fleet::targeting::membership;
 use crate::fleet::view::{Fleet, Holder, Holders, as_of};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
 use crate::runs::live::{Live, read_event};
+use crate::runs::retry::to_rerun;
 use crate::state::{AppState, now_ms};
 
 /// Log lines in a run's detail; older ones stay in the database.
@@ -334,6 +336,19 @@ impl AppState {
         })
     }
 
+    /// The words that have a run's machine run everything again, if that writes over its disk.
+    async fn confirm_rerun(&self, run: &StoredRun) -> Result<Option<String>, Failure> {
+        let deployment: Deployment = stored("deployment", &run.document)?;
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read what a run would do")?;
+        let wipes = wipes(&mut db, &deployment).await?;
+        Ok(wipes.then(|| to_rerun(&run.serial)))
+    }
+
     /// Every device as stored.
     pub(crate) async fn stored_devices(&self) -> Result<Vec<StoredDevice>, Failure> {
         sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
@@ -417,6 +432,7 @@ impl AppState {
             last_lines,
             median_model,
             variables: self.variables_of(&stored_run.id).await?,
+            confirm_rerun: self.confirm_rerun(&stored_run).await?,
         }))
     }
 

@@ -12,6 +12,7 @@ use wire::variables::{EffectiveVariable, VariableOrigin};
 
 use super::filter::encode;
 use super::hand_out::lists::history_table;
+use super::targeting::deployments::uncancel;
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use super::{draw, format, layout};
@@ -41,9 +42,11 @@ pub struct Known {
     pub hand_outs: Vec<AssignmentRow>,
     /// What may be started for it now.
     pub startable: Vec<Startable>,
+    /// What is cancelled for it.
+    pub cancelled: Vec<Startable>,
 }
 
-/// An available deployment that may be started for the device.
+/// A deployment that may be let begin on the device.
 #[derive(Debug, Clone)]
 pub struct Startable {
     /// Its name.
@@ -86,6 +89,10 @@ pub(super) async fn show(
         true => state.startable(&row).await?,
         false => Vec::new(),
     };
+    let cancelled = match visitor.user.may(May::Operate) {
+        true => state.cancelled_for(&row).await?,
+        false => Vec::new(),
+    };
     let hand_outs = match visitor.user.may(May::ViewPupils) {
         true => {
             let of = HistoryOf::Device(row.device);
@@ -101,6 +108,7 @@ pub(super) async fn show(
         variables: variables.variables,
         hand_outs,
         startable,
+        cancelled,
     };
     let content = page(visitor.words, &known, visitor.user.may(May::ChangeAssets));
     Ok(visitor.page(title(&known.row), None, &content))
@@ -119,6 +127,10 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
         (layout::chip(words, row.state))
         a.button href=(layout::plan_address(&row.serial)) { (words.t("Plan of a run")) }
         @for deployment in &known.startable { (start(words, row, deployment)) }
+        @for one in &known.cancelled {
+            (uncancel(words, one.name.as_str(), row.device, one.confirm.as_deref(),
+                &words.fill(en("Cancelled: let {deployment} begin again"), &[("deployment", &one.name)])))
+        }
         @if may_change {
             button type="button" data-api={ "POST /api/v1/devices/" (row.device) "/reset-key" }
                 data-confirm=(words.t("Forget the key of this device? The next machine that is recognised as it will be bound to it."))
@@ -304,6 +316,7 @@ mod tests {
             variables: Vec::new(),
             hand_outs: Vec::new(),
             startable: Vec::new(),
+            cancelled: Vec::new(),
         };
         let html = page(Words::ENGLISH, &known, true).into_string();
         assert!(html.contains(&format!("/runs/{}", run.run)) && html.contains("reset-key"));
@@ -321,6 +334,9 @@ mod tests {
         let html = page(Words::ENGLISH, &known, false).into_string();
         assert!(html.contains("POST /api/v1/deployments/check/start"));
         assert_eq!(html.matches("data-confirm-type=\"wipe 1\"").count(), 1);
+        known.cancelled = vec![known.startable.remove(1)];
+        let html = page(Words::ENGLISH, &known, false).into_string();
+        assert!(html.contains("POST /api/v1/deployments/wipe/uncancel") && html.contains("wipe 1"));
         known.row = sample::hostile_device();
         sample::assert_harmless(&page(Words::BOKMAL, &known, true).into_string());
     }

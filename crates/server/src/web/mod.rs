@@ -83,6 +83,7 @@ fn pages_all() -> Pages {
         .get("/collections/{name}", May::View, Section::Collections, targeting::show_collection)
         .get("/deployments/new", May::Deploy, Section::Deployments, targeting::new_deployment)
         .get("/deployments/{name}", May::View, Section::Deployments, targeting::show_deployment)
+        .get("/deployments/{name}/change", May::Deploy, Section::Deployments, targeting::change_deployment)
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)

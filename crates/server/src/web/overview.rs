@@ -637,7 +637,7 @@ fn pick(words: Words, row: &DeviceRow) -> Markup {
     let name = row.name.as_deref().unwrap_or(&row.serial);
     html! {
         input.pick type="checkbox" value=(row.device) data-name=(name)
-            data-run=[row.run.as_ref().map(|run| run.run)]
+            data-run=[row.run.as_ref().map(|run| run.run)] data-serial=(row.serial)
             aria-label=(words.fill(en("Tick {machine}"), &[("machine", &layout::or_dash(name))]));
     }
 }
@@ -653,7 +653,7 @@ fn bulk(sight: Sight<'_>, collections: &[String]) -> Markup {
                 button type="button" data-each=(each("retry")) data-ask=(words.t("Retry {n} runs from the failed step?")) {
                     (words.t("Retry from the failed step"))
                 }
-                button type="button" data-each=(each("rerun")) data-typed="rerun {n}"
+                button type="button" data-each=(each("rerun")) data-typed="rerun {n}" data-words="rerun {serial}"
                     data-ask=(words.t("Run all steps again on {n} machines? What is on their disks may be overwritten.")) {
                     (words.t("Run again from the start"))
                 }

@@ -4,6 +4,7 @@
 //! append to the log.
 
 use maud::{Markup, html};
+use serde_json::json;
 use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable, StepRow};
 use wire::event::ContentBytes;
 
@@ -88,7 +89,7 @@ fn head(sight: Sight, detail: &RunDetail, device: Option<&DeviceRow>) -> Markup 
             (overview::elapsed(words, row))
             (identity(words, detail, device))
             div.buttons.run-buttons {
-                @if sight.may_operate { (actions(words, row)) }
+                @if sight.may_operate { (actions(words, detail)) }
                 a.button href={ "/api/v1/runs/" (row.run) } download={ "run-" (row.run) ".json" } {
                     (words.t("Download as JSON")) }
             }
@@ -120,7 +121,8 @@ fn identity(words: Words, detail: &RunDetail, device: Option<&DeviceRow>) -> Mar
 }
 
 /// What can be done with the run as it stands.
-fn actions(words: Words, row: &RunRow) -> Markup {
+fn actions(words: Words, detail: &RunDetail) -> Markup {
+    let row = &detail.row;
     let name = row.name.as_deref().unwrap_or(&row.serial);
     let address = |what: &str| format!("POST /api/v1/runs/{}/{what}", row.run);
     let asked = |text: &'static str| words.fill(text, &[("name", &name)]);
@@ -135,19 +137,21 @@ fn actions(words: Words, row: &RunRow) -> Markup {
                 button.primary type="button" data-api=(address("retry"))
                     data-done=(words.t("It goes on when the machine checks in.")) {
                     (words.t("Retry from the failed step")) }
-                (rerun(words, &address("rerun"), &asked(en("Run all steps again on {name}?"))))
+                (rerun(words, detail, &asked(en("Run all steps again on {name}?"))))
             }
             DeviceState::Completed => {
-                (rerun(words, &address("rerun"), &asked(en("Run all steps again on {name}?"))))
+                (rerun(words, detail, &asked(en("Run all steps again on {name}?"))))
             }
             DeviceState::Imported | DeviceState::Staged | DeviceState::CheckedIn | DeviceState::Quarantined => {}
         }
     }
 }
 
-fn rerun(words: Words, address: &str, asked: &str) -> Markup {
+fn rerun(words: Words, detail: &RunDetail, asked: &str) -> Markup {
+    let confirm = detail.confirm_rerun.as_deref();
     html! {
-        button type="button" data-api=(address) data-confirm=(asked) data-then="/runs/{run}"
+        button type="button" data-api={ "POST /api/v1/runs/" (detail.row.run) "/rerun" } data-confirm=(asked)
+            data-body=(json!({ "confirm": confirm.unwrap_or_default() })) data-confirm-type=[confirm] data-then="/runs/{run}"
             data-done=(words.t("A new run begins when the machine checks in.")) { (words.t("Run again from the start")) }
     }
 }
@@ -783,6 +787,10 @@ mod tests {
                 ..SIGHT
             };
             let html = run_page(sight, &detail, Some(&device), &[]).into_string();
+            assert_eq!(
+                html.contains("data-confirm-type=\"rerun"),
+                html.contains("/rerun\"")
+            );
             ["/stop", "/retry", "/rerun"].map(|what| html.contains(&format!("{what}\"")))
         };
         assert_eq!(buttons(DeviceState::Running, true), [true, false, false]);

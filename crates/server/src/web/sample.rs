@@ -373,6 +373,7 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
             "device key 91fe04ab… was bound at the first check-in and signed this one".into(),
         ],
         median_model: Some("ThinkPad L14 Gen 5".into()),
+        confirm_rerun: Some(format!("rerun {}", row.serial)),
         variables: vec![
             RunVariable {
                 name: "timezone".into(),
@@ -676,6 +677,7 @@ pub(crate) fn hostile_detail() -> RunDetail {
     detail.identity = vec![HOSTILE.into()];
     detail.last_lines = vec![HOSTILE.into()];
     detail.median_model = Some(HOSTILE.into());
+    detail.confirm_rerun = Some(HOSTILE.into());
     for variable in &mut detail.variables {
         variable.name = HOSTILE.into();
         variable.value = Some(HOSTILE.into());

@@ -3,8 +3,9 @@
 use serde_json::json;
 use wire::admin_api::{CollectionRow, Deployment, DeviceState, MemberChange};
 use wire::collections::{CollectionRule, ExclusionChange, MemberWhy};
-use wire::deployments::{CapRequest, DeviceList, StopRequest, Window};
+use wire::deployments::{CapRequest, DeviceList, ResumeRequest, StopRequest, Window};
 use wire::device_api::CheckInReply;
+use wire::names::RunId;
 
 use super::harness::{Machine, Site, event, good_run, send};
 
@@ -143,7 +144,13 @@ fn a_machine_that_a_rule_brought_in_leaves_when_it_is_done_and_comes_back_for_a_
     assert_eq!(preview.devices[0].reason, "done by deployment autumn");
     assert!(matches!(machine.check_in(&site), CheckInReply::Idle { .. }));
     let rerun = format!("/api/v1/runs/{}/rerun", order.run);
-    let _row: serde_json::Value = site.admin.send("POST", &rerun, &()).unwrap();
+    let asked = |confirm: &str| -> Result<serde_json::Value, _> {
+        site.admin
+            .send("POST", &rerun, &json!({ "confirm": confirm }))
+    };
+    assert!(refusal(asked("rerun PF2")).contains("type exactly: rerun PF1"));
+    let detail = site.admin.run(order.run).unwrap();
+    asked(&detail.confirm_rerun.unwrap()).unwrap();
     let (_, again) = machine.order(&site);
     assert_ne!(again.run, order.run);
     assert_eq!(site.device("PF1").collections, [laptops]);
@@ -178,13 +185,13 @@ fn what_writes_over_disks_is_confirmed_by_name_and_number() {
     for typed in ["", "winter", "winter 3", "autumn 2"] {
         let error = site
             .admin
-            .put_confirmed_deployment(&deployment, typed)
+            .create_deployment(&deployment, typed)
             .unwrap_err();
         assert!(error.to_string().contains("confirm"), "{error}");
     }
     assert_eq!(site.admin.deployments().unwrap().len(), 1);
     site.admin
-        .put_confirmed_deployment(&deployment, "winter 2")
+        .create_deployment(&deployment, "winter 2")
         .unwrap();
     assert_eq!(site.admin.deployments().unwrap().len(), 2);
 }
@@ -252,7 +259,7 @@ fn a_stop_acts_at_once_and_a_resume_goes_on() {
     );
     send(&client, order.run, &[aborted]);
     assert_eq!(site.device("PF1").state, DeviceState::Failed);
-    site.admin.resume_deployment(&name).unwrap();
+    site.resume(&name);
     match machine.check_in(&site) {
         CheckInReply::Run {
             order: same,
@@ -317,7 +324,7 @@ fn an_available_deployment_begins_when_it_is_started_and_a_window_is_kept() {
         purpose: wire::admin_api::Purpose::Available,
         ..autumn(&site)
     };
-    site.admin.put_deployment(&available).unwrap();
+    site.change(&available);
     let machine = Machine::new("PF1");
     assert!(told(machine.check_in(&site)).contains("available"));
     let devices = DeviceList {
@@ -356,9 +363,335 @@ fn an_available_deployment_begins_when_it_is_started_and_a_window_is_kept() {
         }),
         ..available
     };
-    let preview = site.admin.preview_deployment(&later).unwrap();
-    site.admin
-        .put_confirmed_deployment(&later, &preview.confirm.unwrap_or_default())
-        .unwrap();
+    site.change(&later);
     assert!(told(Machine::new("PF2").check_in(&site)).contains("begins 2100-01-01"));
+}
+
+/// What was refused, as its code or the words of the message.
+fn refusal<T: std::fmt::Debug>(answer: Result<T, client::ClientError>) -> String {
+    format!("{:?}", answer.unwrap_err())
+}
+
+fn resume_with(confirm: &str) -> ResumeRequest {
+    ResumeRequest {
+        confirm: confirm.into(),
+    }
+}
+
+#[test]
+fn what_wipes_is_typed_at_each_moment_that_makes_it_able_to() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial;klasse\nPF1;1STA\nPF2;1STA\n");
+    let name = "winter".parse().unwrap();
+    let winter = Deployment {
+        name: "winter".parse().unwrap(),
+        stopped: true,
+        ..autumn(&site)
+    };
+    // Stopped, it does nothing; a change that would have it begin is none.
+    site.admin.create_deployment(&winter, "").unwrap();
+    let going = Deployment {
+        stopped: false,
+        ..winter.clone()
+    };
+    let stored = site.admin.change_deployment(&going, "winter 2").unwrap();
+    assert!(stored.stopped);
+    assert!(
+        refusal(site.admin.resume_deployment(&name, &resume_with(""))).contains("not-confirmed")
+    );
+    assert!(
+        refusal(
+            site.admin
+                .resume_deployment(&name, &resume_with("winter 1"))
+        )
+        .contains("winter 2")
+    );
+    let status = site.admin.deployment_status(&name).unwrap();
+    assert_eq!((status.stopped, status.wipes), (true, true));
+    assert_eq!(status.confirm_resume.as_deref(), Some("winter 2"));
+    assert!(
+        !site
+            .admin
+            .resume_deployment(&name, &resume_with("winter 2"))
+            .unwrap()
+            .stopped
+    );
+    // A larger cap and another collection are typed as well, a cap also where nothing else would be.
+    let larger = Deployment {
+        cap: 11,
+        ..going.clone()
+    };
+    assert!(refusal(site.admin.change_deployment(&larger, "winter 2")).contains("winter 11"));
+    site.admin.change_deployment(&larger, "winter 11").unwrap();
+    collection(&site, "empty");
+    let elsewhere = Deployment {
+        collection: "empty".parse().unwrap(),
+        ..larger
+    };
+    assert!(refusal(site.admin.change_deployment(&elsewhere, "winter 2")).contains("winter 11"));
+    site.admin
+        .stop_deployment(&name, &StopRequest::default())
+        .unwrap();
+    let larger = Deployment { cap: 12, ..going };
+    assert!(refusal(site.admin.change_deployment(&larger, "")).contains("winter 12"));
+}
+
+#[test]
+fn nobody_is_in_the_collection_yet_and_the_cap_is_typed() {
+    let site = Site::new();
+    site.prepare(10);
+    let winter = Deployment {
+        name: "winter".parse().unwrap(),
+        cap: 7,
+        ..autumn(&site)
+    };
+    assert!(refusal(site.admin.create_deployment(&winter, "")).contains("winter 7"));
+    site.admin.create_deployment(&winter, "winter 7").unwrap();
+}
+
+#[test]
+fn a_sequence_does_not_begin_to_wipe_under_a_deployment() {
+    let site = Site::new();
+    site.prepare(10);
+    let sequence = "tame".parse().unwrap();
+    let tame = "sequence: tame\nsteps:\n  - id: finish\n    finish: { action: restart }\n";
+    site.admin.put_sequence(&sequence, tame).unwrap();
+    let winter = Deployment {
+        name: "winter".parse().unwrap(),
+        sequence: sequence.clone(),
+        ..autumn(&site)
+    };
+    site.admin.create_deployment(&winter, "").unwrap();
+    let wild = super::harness::SEQUENCE;
+    assert!(refusal(site.admin.put_sequence(&sequence, wild)).contains("write over disks"));
+    let name = winter.name;
+    site.admin
+        .stop_deployment(&name, &StopRequest::default())
+        .unwrap();
+    site.admin.put_sequence(&sequence, wild).unwrap();
+    assert!(refusal(site.admin.resume_deployment(&name, &resume_with(""))).contains("winter 10"));
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_written_over() {
+    let site = Site::new();
+    site.prepare(10);
+    let again = Deployment {
+        cap: 3,
+        ..autumn(&site)
+    };
+    assert!(refusal(site.admin.create_deployment(&again, "autumn 3")).contains("name-taken"));
+    assert_eq!(autumn(&site).cap, 10);
+    site.change(&again);
+    assert_eq!(autumn(&site).cap, 3);
+    let unknown = Deployment {
+        name: "winter".parse().unwrap(),
+        ..again
+    };
+    assert!(refusal(site.admin.change_deployment(&unknown, "winter 3")).contains("winter"));
+    assert_eq!(site.admin.deployments().unwrap().len(), 1);
+}
+
+/// A machine whose run failed at its first step.
+fn failed(site: &Site, serial: &str) -> (Machine, RunId) {
+    let machine = Machine::new(serial);
+    let (client, order) = machine.order(site);
+    let steps = json!([{"path": "os", "title": "OS", "kind": "apply-image"}]);
+    let events = [
+        event(
+            order.run,
+            1,
+            json!({"kind": "run-started", "sequence": "deploy", "steps": steps}),
+        ),
+        event(
+            order.run,
+            2,
+            json!({"kind": "run-failed", "path": "os", "errors": ["no disk"]}),
+        ),
+    ];
+    send(&client, order.run, &events);
+    (machine, order.run)
+}
+
+#[test]
+fn what_was_stopped_or_cancelled_goes_on_only_when_that_is_taken_back() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial\nPF1\n");
+    let name = "autumn".parse().unwrap();
+    let (machine, run) = failed(&site, "PF1");
+    let ask = |what: &str| -> Result<serde_json::Value, _> {
+        let path = format!("/api/v1/runs/{run}/{what}");
+        site.admin
+            .send("POST", &path, &json!({ "confirm": "rerun PF1" }))
+    };
+    site.admin
+        .stop_deployment(&name, &StopRequest::default())
+        .unwrap();
+    for what in ["retry", "rerun"] {
+        assert!(refusal(ask(what)).contains("deployment-stopped"), "{what}");
+    }
+    assert!(refusal(site.admin.retry_failed(&name)).contains("deployment-stopped"));
+    told(machine.check_in(&site));
+    let one = DeviceList {
+        devices: vec![site.device("PF1").device],
+        ..DeviceList::default()
+    };
+    site.admin.cancel_deployment(&name, &one).unwrap();
+    site.resume(&name);
+    for what in ["retry", "rerun"] {
+        assert!(
+            refusal(ask(what)).contains("deployment-cancelled"),
+            "{what}"
+        );
+    }
+    let left = site.admin.retry_failed(&name).unwrap();
+    assert_eq!((left.done, left.left[0].devices), (0, 1));
+    assert!(told(machine.check_in(&site)).contains("cancelled for this device"));
+    let status = site.admin.deployment_status(&name).unwrap();
+    assert_eq!(
+        (
+            status.cancelled[0].serial.as_str(),
+            status.cancelled[0].who.as_str()
+        ),
+        ("PF1", "admin")
+    );
+    // It writes over the disk, so that letting it is typed.
+    assert!(refusal(site.admin.uncancel_deployment(&name, &one)).contains("autumn 1"));
+    let typed = DeviceList {
+        confirm: "autumn 1".into(),
+        ..one
+    };
+    assert_eq!(
+        site.admin.uncancel_deployment(&name, &typed).unwrap().done,
+        1
+    );
+    let again = site.admin.uncancel_deployment(&name, &typed).unwrap();
+    assert_eq!((again.done, again.left[0].devices), (0, 1));
+    assert_eq!(site.admin.deployment_status(&name).unwrap().cancelled, []);
+    let seen = site.admin.run(run).unwrap().row.last_seen_at_ms;
+    let now = || jiff::Timestamp::now().as_millisecond();
+    while now() <= seen {
+        std::thread::yield_now();
+    }
+    let asked_at = now();
+    ask("retry").unwrap();
+    // Its machine may be off: it has as long to ask as any other before it counts as stalled.
+    assert!(site.admin.run(run).unwrap().row.last_seen_at_ms >= asked_at);
+    assert!(matches!(
+        machine.check_in(&site),
+        CheckInReply::Run { go_on: true, .. }
+    ));
+}
+
+#[test]
+fn a_run_that_was_stopped_with_its_deployment_and_then_cancelled_stays_stopped() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial\nPF1\nPF2\n");
+    let name = "autumn".parse().unwrap();
+    let machine = Machine::new("PF1");
+    let (client, order) = machine.order(&site);
+    site.admin
+        .stop_deployment(&name, &StopRequest::default())
+        .unwrap();
+    let aborted = [
+        event(
+            order.run,
+            1,
+            json!({"kind": "run-started", "sequence": "deploy", "steps": []}),
+        ),
+        event(
+            order.run,
+            2,
+            json!({"kind": "run-aborted", "reason": "an administrator"}),
+        ),
+    ];
+    send(&client, order.run, &aborted);
+    let confirm = || site.admin.deployment_status(&name).unwrap().confirm_resume;
+    assert_eq!(confirm().as_deref(), Some("autumn 2"));
+    let one = DeviceList {
+        devices: vec![site.device("PF1").device],
+        ..DeviceList::default()
+    };
+    site.admin.cancel_deployment(&name, &one).unwrap();
+    assert_eq!(confirm().as_deref(), Some("autumn 1"));
+    site.resume(&name);
+    assert!(told(machine.check_in(&site)).contains("cancelled for this device"));
+}
+
+#[test]
+fn nothing_is_started_that_is_required_cancelled_or_out_of_its_window() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial\nPF1\n");
+    let devices = DeviceList {
+        devices: vec![site.device("PF1").device],
+        confirm: "autumn 1".into(),
+    };
+    let required = autumn(&site);
+    assert!(
+        refusal(site.admin.start_deployment(&required.name, &devices)).contains("not-available")
+    );
+    let reason = |window: Option<Window>| {
+        site.change(&Deployment {
+            purpose: wire::admin_api::Purpose::Available,
+            window,
+            ..autumn(&site)
+        });
+        let acted = site
+            .admin
+            .start_deployment(&required.name, &devices)
+            .unwrap();
+        (
+            acted.done,
+            acted.left.first().map(|left| left.reason.clone()),
+        )
+    };
+    let ended = Window {
+        ends_at_ms: Some(1_000),
+        ..Window::default()
+    };
+    let later = Window {
+        starts_at_ms: Some(4_102_444_800_000),
+        ..Window::default()
+    };
+    assert_eq!(reason(Some(ended)), (0, Some("the window is over".into())));
+    assert_eq!(
+        reason(Some(later)),
+        (0, Some("the window isn't open yet".into()))
+    );
+    site.admin
+        .cancel_deployment(&required.name, &devices)
+        .unwrap();
+    assert_eq!(reason(None), (0, Some("cancelled for this device".into())));
+    site.admin
+        .uncancel_deployment(&required.name, &devices)
+        .unwrap();
+    assert_eq!(reason(None), (1, None));
+}
+
+#[test]
+fn a_cap_that_is_reached_stands_in_the_audit_once() {
+    let site = Site::new();
+    site.prepare(1);
+    site.import("serial\nPF1\nPF2\n");
+    let rows = || {
+        let path = "/api/v1/audit?action=cap-reached";
+        let rows: Vec<serde_json::Value> = site.admin.get(path).unwrap();
+        rows.len()
+    };
+    let machines = [Machine::new("PF1"), Machine::new("PF2")];
+    for machine in machines.iter().cycle().take(6) {
+        told(machine.check_in(&site));
+    }
+    assert_eq!(rows(), 1);
+    // What was changed is told of anew.
+    site.change(&Deployment {
+        expected_seconds: 60,
+        ..autumn(&site)
+    });
+    told(machines[0].check_in(&site));
+    assert_eq!(rows(), 2);
 }

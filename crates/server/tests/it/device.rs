@@ -377,8 +377,11 @@ fn failed_run(site: &Site, machine: &Machine) -> (client::Client, wire::order::O
 }
 
 fn ask(site: &Site, run: wire::names::RunId, what: &str) -> Result<RunRow, client::ClientError> {
-    site.admin
-        .send("POST", &format!("/api/v1/runs/{run}/{what}"), &json!({}))
+    site.admin.send(
+        "POST",
+        &format!("/api/v1/runs/{run}/{what}"),
+        &json!({ "confirm": "rerun PF1" }),
+    )
 }
 
 /// The order of a check-in, whether to go on with it, and whether it is to stop.

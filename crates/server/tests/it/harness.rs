@@ -15,13 +15,14 @@ use server::{DatabaseUrl, Patience, Ready, ServerConfig, serve_until};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
 };
+use wire::deployments::ResumeRequest;
 use wire::device_api::{
     CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, Staged,
 };
 use wire::digest::Digest;
 use wire::event::Environment;
 use wire::facts::Facts;
-use wire::names::{PrestageName, RunId};
+use wire::names::{DeploymentName, PrestageName, RunId};
 use wire::order::Order;
 use wire::package::{Install, Model, Package, PackageKind};
 use wire::people::{NewUser, Role};
@@ -301,6 +302,28 @@ impl Site {
             .unwrap();
     }
 
+    /// Creates a deployment, with the words that the preview asks for.
+    pub(crate) fn create(&self, deployment: &Deployment) {
+        let preview = self.admin.preview_deployment(deployment).unwrap();
+        let confirm = preview.confirm.unwrap_or_default();
+        self.admin.create_deployment(deployment, &confirm).unwrap();
+    }
+
+    /// Changes a deployment, with the words that the preview asks for.
+    pub(crate) fn change(&self, deployment: &Deployment) {
+        let preview = self.admin.preview_deployment(deployment).unwrap();
+        let confirm = preview.confirm.unwrap_or_default();
+        self.admin.change_deployment(deployment, &confirm).unwrap();
+    }
+
+    /// Resumes a deployment, with the words that its status asks for.
+    pub(crate) fn resume(&self, name: &DeploymentName) {
+        let status = self.admin.deployment_status(name).unwrap();
+        let confirm = status.confirm_resume.unwrap_or_default();
+        let request = ResumeRequest { confirm };
+        self.admin.resume_deployment(name, &request).unwrap();
+    }
+
     /// Content, a sequence, a collection and a required deployment.
     pub(crate) fn prepare(&self, cap: u32) {
         self.publish_image("debian", "12");
@@ -315,20 +338,19 @@ impl Site {
             members: 0,
         };
         self.admin.put_collection(&collection).unwrap();
-        self.admin
-            .put_deployment(&Deployment {
-                name: "autumn".parse().unwrap(),
-                collection: "laptops".parse().unwrap(),
-                sequence: "deploy".parse().unwrap(),
-                purpose: Purpose::Required,
-                expected_seconds: 600,
-                leave_collection_on_success: true,
-                cap,
-                stopped: false,
-                slots: 0,
-                window: None,
-            })
-            .unwrap();
+        let autumn = Deployment {
+            name: "autumn".parse().unwrap(),
+            collection: "laptops".parse().unwrap(),
+            sequence: "deploy".parse().unwrap(),
+            purpose: Purpose::Required,
+            expected_seconds: 600,
+            leave_collection_on_success: true,
+            cap,
+            stopped: false,
+            slots: 0,
+            window: None,
+        };
+        self.create(&autumn);
     }
 
     pub(crate) fn import(&self, csv: &str) -> wire::admin_api::AssetImportReport {

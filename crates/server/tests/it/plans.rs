@@ -131,7 +131,10 @@ fn an_asset_is_planned_before_and_after_it_was_seen() {
         "it is done, nothing is due"
     );
     let rerun = format!("/api/v1/runs/{}/rerun", order.run);
-    let again: RunRow = site.admin.send("POST", &rerun, &()).unwrap();
+    let again: RunRow = site
+        .admin
+        .send("POST", &rerun, &json!({ "confirm": "rerun PF01" }))
+        .unwrap();
     assert!(plan(&site, "PF01").sequence.is_some(), "it runs once more");
     let failed = json!({"kind": "run-failed", "path": "os", "errors": ["x"]});
     let events = [good_run(again.run)[0].clone(), event(again.run, 2, failed)];

@@ -98,6 +98,13 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
     if !states.is_empty() {
         text.push_str(&format!("  runs: {}\n", states.join(", ")));
     }
+    if let Some(words) = &status.confirm_resume {
+        text.push_str(&format!(
+            "  it writes over disks; to let it go on:\n  forestage deployment resume {} --confirm \"{}\"\n",
+            status.name,
+            clean(words)
+        ));
+    }
     if let Some(words) = &status.confirm_cap {
         text.push_str(&format!(
             "  it would touch more than its cap, so no further device begins; if that is right:\n  \
@@ -105,6 +112,23 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
             status.name,
             status.reach,
             clean(words)
+        ));
+    }
+    if !status.cancelled.is_empty() {
+        let left: Vec<&str> = status
+            .cancelled
+            .iter()
+            .take(SERIALS_SHOWN)
+            .map(|one| one.serial.as_str())
+            .collect();
+        let more = match status.cancelled.len() > left.len() {
+            true => ", …",
+            false => "",
+        };
+        text.push_str(&format!(
+            "  cancelled for {}: {}{more}\n",
+            count(status.cancelled.len(), "device"),
+            clean(&left.join(", "))
         ));
     }
     let mut failed = Table::new(&["serial", "step", "error"]);

@@ -1,28 +1,34 @@
-//! A deployment's life after it was made: stopped, resumed, its cap raised, started for a device, cancelled, retried.
+//! A deployment's life after it was made: stopped, resumed, its cap raised, started for a device, cancelled for one and that
+//! taken back, retried. What writes over disks is typed whenever a machine may begin it that might not before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use jiff::tz::TimeZone;
 use serde_json::json;
+use sqlx::AnyConnection;
 use wire::admin_api::{Deployment, DeviceRow, DeviceState, Purpose};
 use wire::deployments::{
-    Acted, CapRequest, DEVICES_MAX, DeploymentStatus, DeviceList, FailedRun, NAMED_MAX, StopRequest,
+    Acted, CancelledDevice, CapRequest, DEVICES_MAX, DeploymentStatus, DeviceList, FailedRun,
+    NAMED_MAX, ResumeRequest, StopRequest,
 };
 use wire::names::{DeploymentName, DeviceId, RunId};
 use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
-use crate::fleet::targeting::preview::{affected, number, wiping_steps};
-use crate::fleet::targeting::{queue, sites};
+use crate::fleet::targeting::preview::{affected, number, to_confirm, wiping_steps};
+use crate::fleet::targeting::{membership, queue, sites};
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::{parse, read_body, read_json};
-use crate::runs::due::{self, due_deployments};
+use crate::routes::{parse, read_json, read_json_if_any};
+use crate::runs::due::{self, Standing, due_deployments};
 use crate::runs::orders::{anew, latest_sequence, reach_of};
+use crate::runs::retry::go_on;
+use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
 use crate::web::device::Startable;
 use crate::webhooks::outbox::emit;
@@ -38,14 +44,8 @@ pub(crate) async fn stop(
     body: Body,
 ) -> Result<Json<Deployment>, Failure> {
     let name: DeploymentName = parse(&name)?;
-    let bytes = read_body(body, JSON_BYTES_MAX).await?;
-    let request: Option<StopRequest> = match bytes.is_empty() {
-        true => None,
-        false => serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::bad_request("bad-json", format!("the request can't be read: {error}"))
-        })?,
-    };
-    let finish = request.unwrap_or_default().let_running_finish;
+    let request: StopRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
+    let finish = request.let_running_finish;
     let mut db = state.db().write().await?;
     let mut deployment = find(&mut db, &name).await?;
     if !deployment.stopped {
@@ -56,7 +56,7 @@ pub(crate) async fn stop(
     store(&mut db, &deployment).await?;
     let mut stopped = Vec::new();
     if !finish {
-        stopped = runs_in(&mut db, &name, "running").await?;
+        stopped = running_in(&mut db, &name).await?;
         sqlx::query(
             "UPDATE runs SET stop = $1 WHERE deployment = $2 AND state = 'running' AND stop = 0",
         )
@@ -93,24 +93,21 @@ pub(crate) async fn resume(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Path(name): Path<String>,
+    body: Body,
 ) -> Result<Json<Deployment>, Failure> {
     let name: DeploymentName = parse(&name)?;
+    let request: ResumeRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let mut deployment = find(&mut db, &name).await?;
-    deployment.stopped = false;
+    let was_stopped = std::mem::replace(&mut deployment.stopped, false);
+    if was_stopped && let Some(words) = to_confirm(&mut db, &deployment).await? {
+        confirmed(&request.confirm, &words)?;
+    }
     store(&mut db, &deployment).await?;
-    let mut again = runs_in(&mut db, &name, "running").await?;
-    again.extend(runs_in(&mut db, &name, "aborted").await?);
-    sqlx::query(
-        "UPDATE runs SET stop = 0, state = 'running', ended_at_ms = 0 \
-         WHERE deployment = $1 AND stop = $2 AND state IN ('running', 'aborted') AND started_at_ms = \
-         (SELECT MAX(newer.started_at_ms) FROM runs newer WHERE newer.device = runs.device)",
-    )
-    .bind(name.as_str())
-    .bind(STOPPED_WITH_DEPLOYMENT)
-    .execute(&mut *db)
-    .await
-    .doing("let the runs of a deployment go on")?;
+    let again = stopped_with(&mut db, &name).await?;
+    for (run, _) in &again {
+        go_on(&mut db, *run).await?;
+    }
     audit(&mut db, &user.name, "deployment-resumed", name.as_str(), "").await?;
     commit(db).await?;
     tell(&state, &again);
@@ -166,18 +163,21 @@ pub(crate) async fn start(
     let DeviceList { devices, confirm } = listed(body).await?;
     let mut db = state.db().write().await?;
     let deployment = find(&mut db, &name).await?;
+    refuse_stopped(&deployment)?;
+    if deployment.purpose != Purpose::Available {
+        let message = format!("deployment {name} is required: its machines begin by themselves");
+        return Err(Failure::conflict("not-available", message)
+            .hint("`forestage run rerun` has a machine run it once more"));
+    }
     if wipes(&mut db, &deployment).await? {
         confirmed(&confirm, &to_type(&name, devices.len()))?;
     }
-    if deployment.stopped {
-        let message = format!("deployment {name} is stopped");
-        return Err(Failure::conflict("deployment-stopped", message).hint("resume it first"));
-    }
+    let zones = due::zones(&mut db).await?;
     let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut begun = Vec::new();
     for id in devices {
         let device = state.device_for_in(&user, &mut db, id).await?;
-        match start_one(&state, &mut db, &deployment, &device.id, id).await? {
+        match start_one(&state, &mut db, &deployment, &device, &zones).await? {
             Ok(run) => {
                 audit(
                     &mut db,
@@ -200,12 +200,28 @@ pub(crate) async fn start(
 impl AppState {
     /// The available deployments that may be started for this device now.
     pub(crate) async fn startable(&self, device: &DeviceRow) -> Result<Vec<Startable>, Failure> {
-        let is_busy = matches!(device.state, DeviceState::Running | DeviceState::Stalled);
-        let mut db = self.db().write().await?;
+        if matches!(device.state, DeviceState::Running | DeviceState::Stalled) {
+            return Ok(Vec::new());
+        }
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read what may be started")?;
+        let id = device.device.to_string();
+        let place = device.seen_site.as_deref().unwrap_or(&device.site);
+        let zones = due::zones(&mut db).await?;
         let mut startable = Vec::new();
         for deployment in due::active(&mut db).await? {
             let is_there = device.collections.contains(&deployment.collection);
-            if is_busy || !is_there || deployment.purpose != Purpose::Available {
+            if !is_there || deployment.purpose != Purpose::Available {
+                continue;
+            }
+            if held_back(&mut db, &deployment, (&id, place), &zones)
+                .await?
+                .is_some()
+            {
                 continue;
             }
             let wipes = wipes(&mut db, &deployment).await?;
@@ -216,10 +232,73 @@ impl AppState {
         }
         Ok(startable)
     }
+
+    /// The deployments that are cancelled for this device, with the words that take that back, if it wants any.
+    pub(crate) async fn cancelled_for(
+        &self,
+        device: &DeviceRow,
+    ) -> Result<Vec<Startable>, Failure> {
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read which deployments are cancelled")?;
+        let mut cancelled = Vec::new();
+        for (_, name) in due::cancelled(&mut db, Some(&device.device.to_string())).await? {
+            let deployment = find(&mut db, &stored_text("deployment name", &name)?).await?;
+            let wipes = wipes(&mut db, &deployment).await?;
+            cancelled.push(Startable {
+                confirm: wipes.then(|| to_type(&deployment.name, 1)),
+                name: deployment.name,
+            });
+        }
+        Ok(cancelled)
+    }
+}
+
+/// Why nobody may start an available deployment for a device, if it is so: it is cancelled for it, or not the time.
+async fn held_back(
+    db: &mut AnyConnection,
+    deployment: &Deployment,
+    (device, place): (&str, &str),
+    zones: &BTreeMap<String, TimeZone>,
+) -> Result<Option<String>, Failure> {
+    let cancelled = due::cancelled(db, Some(device)).await?;
+    let utc = TimeZone::UTC;
+    let standing = Standing {
+        latest: None,
+        is_cancelled: cancelled.contains(&(device.to_owned(), deployment.name.to_string())),
+        zone: zones.get(place).unwrap_or(&utc),
+        now: now_ms(),
+    };
+    let started = Deployment {
+        purpose: Purpose::Required,
+        ..deployment.clone()
+    };
+    let held = due::is_due(&started, &standing).err();
+    Ok(held.map(|not| not.reason.to_owned()))
+}
+
+/// Refuses what would have machines go on that were stopped with their deployment.
+pub(crate) fn refuse_stopped(deployment: &Deployment) -> Result<(), Failure> {
+    let name = &deployment.name;
+    if deployment.stopped {
+        let message = format!("deployment {name} is stopped");
+        return Err(
+            Failure::conflict("deployment-stopped", message).hint(format!(
+                "resume it first: `forestage deployment resume {name}`"
+            )),
+        );
+    }
+    Ok(())
 }
 
 /// Whether a deployment writes over disks.
-async fn wipes(db: &mut Write, deployment: &Deployment) -> Result<bool, Failure> {
+pub(crate) async fn wipes(
+    db: &mut AnyConnection,
+    deployment: &Deployment,
+) -> Result<bool, Failure> {
     let sequence = latest_sequence(db, &deployment.sequence).await?;
     Ok(sequence.is_some_and(|(_, sequence)| !wiping_steps(&sequence).is_empty()))
 }
@@ -233,19 +312,23 @@ async fn start_one(
     state: &AppState,
     db: &mut Write,
     deployment: &Deployment,
-    device: &str,
-    id: DeviceId,
+    device: &StoredDevice,
+    zones: &BTreeMap<String, TimeZone>,
 ) -> Result<Result<RunId, String>, Failure> {
-    let collections = crate::fleet::targeting::membership::of_device(db, device).await?;
+    let collections = membership::of_device(db, &device.id).await?;
     if !collections.contains(&deployment.collection) {
         return Ok(Err(format!(
             "it isn't in collection {}",
             deployment.collection
         )));
     }
+    let at = (device.id.as_str(), device.place());
+    if let Some(reason) = held_back(db, deployment, at, zones).await? {
+        return Ok(Err(reason));
+    }
     let runs: Vec<(String, String)> =
         sqlx::query_as("SELECT state, deployment FROM runs WHERE device = $1")
-            .bind(device)
+            .bind(&device.id)
             .fetch_all(&mut **db)
             .await
             .doing("read the runs of a device")?;
@@ -260,11 +343,8 @@ async fn start_one(
             deployment.cap
         )));
     }
-    let Some(stored) = state.stored_device_in(db, id).await? else {
-        return Ok(Err("there is no such device any more".into()));
-    };
     let evidence = ["an administrator started it".to_owned()];
-    Ok(match anew(db, &stored, deployment, &evidence).await? {
+    Ok(match anew(db, device, deployment, &evidence).await? {
         Some(run) => Ok(run),
         None => Err("its sequence is gone".into()),
     })
@@ -330,6 +410,54 @@ pub(crate) async fn cancel(
     Ok(Json(acted(devices.len(), BTreeMap::new())))
 }
 
+/// `POST /api/v1/deployments/{name}/uncancel`: these devices may begin it again.
+pub(crate) async fn uncancel(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<Acted>, Failure> {
+    let name: DeploymentName = parse(&name)?;
+    let DeviceList { devices, confirm } = listed(body).await?;
+    let mut db = state.db().write().await?;
+    let deployment = find(&mut db, &name).await?;
+    if wipes(&mut db, &deployment).await? {
+        confirmed(&confirm, &to_type(&name, devices.len()))?;
+    }
+    let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut again = Vec::new();
+    for id in devices {
+        let device = state.device_for_in(&user, &mut db, id).await?;
+        let taken_back =
+            sqlx::query("DELETE FROM deployment_cancelled WHERE deployment = $1 AND device = $2")
+                .bind(name.as_str())
+                .bind(&device.id)
+                .execute(&mut *db)
+                .await
+                .doing("let a deployment begin on a device again")?;
+        if taken_back.rows_affected() == 0 {
+            let reason = "it isn't cancelled for this device".to_owned();
+            left.entry(reason).or_default().push(device.serial);
+            continue;
+        }
+        let detail = format!("device {id}");
+        audit(
+            &mut db,
+            &user.name,
+            "deployment-uncancelled",
+            name.as_str(),
+            &detail,
+        )
+        .await?;
+        again.push(id);
+    }
+    commit(db).await?;
+    for id in &again {
+        state.changed(Change::Device(*id));
+    }
+    Ok(Json(acted(again.len(), left)))
+}
+
 /// `POST /api/v1/deployments/{name}/retry-failed`: every device whose latest run is of it and failed goes on where it
 /// failed.
 pub(crate) async fn retry_failed(
@@ -339,11 +467,8 @@ pub(crate) async fn retry_failed(
 ) -> Result<Json<Acted>, Failure> {
     let name: DeploymentName = parse(&name)?;
     let mut db = state.db().write().await?;
-    let deployment = find(&mut db, &name).await?;
-    if deployment.stopped {
-        let message = format!("deployment {name} is stopped");
-        return Err(Failure::conflict("deployment-stopped", message).hint("resume it first"));
-    }
+    refuse_stopped(&find(&mut db, &name).await?)?;
+    let cancelled = cancelled_devices(&mut db, &name).await?;
     let failed: Vec<(String, String, String, String)> = sqlx::query_as(
         "SELECT runs.id, runs.device, devices.serial, devices.site FROM runs \
          JOIN devices ON devices.id = runs.device WHERE runs.deployment = $1 AND runs.state = 'failed' \
@@ -354,32 +479,36 @@ pub(crate) async fn retry_failed(
     .fetch_all(&mut *db)
     .await
     .doing("look for failed runs")?;
+    let cancelled: BTreeSet<DeviceId> = cancelled.iter().map(|(one, _)| one.device).collect();
+    let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut again = Vec::new();
-    for (run, device, _, site) in failed {
+    for (run, device, serial, site) in failed {
         if !user.reach.covers(&site) {
             continue;
         }
-        sqlx::query("UPDATE runs SET state = 'running', stop = 0, ended_at_ms = 0 WHERE id = $1")
-            .bind(&run)
-            .execute(&mut *db)
-            .await
-            .doing("have a run tried again")?;
+        let (run, device): (RunId, DeviceId) = (
+            stored_text("run id", &run)?,
+            stored_text("device id", &device)?,
+        );
+        if cancelled.contains(&device) {
+            let reason = "cancelled for this device".to_owned();
+            left.entry(reason).or_default().push(serial);
+            continue;
+        }
+        go_on(&mut db, run).await?;
         audit(
             &mut db,
             &user.name,
             "run-retried",
-            &run,
+            &run.to_string(),
             &format!("deployment {name}"),
         )
         .await?;
-        again.push((
-            stored_text("run id", &run)?,
-            stored_text("device id", &device)?,
-        ));
+        again.push((run, device));
     }
     commit(db).await?;
     tell(&state, &again);
-    Ok(Json(acted(again.len(), BTreeMap::new())))
+    Ok(Json(acted(again.len(), left)))
 }
 
 /// `GET /api/v1/deployments/{name}/status`
@@ -405,11 +534,26 @@ impl AppState {
         name: &DeploymentName,
     ) -> Result<DeploymentStatus, Failure> {
         let rows = self.device_rows_for(user).await?;
-        let mut db = self.db().write().await?;
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read how a deployment stands")?;
         let deployment = find(&mut db, name).await?;
         let reach = reach_of(self, &mut db, &deployment).await?;
         let due = due_deployments(&mut db, None).await?;
         let waiting = queue::everyone(&mut db, now_ms()).await?;
+        let cancelled = cancelled_devices(&mut db, name).await?;
+        let wipes = wipes(&mut db, &deployment).await?;
+        let resumed = Deployment {
+            stopped: false,
+            ..deployment.clone()
+        };
+        let confirm_resume = match deployment.stopped {
+            true => to_confirm(&mut db, &resumed).await?,
+            false => None,
+        };
         drop(db);
         let ours: Vec<&DeviceRow> = rows
             .iter()
@@ -431,6 +575,7 @@ impl AppState {
             collection: deployment.collection.clone(),
             sequence: deployment.sequence.clone(),
             stopped: deployment.stopped,
+            wipes,
             touched: number(reach.touched),
             reach: number(reach.all),
             cap: deployment.cap,
@@ -448,7 +593,14 @@ impl AppState {
                 .take(NAMED_MAX)
                 .collect(),
             states,
+            cancelled: cancelled
+                .into_iter()
+                .filter(|(_, site)| user.sees(site))
+                .map(|(device, _)| device)
+                .take(NAMED_MAX)
+                .collect(),
             confirm_cap: is_asking.then(|| format!("{name} {}", reach.all)),
+            confirm_resume,
         })
     }
 }
@@ -471,19 +623,78 @@ fn failed_run(row: &DeviceRow) -> Option<FailedRun> {
 }
 
 /// A deployment that must exist, as it is stored.
-pub(crate) async fn find(db: &mut Write, name: &DeploymentName) -> Result<Deployment, Failure> {
+pub(crate) async fn find(
+    db: &mut AnyConnection,
+    name: &DeploymentName,
+) -> Result<Deployment, Failure> {
+    let found = look_up(db, name).await?;
+    found.ok_or_else(|| Failure::not_found(format!("deployment {name}")))
+}
+
+/// A deployment as it is stored, if there is one of that name.
+pub(crate) async fn look_up(
+    db: &mut AnyConnection,
+    name: &DeploymentName,
+) -> Result<Option<Deployment>, Failure> {
     let found: Option<(String, i64)> =
         sqlx::query_as("SELECT document, stopped FROM deployments WHERE name = $1")
             .bind(name.as_str())
-            .fetch_optional(&mut **db)
+            .fetch_optional(&mut *db)
             .await
             .doing("read a deployment")?;
-    let (document, stopped) =
-        found.ok_or_else(|| Failure::not_found(format!("deployment {name}")))?;
-    Ok(Deployment {
+    let Some((document, stopped)) = found else {
+        return Ok(None);
+    };
+    Ok(Some(Deployment {
         stopped: stopped != 0,
         ..stored("deployment", &document)?
-    })
+    }))
+}
+
+/// The devices that a deployment leaves alone, with their sites.
+async fn cancelled_devices(
+    db: &mut AnyConnection,
+    name: &DeploymentName,
+) -> Result<Vec<(CancelledDevice, String)>, Failure> {
+    let rows: Vec<(String, String, String, i64, String)> = sqlx::query_as(
+        "SELECT devices.id, devices.serial, deployment_cancelled.who, deployment_cancelled.at_ms, devices.site \
+         FROM deployment_cancelled JOIN devices ON devices.id = deployment_cancelled.device \
+         WHERE deployment_cancelled.deployment = $1 ORDER BY devices.serial",
+    )
+    .bind(name.as_str())
+    .fetch_all(db)
+    .await
+    .doing("read which devices are left alone")?;
+    rows.into_iter()
+        .map(|(id, serial, who, at_ms, site)| {
+            let device = CancelledDevice {
+                device: stored_text("device id", &id)?,
+                serial,
+                who,
+                at_ms,
+            };
+            Ok((device, site))
+        })
+        .collect()
+}
+
+/// The runs that were stopped with their deployment and go on when it is resumed: no later run has worked on their
+/// devices, and it isn't cancelled for them.
+pub(crate) async fn stopped_with(
+    db: &mut AnyConnection,
+    name: &DeploymentName,
+) -> Result<Vec<(RunId, DeviceId)>, Failure> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT id, device FROM runs WHERE deployment = $1 AND stop = $2 AND state IN ('running', 'aborted') \
+         AND started_at_ms = (SELECT MAX(newer.started_at_ms) FROM runs newer WHERE newer.device = runs.device) \
+         AND device NOT IN (SELECT device FROM deployment_cancelled WHERE deployment = $1)",
+    )
+    .bind(name.as_str())
+    .bind(STOPPED_WITH_DEPLOYMENT)
+    .fetch_all(db)
+    .await
+    .doing("read the runs that were stopped with a deployment")?;
+    ids_of(rows)
 }
 
 async fn store(db: &mut Write, deployment: &Deployment) -> Result<(), Failure> {
@@ -497,18 +708,20 @@ async fn store(db: &mut Write, deployment: &Deployment) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn runs_in(
+async fn running_in(
     db: &mut Write,
     name: &DeploymentName,
-    state: &str,
 ) -> Result<Vec<(RunId, DeviceId)>, Failure> {
     let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT id, device FROM runs WHERE deployment = $1 AND state = $2")
+        sqlx::query_as("SELECT id, device FROM runs WHERE deployment = $1 AND state = 'running'")
             .bind(name.as_str())
-            .bind(state)
             .fetch_all(&mut **db)
             .await
             .doing("read the runs of a deployment")?;
+    ids_of(rows)
+}
+
+fn ids_of(rows: Vec<(String, String)>) -> Result<Vec<(RunId, DeviceId)>, Failure> {
     rows.into_iter()
         .map(|(run, device)| {
             Ok((

@@ -29,7 +29,8 @@ impl AppState {
     /// If the database fails.
     pub async fn model_rows(&self, reach: &Reach) -> Result<Vec<ModelRow>, Failure> {
         let devices = self.stored_devices().await?;
-        let mut db = self.db().write().await?;
+        let reading = self.db().read().acquire().await;
+        let mut db = reading.doing("read the models")?;
         let packages = current_packages(&mut db).await?;
         let prestages = prestages(&mut db).await?;
         let took: Vec<(String, i64)> = sqlx::query_as(

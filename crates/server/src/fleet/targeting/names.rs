@@ -8,6 +8,7 @@ use axum::extract::{Extension, State};
 use sequence::expression::template_names;
 use sequence::scope::{Scope, Template, ascii, is_host_name};
 use serde_json::json;
+use sqlx::AnyConnection;
 use wire::classes::{
     NAMED_MAX, NETBIOS_CHARS_MAX, NamePlan, NameRequest, NameRow, TEMPLATE_CHARS_MAX,
 };
@@ -36,32 +37,14 @@ pub(crate) async fn name(
 ) -> Result<Json<NamePlan>, Failure> {
     let request: NameRequest = read_json(body, JSON_BYTES_MAX).await?;
     let template = checked(&request.template)?;
+    if !request.apply {
+        let reading = state.db().read().acquire().await;
+        let mut db = reading.doing("read who is named")?;
+        return planned(&mut db, &user, &template, &request).await.map(Json);
+    }
     let mut db = state.db().write().await?;
-    let mut wanted: BTreeSet<String> = request.devices.iter().map(ToString::to_string).collect();
-    if let Some(collection) = &request.collection {
-        wanted.extend(require_members(&mut db, collection).await?);
-    }
-    if wanted.is_empty() || wanted.len() > NAMED_MAX {
-        let message = format!("name a collection or devices: 1 to {NAMED_MAX} are named at once");
-        return Err(Failure::bad_request("bad-devices", message));
-    }
-    let all = subjects(&mut db, None).await?;
-    let classes = class_titles(&mut db).await?;
-    let (chosen, others): (Vec<Subject>, Vec<Subject>) = all
-        .into_iter()
-        .partition(|subject| wanted.contains(&subject.device.id));
-    if chosen.len() < wanted.len()
-        || chosen
-            .iter()
-            .any(|one| !user.reach.covers(&one.device.site))
-    {
-        return Err(Failure::not_found("such device among them"));
-    }
-    let taken = others
-        .iter()
-        .map(|other| other.device.assigned_name.clone());
-    let mut plan = plan(&template, &request, chosen, taken, &classes)?;
-    if request.apply && plan.problems == 0 {
+    let mut plan = planned(&mut db, &user, &template, &request).await?;
+    if plan.problems == 0 {
         store(&mut db, &plan).await?;
         let detail = format!("{} by {}", plan.named, template.0);
         let subject = request
@@ -76,6 +59,39 @@ pub(crate) async fn name(
         }
     }
     Ok(Json(plan))
+}
+
+/// The names that whoever is meant would get.
+async fn planned(
+    db: &mut AnyConnection,
+    user: &User,
+    template: &Template,
+    request: &NameRequest,
+) -> Result<NamePlan, Failure> {
+    let mut wanted: BTreeSet<String> = request.devices.iter().map(ToString::to_string).collect();
+    if let Some(collection) = &request.collection {
+        wanted.extend(require_members(db, collection).await?);
+    }
+    if wanted.is_empty() || wanted.len() > NAMED_MAX {
+        let message = format!("name a collection or devices: 1 to {NAMED_MAX} are named at once");
+        return Err(Failure::bad_request("bad-devices", message));
+    }
+    let all = subjects(db, None).await?;
+    let classes = class_titles(db).await?;
+    let (chosen, others): (Vec<Subject>, Vec<Subject>) = all
+        .into_iter()
+        .partition(|subject| wanted.contains(&subject.device.id));
+    if chosen.len() < wanted.len()
+        || chosen
+            .iter()
+            .any(|one| !user.reach.covers(&one.device.site))
+    {
+        return Err(Failure::not_found("such device among them"));
+    }
+    let taken = others
+        .iter()
+        .map(|other| other.device.assigned_name.clone());
+    plan(template, request, chosen, taken, &classes)
 }
 
 fn checked(text: &str) -> Result<Template, Failure> {
@@ -101,10 +117,10 @@ fn checked(text: &str) -> Result<Template, Failure> {
 
 type Titles = HashMap<(String, String), (String, String)>;
 
-async fn class_titles(db: &mut Write) -> Result<Titles, Failure> {
+async fn class_titles(db: &mut AnyConnection) -> Result<Titles, Failure> {
     let rows: Vec<(String, String, String, String)> =
         sqlx::query_as("SELECT site, name, title, school_year FROM classes")
-            .fetch_all(&mut **db)
+            .fetch_all(db)
             .await
             .doing("read the classes")?;
     Ok(rows

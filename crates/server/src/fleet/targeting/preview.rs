@@ -14,6 +14,7 @@ use wire::package::{Model, Package, PackageKind};
 use wire::sequence::CompiledSequence;
 
 use crate::error::{Doing as _, Failure, stored};
+use crate::fleet::targeting::lifecycle::{look_up, stopped_with};
 use crate::fleet::targeting::membership::Definitions;
 use crate::fleet::targeting::rules;
 use crate::limits::JSON_BYTES_MAX;
@@ -32,43 +33,93 @@ pub(crate) async fn preview(
     body: Body,
 ) -> Result<Json<DeploymentPreview>, Failure> {
     let deployment: Deployment = read_json(body, JSON_BYTES_MAX).await?;
-    let mut db = state.db().write().await?;
-    preview_of(&state, &mut db, &deployment).await.map(Json)
+    state.deployment_preview(&deployment).await.map(Json)
 }
 
-/// Members of its collection that a deployment would begin on, and the others by reason.
+impl AppState {
+    /// What a deployment would do now.
+    pub(crate) async fn deployment_preview(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<DeploymentPreview, Failure> {
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read what a deployment would do")?;
+        preview_of(self, &mut db, deployment).await
+    }
+}
+
+/// Members of its collection, the machines that a deployment would begin on or go on with, and the others by reason.
 struct Sorted {
     members: Vec<StoredDevice>,
-    due: usize,
+    due: BTreeSet<String>,
     held: BTreeMap<String, Vec<String>>,
 }
 
-/// What a deployment would do now.
-pub(crate) async fn preview_of(
+/// The words that a person types before a deployment may do what it would do now, if it wants any.
+pub(crate) async fn to_confirm(
+    db: &mut AnyConnection,
+    deployment: &Deployment,
+) -> Result<Option<String>, Failure> {
+    let sequence = sequence_of(db, deployment).await?;
+    let due = sort(db, deployment).await?.due.len();
+    let before = look_up(db, &deployment.name).await?;
+    let wipes = !wiping_steps(&sequence).is_empty();
+    Ok(words(deployment, before.as_ref(), wipes, due))
+}
+
+/// Whoever lets more machines be touched types how many that may become, whatever is done to them. Whoever lets disks be
+/// written over types how many those are: where nobody is yet, as many as ever may come.
+fn words(
+    deployment: &Deployment,
+    before: Option<&Deployment>,
+    wipes: bool,
+    due: usize,
+) -> Option<String> {
+    let (name, cap) = (&deployment.name, deployment.cap);
+    if before.is_some_and(|before| cap > before.cap) {
+        return Some(format!("{name} {cap}"));
+    }
+    let machines = if due == 0 { cap } else { number(due) };
+    (wipes && !deployment.stopped).then(|| format!("{name} {machines}"))
+}
+
+async fn sequence_of(
+    db: &mut AnyConnection,
+    deployment: &Deployment,
+) -> Result<CompiledSequence, Failure> {
+    let latest = latest_sequence(db, &deployment.sequence).await?;
+    latest.map(|(_, sequence)| sequence).ok_or_else(|| {
+        let what = format!("sequence {}", deployment.sequence);
+        Failure::not_found(what).hint("store it first")
+    })
+}
+
+async fn preview_of(
     state: &AppState,
-    db: &mut crate::db::Write,
+    db: &mut AnyConnection,
     deployment: &Deployment,
 ) -> Result<DeploymentPreview, Failure> {
-    let Some((_, sequence)) = latest_sequence(db, &deployment.sequence).await? else {
-        let what = format!("sequence {}", deployment.sequence);
-        return Err(Failure::not_found(what).hint("store it first"));
-    };
+    let sequence = sequence_of(db, deployment).await?;
     let sorted = sort(db, deployment).await?;
+    let before = look_up(db, &deployment.name).await?;
     let reach = reach_of(state, db, deployment).await?;
     let wiping_steps = wiping_steps(&sequence);
     let packages = current_packages(db).await?;
     let prestages = prestages(db).await?;
     let models = models(&sorted.members, &sequence, &packages, &prestages);
-    let due = number(sorted.due);
     let wipes = !wiping_steps.is_empty();
     let mut preview = DeploymentPreview {
         name: deployment.name.clone(),
         members: number(sorted.members.len()),
-        due,
+        due: number(sorted.due.len()),
         touched: number(reach.touched),
         wipes,
         wiping_steps,
-        confirm: (wipes && due > 0).then(|| format!("{} {due}", deployment.name)),
+        confirm: words(deployment, before.as_ref(), wipes, sorted.due.len()),
         median_seconds: median_seconds(db, deployment.sequence.as_str()).await?,
         warnings: Vec::new(),
         held: sorted.held.into_iter().map(affected).collect(),
@@ -89,9 +140,10 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
     let cancelled = due::cancelled(db, None).await?;
     let zones = due::zones(db).await?;
     let utc = TimeZone::UTC;
+    let stopped = stopped_with(db, &deployment.name).await?;
     let mut sorted = Sorted {
         members: Vec::new(),
-        due: 0,
+        due: stopped.iter().map(|(_, id)| id.to_string()).collect(),
         held: BTreeMap::new(),
     };
     for subject in subjects {
@@ -119,7 +171,10 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
             now: now_ms(),
         };
         match due::is_due(&without_window(deployment), &standing) {
-            Ok(()) => sorted.due += 1,
+            Ok(()) => {
+                sorted.due.insert(device.id.clone());
+            }
+            Err(_) if sorted.due.contains(&device.id) => {}
             Err(not) => {
                 let held = sorted.held.entry(not.reason.to_owned()).or_default();
                 held.push(device.serial.clone());

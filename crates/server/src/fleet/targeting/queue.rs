@@ -4,6 +4,7 @@
 //! machine that dies loses its place when its run counts as stalled, and its turn when it doesn't ask again. Nobody waits
 //! for anyone to begin. A run that was begun is never held back: its device may be anywhere, without a network.
 
+use sqlx::AnyConnection;
 use wire::names::DeviceId;
 
 use crate::db::Write;
@@ -216,14 +217,14 @@ pub(crate) async fn leave(db: &mut Write, device: &str) -> Result<(), Failure> {
 pub(crate) type Queued = (String, String, String, String, i64, i64);
 
 /// Everyone who waits and is still asking, in order of arrival: device, serial number, deployment, site.
-pub(crate) async fn everyone(db: &mut Write, now: i64) -> Result<Vec<Queued>, Failure> {
+pub(crate) async fn everyone(db: &mut AnyConnection, now: i64) -> Result<Vec<Queued>, Failure> {
     sqlx::query_as(
         "SELECT waiting.device, devices.serial, waiting.deployment, waiting.site, waiting.arrived_at_ms, \
          waiting.asks_again_at_ms FROM waiting JOIN devices ON devices.id = waiting.device \
          WHERE waiting.asks_again_at_ms >= $1 ORDER BY waiting.arrived_at_ms, waiting.device",
     )
     .bind(now - LATE_MS_MAX)
-    .fetch_all(&mut **db)
+    .fetch_all(db)
     .await
     .doing("read who waits")
 }

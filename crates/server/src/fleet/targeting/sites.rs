@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use ipnet::IpNet;
+use sqlx::AnyConnection;
 use wire::admin_api::DeviceRow;
 use wire::names::DeviceId;
 use wire::sites::{
@@ -193,10 +194,10 @@ pub(crate) async fn note_seen(
     Ok(())
 }
 
-async fn all_subnets(db: &mut Write) -> Result<Vec<(IpNet, String)>, Failure> {
+async fn all_subnets(db: &mut AnyConnection) -> Result<Vec<(IpNet, String)>, Failure> {
     let rows: Vec<(String, String)> =
         sqlx::query_as("SELECT subnet, site FROM site_subnets ORDER BY subnet")
-            .fetch_all(&mut **db)
+            .fetch_all(db)
             .await
             .doing("read the subnets")?;
     rows.into_iter()
@@ -369,7 +370,8 @@ impl AppState {
     /// If the database fails.
     pub async fn site_rows(&self, reach: &Reach) -> Result<Vec<SiteRow>, Failure> {
         let devices = self.device_rows().await?;
-        let mut db = self.db().write().await?;
+        let reading = self.db().read().acquire().await;
+        let mut db = reading.doing("read the sites")?;
         let now = now_ms();
         let sites: Vec<Stored> = sqlx::query_as(
             "SELECT code, name, slots, expected_seconds, time_zone FROM sites WHERE code <> '' ORDER BY code",
@@ -430,7 +432,8 @@ impl AppState {
             .into_iter()
             .find(|row| row.code == code)
             .ok_or_else(|| Failure::not_found(format!("site {code}")))?;
-        let mut db = self.db().write().await?;
+        let reading = self.db().read().acquire().await;
+        let mut db = reading.doing("read the sites")?;
         let everyone = queue::everyone(&mut db, now_ms()).await?;
         let queue = everyone
             .iter()
@@ -480,10 +483,10 @@ pub(crate) fn state_word(row: &DeviceRow) -> String {
 }
 
 /// Where each device was last seen, if at any site.
-async fn seen_sites(db: &mut Write) -> Result<BTreeMap<DeviceId, String>, Failure> {
+async fn seen_sites(db: &mut AnyConnection) -> Result<BTreeMap<DeviceId, String>, Failure> {
     let rows: Vec<(String, String)> =
         sqlx::query_as("SELECT id, seen_site FROM devices WHERE seen_site <> ''")
-            .fetch_all(&mut **db)
+            .fetch_all(db)
             .await
             .doing("read where machines are")?;
     rows.into_iter()
@@ -492,14 +495,14 @@ async fn seen_sites(db: &mut Write) -> Result<BTreeMap<DeviceId, String>, Failur
 }
 
 /// Runs that hold a place, by site.
-async fn live_by_site(db: &mut Write, now: i64) -> Result<BTreeMap<String, u32>, Failure> {
+async fn live_by_site(db: &mut AnyConnection, now: i64) -> Result<BTreeMap<String, u32>, Failure> {
     let sites: Vec<String> = sqlx::query_scalar(
         "SELECT CASE WHEN devices.seen_site <> '' THEN devices.seen_site ELSE devices.site END \
          FROM runs JOIN devices ON devices.id = runs.device \
          WHERE runs.state = 'running' AND runs.last_seen_at_ms > $1",
     )
     .bind(now - millis(STALLED_AFTER))
-    .fetch_all(&mut **db)
+    .fetch_all(db)
     .await
     .doing("count the runs that hold a place")?;
     let mut live = BTreeMap::new();

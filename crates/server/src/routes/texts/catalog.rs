@@ -63,6 +63,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<SequenceRow>("")
         .fails(422, "sequence-refused", "It has errors; `findings` names them by line.")
         .fails(409, "version-changed", "Another version is the latest, or there is one at all.")
+        .fails(409, "deployed", "It would begin to write over disks, and a deployment that isn't stopped runs it.")
         .of("GET", "/api/v1/sequences/{name}/versions", "List the versions of a task sequence.", "Newest first.")
         .answers::<Vec<SequenceRow>>("")
         .whole()

@@ -1,6 +1,6 @@
 //! Check-in, orders, events, and what is made of them.
 
-use wire::admin_api::{RunDetail, RunRow};
+use wire::admin_api::{RerunRequest, RunDetail, RunRow};
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::insights::Insights;
 use wire::run_events::RunEvents;
@@ -58,9 +58,14 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<RunRow>("")
         .fails(409, "completed", "It is completed: begin a new one.")
         .fails(409, "not-latest", "A later run has worked on the machine.")
-        .of("POST", "/api/v1/runs/{run}/rerun", "Run the same deployment once more on the same machine.", "")
+        .fails(409, "deployment-stopped", "The deployment is stopped: resume it.")
+        .fails(409, "deployment-cancelled", "The deployment is cancelled for the machine.")
+        .of("POST", "/api/v1/runs/{run}/rerun", "Run the same deployment once more on the same machine.", "One that writes over the disk wants the typed words that the run tells as `confirm-rerun`.")
+        .takes::<RerunRequest>(r#"{"confirm":"rerun PF3ABC12"}"#)
+        .fails(409, "not-confirmed", "It writes over the disk, and the words are others than the hint says.")
         .answers::<RunRow>("")
-        .fails(409, "deployment-stopped", "The deployment is stopped.")
+        .fails(409, "deployment-stopped", "The deployment is stopped: resume it.")
+        .fails(409, "deployment-cancelled", "The deployment is cancelled for the machine.")
         .of("GET", "/api/v1/events/stream", "Hear of changes as they happen.", "Server-sent events: `device` and `run` with a row, `resync` to read all anew.")
         .answers_bytes("text/event-stream")
 }

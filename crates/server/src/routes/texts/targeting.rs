@@ -3,7 +3,9 @@
 use wire::admin_api::Deployment;
 use wire::classes::{ClassChange, ClassRow, ModelRow, NamePlan, NameRequest};
 use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
-use wire::deployments::{Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList};
+use wire::deployments::{
+    Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, ResumeRequest,
+};
 use wire::views::{SavedView, ViewChange};
 
 use crate::routes::docs::Texts;
@@ -31,7 +33,9 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<DeploymentPreview>("")
         .of("GET", "/api/v1/deployments/{name}/status", "Tell how a deployment stands.", "Failures are those of machines in reach.")
         .answers::<DeploymentStatus>("")
-        .of("POST", "/api/v1/deployments/{name}/resume", "Let a stopped deployment go on.", "Runs that were stopped with it go on where they were.")
+        .of("POST", "/api/v1/deployments/{name}/resume", "Let a stopped deployment go on.", "Runs that were stopped with it go on where they were. One that writes over disks wants the typed words that its status tells.")
+        .takes::<ResumeRequest>(r#"{"confirm":"autumn 38"}"#)
+        .fails(409, "not-confirmed", "The words are others than the hint says.")
         .answers::<Deployment>("")
         .of("POST", "/api/v1/deployments/{name}/cap", "Change how many machines a deployment may touch.", "Raising it wants the typed words `NAME CAP`.")
         .takes::<CapRequest>(r#"{"cap":2600,"confirm":"autumn 2600"}"#)
@@ -41,11 +45,18 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<DeviceList>(r#"{"devices":["7f1f77a0-6f6e-4d4c-9e5a-0b8a4c1c2d3e"]}"#)
         .answers::<Acted>("")
         .fails(409, "deployment-stopped", "It is stopped.")
+        .fails(409, "not-available", "It is required: its machines begin by themselves.")
+        .fails(409, "not-confirmed", "It writes over disks, and the words are others than the hint says.")
+        .of("POST", "/api/v1/deployments/{name}/uncancel", "Have a deployment begin on machines again for which it was cancelled.", "One that writes over disks wants the typed words `NAME COUNT`.")
+        .takes::<DeviceList>(r#"{"devices":["7f1f77a0-6f6e-4d4c-9e5a-0b8a4c1c2d3e"],"confirm":"autumn 1"}"#)
+        .answers::<Acted>("")
+        .fails(409, "not-confirmed", "It writes over disks, and the words are others than the hint says.")
         .of("POST", "/api/v1/deployments/{name}/cancel", "Have a deployment leave machines alone.", "One that runs it stops at once.")
         .takes::<DeviceList>(r#"{"devices":["7f1f77a0-6f6e-4d4c-9e5a-0b8a4c1c2d3e"]}"#)
         .answers::<Acted>("")
         .of("POST", "/api/v1/deployments/{name}/retry-failed", "Have every failed run of a deployment go on where it failed.", "")
         .answers::<Acted>("")
+        .fails(409, "deployment-stopped", "It is stopped: resume it.")
         .of("GET", "/api/v1/classes", "List the classes that someone made or an asset names.", "")
         .answers::<Vec<ClassRow>>("")
         .whole()

@@ -3,7 +3,7 @@
 // A row has `<input class="pick" value="DEVICE" data-run="RUN" data-name="…">`, `input.pick-all` in the head ticks all rows
 // that are shown, and `#bulk` appears while any is ticked. Its buttons: `data-each="POST /api/v1/runs/{run}/retry"` asks
 // once per device, `data-members="add"` changes a collection at once. `data-ask` is the question, with `{n}`; `data-typed` the
-// text that must be typed. Only rows that are still there when the question is answered are touched: a row that a filter
+// text that must be typed, once for all, and `data-words` what that says of each device to the API, with `{serial}`. Only rows that are still there when the question is answered are touched: a row that a filter
 // hides isn't on the page. Live updates keep ticks (`live.js`).
 "use strict";
 (() => {
@@ -62,7 +62,7 @@
   const explain = (error) => [error.message, error.hint].filter(Boolean).join("; ");
 
   // --- Doing it --------------------------------------------------------------------------------------------------
-  const each = async (machines, what) => {
+  const each = async (machines, what, words) => {
     const [method, path] = what.split(" ");
     const done = [];
     const refused = [];
@@ -71,7 +71,8 @@
       for (let next = waiting.shift(); next; next = waiting.shift()) {
         if (!next.run) { refused.push({ ...next, why: say("bulk-no-run") }); continue; }
         try {
-          await send({ method, path: path.replace("{run}", next.run), body: "{}" });
+          const body = words ? { confirm: words.replace("{serial}", () => next.serial) } : {};
+          await send({ method, path: path.replace("{run}", next.run), body: JSON.stringify(body) });
           done.push(next);
         } catch (error) { refused.push({ ...next, why: explain(error) }); }
       }
@@ -100,7 +101,7 @@
     if (!button || bar.hasAttribute("aria-busy")) return;
     const collection = button.dataset.members ? bar.querySelector("select[name=collection]").value : "";
     if (button.dataset.members && !collection) { bar.querySelector("select[name=collection]").focus(); return; }
-    const asked = ticked().map((box) => ({ device: box.value, name: box.dataset.name }));
+    const asked = ticked().map((box) => ({ device: box.value, name: box.dataset.name, serial: box.dataset.serial }));
     const fill = (text) => text.replace("{n}", asked.length).replace("{collection}", collection);
     button.dataset.confirm = fill(button.dataset.ask);
     if (button.dataset.typed) button.dataset.confirmType = fill(button.dataset.typed);
@@ -114,7 +115,7 @@
     buttons.forEach((one) => { one.disabled = true; });
     const { done, refused } = await (button.dataset.members
       ? members(there, collection, button.dataset.members)
-      : each(there, button.dataset.each));
+      : each(there, button.dataset.each, button.dataset.words));
     buttons.forEach((one) => { one.disabled = false; });
     bar.removeAttribute("aria-busy");
     const are = new Set(done.map((one) => one.device));

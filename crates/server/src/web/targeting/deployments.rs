@@ -1,10 +1,11 @@
-//! One deployment, and the form of a new one with what it would do.
+//! One deployment, and the form in which one is made or changed, with what it would do.
 
 use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{CollectionRow, Deployment, Purpose, SequenceRow};
 use wire::deployments::{DeploymentPreview, DeploymentStatus};
 use wire::device_api::ApiError;
+use wire::names::DeviceId;
 
 use super::{Draft, table};
 use crate::web::draw;
@@ -28,7 +29,9 @@ pub(super) fn one(
     };
     html! {
         (draw::head(&[("/deployments", words.t("Deployments"))], status.name.as_str(),
-            if status.stopped { words.t("stopped") } else { words.t("active") }, &html! {}))
+            if status.stopped { words.t("stopped") } else { words.t("active") }, &html! {
+                @if can_deploy { a.button href=(change_address(status.name.as_str())) { (words.t("Change")) } }
+            }))
         @if let Some(typed) = &status.confirm_cap {
             div.problem role="alert" { div {
                 p { (words.fill("It would touch {n} machines and may touch {cap}: no further machine begins.",
@@ -52,14 +55,22 @@ pub(super) fn one(
                 }
             }
             @if can_deploy && status.stopped {
-                button.primary data-api=(api("resume")) { (words.t("Resume")) }
+                button.primary data-api=(api("resume"))
+                    data-body=(json!({ "confirm": status.confirm_resume.as_deref().unwrap_or_default() }))
+                    data-confirm=[status.confirm_resume.is_some().then(|| words.t("It writes over disks. Let machines begin it and go on with it?"))]
+                    data-confirm-type=[status.confirm_resume.as_deref()] { (words.t("Resume")) }
             }
             @if can_operate && !status.stopped && !status.failed.is_empty() {
                 button data-api=(api("retry-failed")) { (words.t("Retry all that failed")) }
             }
         }
         (failed(words, status))
+        @if !status.cancelled.is_empty() { (cancelled(words, status, can_operate)) }
     }
+}
+
+fn change_address(name: &str) -> String {
+    format!("/deployments/{}/change", encode(name))
 }
 
 fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> Markup {
@@ -76,8 +87,10 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
             div { dt { (words.t("Touched")) } dd { (status.touched) " / " (status.reach) " (" (words.t("Cap")) " " (status.cap) ")" } }
             div { dt { (words.t("Due")) } dd { (status.due) } }
             div { dt { (words.t("Waiting for a place")) } dd { (status.waiting) } }
-            @if let Some(daily) = deployment.window.as_ref().and_then(|window| window.daily) {
-                div { dt { (words.t("Daily hours")) } dd { (daily) } }
+            @if let Some(window) = &deployment.window {
+                @if let Some(start) = window.starts_at_ms { div { dt { (words.t("Not before")) } dd { (words.time(start)) } } }
+                @if let Some(end) = window.ends_at_ms { div { dt { (words.t("Not from then on")) } dd { (words.time(end)) } } }
+                @if let Some(daily) = window.daily { div { dt { (words.t("Daily hours")) } dd { (daily) } } }
             }
             @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd { (number) } } }
         }
@@ -105,21 +118,92 @@ fn failed(words: Words, status: &DeploymentStatus) -> Markup {
     draw::block("failed-title", title, "", &table)
 }
 
+/// Machines that it leaves alone, and how that is taken back.
+fn cancelled(words: Words, status: &DeploymentStatus, can_operate: bool) -> Markup {
+    let name = &status.name;
+    let confirm = status.wipes.then(|| format!("{name} 1"));
+    let rows: Vec<Markup> = status
+        .cancelled
+        .iter()
+        .map(|one| {
+            html! {
+                th scope="row" { a href={ "/devices/" (encode(&one.serial)) } { (one.serial) } }
+                td { (one.who) }
+                td { (words.time(one.at_ms)) }
+                td { @if can_operate { (uncancel(words, name.as_str(), one.device, confirm.as_deref(), words.t("Let it begin"))) } }
+            }
+        })
+        .collect();
+    let columns = [
+        en("Serial number"),
+        en("Cancelled by"),
+        en("Since"),
+        en("Action"),
+    ];
+    let title = words.t("Left alone");
+    draw::block(
+        "cancelled-title",
+        title,
+        "",
+        &table(words, title, &columns, &rows, en("None.")),
+    )
+}
+
+/// The button that lets a deployment begin on a device for which it is cancelled.
+pub(crate) fn uncancel(
+    words: Words,
+    name: &str,
+    device: DeviceId,
+    confirm: Option<&str>,
+    text: &str,
+) -> Markup {
+    let body = json!({ "devices": [device], "confirm": confirm.unwrap_or_default() });
+    html! {
+        button.danger[confirm.is_some()] type="button" data-api={ "POST /api/v1/deployments/" (encode(name)) "/uncancel" }
+            data-body=(body) data-confirm-type=[confirm]
+            data-confirm=(words.fill(en("Let {deployment} begin on this machine again?"), &[("deployment", &name)])) {
+            (text)
+        }
+    }
+}
+
 /// What was previewed, or what is wrong with the form.
 type Previewed = Result<(Deployment, DeploymentPreview), ApiError>;
 
-/// The form of a new deployment, with what it would do once it is filled in.
-pub(super) fn form(
-    words: Words,
-    draft: &Draft,
-    collections: &[CollectionRow],
-    sequences: &[SequenceRow],
-    preview: Option<&Previewed>,
-) -> Markup {
+/// What the form of a deployment shows.
+pub(super) struct Form<'f> {
+    pub(super) draft: &'f Draft,
+    /// It exists and is changed.
+    pub(super) changes: bool,
+    pub(super) collections: &'f [CollectionRow],
+    pub(super) sequences: &'f [SequenceRow],
+    pub(super) preview: Option<&'f Previewed>,
+}
+
+/// The form in which a deployment is made or changed, with what it would do once it is filled in.
+pub(super) fn form(words: Words, form: &Form<'_>) -> Markup {
+    let &Form {
+        draft,
+        changes,
+        collections,
+        sequences,
+        preview,
+    } = form;
+    let here = format!("/deployments/{}", encode(&draft.name));
+    let action = match changes {
+        true => change_address(&draft.name),
+        false => "/deployments/new".to_owned(),
+    };
     html! {
-        (draw::head(&[("/deployments", words.t("Deployments"))], words.t("New deployment"), "", &html! {}))
-        form.stacked.card method="get" action="/deployments/new" {
-            (field(words, "name", en("Name"), &draft.name, "autumn-2026"))
+        @if changes {
+            (draw::head(&[("/deployments", words.t("Deployments")), (here.as_str(), draft.name.as_str())],
+                words.t("Change the deployment"), "", &html! {}))
+        } @else {
+            (draw::head(&[("/deployments", words.t("Deployments"))], words.t("New deployment"), "", &html! {}))
+        }
+        form.stacked.card method="get" action=(action) {
+            @if changes { input type="hidden" name="name" value=(draft.name); }
+            @else { (field(words, "name", en("Name"), &draft.name, "autumn-2026")) }
             label for="collection" { (words.t("Collection")) }
             select #collection name="collection" required {
                 @for row in collections {
@@ -138,8 +222,10 @@ pub(super) fn form(
                 option value="available" selected[draft.purpose == "available"] { (words.t("available: someone starts it for a machine")) }
             }
             (field(words, "cap", en("How many machines it may ever touch"), &draft.cap, "40"))
-            (field(words, "expected-minutes", en("Expected minutes"), &draft.expected_minutes, "15"))
+            (field(words, "expected-minutes", en("Expected minutes, such as 16 or 1:30; empty: as the site says"), &draft.expected_minutes, "15"))
             (field(words, "slots", en("How many at a time, 0 for no limit"), &draft.slots, "0"))
+            (field(words, "starts", en("Not before (date, time and distance from UTC)"), &draft.starts, "2026-08-17T07:00+02:00"))
+            (field(words, "ends", en("Not from then on"), &draft.ends, "2026-08-22T07:00+02:00"))
             (field(words, "daily", en("Only in these hours, in the time zone of the site"), &draft.daily, "16:00-06:00"))
             label.check { input type="checkbox" name="stay" value="yes" checked[!draft.stay.is_empty()];
                 (words.t("Machines stay in the collection when they are done (not recommended)")) }
@@ -148,7 +234,7 @@ pub(super) fn form(
         @match preview {
             None => {},
             Some(Err(error)) => div.problem role="alert" { (error.message) },
-            Some(Ok((deployment, preview))) => (would_do(words, deployment, preview)),
+            Some(Ok((deployment, preview))) => (would_do(words, deployment, preview, changes)),
         }
     }
 }
@@ -160,7 +246,25 @@ fn field(words: Words, name: &str, label: &'static str, value: &str, example: &s
     }
 }
 
-fn would_do(words: Words, deployment: &Deployment, preview: &DeploymentPreview) -> Markup {
+fn would_do(
+    words: Words,
+    deployment: &Deployment,
+    preview: &DeploymentPreview,
+    changes: bool,
+) -> Markup {
+    let page = format!("/deployments/{}", encode(deployment.name.as_str()));
+    let (query, asked, does) = match changes {
+        true => (
+            "?change=true",
+            words.t("Change this deployment?"),
+            words.t("Change the deployment"),
+        ),
+        false => (
+            "",
+            words.t("Create this deployment?"),
+            words.t("Create the deployment"),
+        ),
+    };
     let mut body = json!(deployment);
     if let (Some(typed), Some(fields)) = (&preview.confirm, body.as_object_mut()) {
         fields.insert("confirm".into(), json!(typed));
@@ -195,11 +299,8 @@ fn would_do(words: Words, deployment: &Deployment, preview: &DeploymentPreview) 
                 h2 { (words.t("Held back")) }
                 (table(words, words.t("Held back"), &[en("Devices"), en("Why"), en("Serial number")], &held, en("None.")))
             }
-            button.danger data-api={ "PUT /api/v1/deployments/" (encode(deployment.name.as_str())) } data-body=(body)
-                data-then={ "/deployments/" (encode(deployment.name.as_str())) }
-                data-confirm=(words.t("Create this deployment?")) data-confirm-type=[preview.confirm.as_deref()] {
-                (words.t("Create the deployment"))
-            }
+            button.danger data-api={ "PUT /api/v1" (page) (query) } data-body=(body) data-then=(page)
+                data-confirm=(asked) data-confirm-type=[preview.confirm.as_deref()] { (does) }
         }
     }
 }
