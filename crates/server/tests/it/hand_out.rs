@@ -4,7 +4,7 @@ use client::{AssignmentFilter, ListOptions, PupilFilter};
 use wire::admin_api::AuditRow;
 use wire::assignments::{AssignmentRow, ClassPairs, HandOut, Pair, ScannedDevice, TakeBack};
 use wire::names::AssignmentId;
-use wire::pupils::{HandOutSettings, PupilEntry, PupilRow};
+use wire::pupils::{HandOutSettings, PupilEntry, PupilRow, PupilSearch};
 
 use crate::admin::refusal;
 use crate::harness::{Site, hex};
@@ -313,6 +313,18 @@ fn a_school_admin_hands_out_at_their_own_site_alone() {
     kari.undo_return(made).unwrap();
     kari.undo_hand_out(made).unwrap();
     assert_eq!(kari.pupils(&PupilFilter::default()).unwrap().len(), 2);
+    let found = |text: &str, site: &str| {
+        let wanted = PupilSearch {
+            text: text.into(),
+            site: site.into(),
+            ..PupilSearch::default()
+        };
+        let rows = kari.search_pupils(&wanted).unwrap();
+        rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("ØDEGÅRD e2", ""), ["Åse Ødegård"]);
+    assert_eq!(found("a", "BJO"), ["Kari Nordmann"]);
+    assert!(found("Hansen", "").is_empty() && found("", "HAV").is_empty());
     // A device of theirs that another site's pupil has is out; with whom isn't told.
     give(&site, "PF2", "e3");
     let scanned = kari.scan("PF2").unwrap().devices.remove(0);
