@@ -7,6 +7,7 @@ use wire::assignments::{
 use wire::names::{AssignmentId, DeviceId, PupilId};
 use wire::pupils::{
     Erasure, HandOutSettings, ListImportReport, PupilDetail, PupilEntry, PupilExport, PupilRow,
+    PupilSearch,
 };
 
 use crate::admin::query_value;
@@ -62,6 +63,14 @@ impl Client {
         self.get(&format!(
             "/api/v1/pupils?site={site}&class={class}&without={without}"
         ))
+    }
+
+    /// The pupils whom all that is said fits.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn search_pupils(&self, wanted: &PupilSearch) -> Result<Vec<PupilRow>, ClientError> {
+        self.send("POST", "/api/v1/pupils/search", wanted)
     }
 
     /// One pupil and every device they ever had.

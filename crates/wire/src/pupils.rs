@@ -41,6 +41,20 @@ pub struct PupilRow {
     pub erased_at_ms: Option<i64>,
 }
 
+/// Looks for pupils: those whom all that is said fits. `POST /api/v1/pupils/search`, for names stand in no address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct PupilSearch {
+    /// Words that stand in the name or the number, in any case and order.
+    pub text: String,
+    /// The site's code.
+    pub site: String,
+    /// The class, in any case.
+    pub class: String,
+    /// Only those without a device.
+    pub without: bool,
+}
+
 /// A device that a pupil has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: a change that is sent again, because the answer to it got lost, is answered again and not done again.
 //!
 //! The same key with the same request within a day gets the same answer; with another request it is refused. Answers that hold
-//! a secret are not kept: whoever asks again learns that it was done.
+//! a secret or tell of pupils are not kept: whoever asks again learns that it was done, or is refused anew.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -112,8 +112,9 @@ async fn answer(
         return Ok(kept);
     }
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    // What the server couldn't do may go well the next time.
-    if response.status().is_server_error() {
+    // What the server couldn't do may go well the next time; and a refusal may say who has a device.
+    let status = response.status();
+    if status.is_server_error() || (!status.is_success() && holds_secret(&path)) {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -146,7 +147,7 @@ async fn answer(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
-    let kept = match holds_secret(&path) && parts.status.is_success() {
+    let kept = match holds_secret(&path) {
         true => Kept::done_already(),
         false => Kept {
             status: parts.status,

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use serde_json::json;
 use wire::assignments::{
     AssignmentRow, CLASS_PAIRS_MAX, ClassPairs, ClassPairsReply, HandOut, HandOutReply,
     NOTE_CHARS_MAX, TakeBack, Warning,
@@ -16,11 +15,16 @@ use crate::error::{Doing as _, Failure, stored_text};
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::pupils::store::{StoredAssignment, StoredPupil, assignments_sql, pupil_for_in};
+use crate::pupils::store::{
+    StoredAssignment, StoredPupil, assignments_sql, pupil_for_in, pupils_sql,
+};
 use crate::routes::{parse, read_json};
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
-use crate::webhooks::outbox::emit_device;
+use crate::webhooks::outbox::emit_assignment;
+
+/// How long a hand-out or a return can be undone: until it is noticed that it was a mistake. Later it is history.
+const UNDONE_WITHIN_MS: i64 = 24 * 3600 * 1000;
 
 /// `POST /api/v1/assignments`
 pub(crate) async fn post(
@@ -110,6 +114,9 @@ pub(crate) async fn undo(
     let assignment = find(&mut db, id).await?;
     require_device(&user, &assignment)?;
     if assignment.undone == 0 {
+        if let Some(refusal) = undo_refusal(&assignment, now_ms()) {
+            return Err(refusal);
+        }
         undo_hand_out(&mut db, &user, &assignment).await?;
     }
     let row = row(&mut db, &user, id).await?;
@@ -132,6 +139,9 @@ pub(crate) async fn reopen(
         return Err(was_undone());
     }
     if assignment.returned_at_ms != 0 {
+        if let Some(refusal) = reopen_refusal(&assignment, now_ms()) {
+            return Err(refusal);
+        }
         reopen_assignment(&mut db, &assignment).await?;
         audit(
             &mut db,
@@ -380,20 +390,44 @@ async fn end(
     .await
 }
 
-/// Tells others who has a device now, or has it no more: the number of the school's own system, never a name.
+/// Tells others who has a device now, or has it no more.
 async fn tell(
     db: &mut Write,
     event: WebhookEvent,
     device: &str,
     pupil: &str,
 ) -> Result<(), Failure> {
-    let number: Option<String> = sqlx::query_scalar("SELECT external_id FROM pupils WHERE id = $1")
-        .bind(pupil)
-        .fetch_optional(&mut **db)
-        .await
-        .doing("read the number of a pupil")?;
     let device = stored_text("device id", device)?;
-    emit_device(db, event, device, json!({ "pupil": { "id": number } })).await
+    let pupil = stored_text("pupil id", pupil)?;
+    emit_assignment(db, event, device, pupil).await
+}
+
+/// Why a hand-out can't be undone at `now`, if so.
+fn undo_refusal(assignment: &StoredAssignment, now: i64) -> Option<Failure> {
+    let serial = &assignment.serial;
+    if assignment.returned_at_ms != 0 {
+        let message = format!("{serial} came back: that it was out stays in its history");
+        return Some(
+            Failure::conflict("returned", message)
+                .hint("if it never came back, undo the return first"),
+        );
+    }
+    is_history(assignment.handed_out_at_ms, now).then(|| {
+        let message = format!("{serial} was handed out more than a day ago");
+        Failure::conflict("too-late", message).hint("take it back instead")
+    })
+}
+
+/// Why a return can't be undone at `now`, if so.
+fn reopen_refusal(assignment: &StoredAssignment, now: i64) -> Option<Failure> {
+    is_history(assignment.returned_at_ms, now).then(|| {
+        let message = format!("{} came back more than a day ago", assignment.serial);
+        Failure::conflict("too-late", message).hint("hand it out again instead")
+    })
+}
+
+const fn is_history(at_ms: i64, now: i64) -> bool {
+    at_ms < now - UNDONE_WITHIN_MS
 }
 
 async fn undo_hand_out(
@@ -402,8 +436,7 @@ async fn undo_hand_out(
     assignment: &StoredAssignment,
 ) -> Result<(), Failure> {
     sqlx::query(
-        "UPDATE assignments SET undone = 1, returned_at_ms = CASE WHEN returned_at_ms = 0 THEN $1 ELSE returned_at_ms END, \
-         returned_by = $2 WHERE id = $3",
+        "UPDATE assignments SET undone = 1, returned_at_ms = $1, returned_by = $2 WHERE id = $3",
     )
     .bind(now_ms())
     .bind(&user.name)
@@ -438,20 +471,7 @@ async fn undo_hand_out(
 }
 
 async fn reopen_assignment(db: &mut Write, assignment: &StoredAssignment) -> Result<(), Failure> {
-    let other: Option<String> = sqlx::query_scalar(
-        "SELECT id FROM assignments WHERE returned_at_ms = 0 AND device = $1 LIMIT 1",
-    )
-    .bind(&assignment.device)
-    .fetch_optional(&mut **db)
-    .await
-    .doing("look up who has a device")?;
-    if other.is_some() {
-        return Err(Failure::conflict(
-            "handed-out-since",
-            format!("{} was handed out again since", assignment.serial),
-        )
-        .hint("undo that first"));
-    }
+    require_as_before(db, assignment).await?;
     sqlx::query(
         "UPDATE assignments SET returned_at_ms = 0, returned_by = '', condition_note = '', ended_by = '' WHERE id = $1",
     )
@@ -466,6 +486,42 @@ async fn reopen_assignment(db: &mut Write, assignment: &StoredAssignment) -> Res
         &assignment.pupil,
     )
     .await
+}
+
+/// The device and the pupil must be as they were when it came back: an additional device that the pupil had then is no
+/// obstacle, one that they got since is.
+async fn require_as_before(db: &mut Write, assignment: &StoredAssignment) -> Result<(), Failure> {
+    let serial = &assignment.serial;
+    let pupil: StoredPupil = sqlx::query_as(pupils_sql!("WHERE pupils.id = $1"))
+        .bind(&assignment.pupil)
+        .fetch_one(&mut **db)
+        .await
+        .doing("read a pupil")?;
+    if pupil.erased_at_ms != 0 {
+        let message = format!("everything personal of the pupil who had {serial} was erased since");
+        return Err(Failure::conflict("erased", message).hint("take the device back instead"));
+    }
+    let open: Vec<StoredAssignment> = sqlx::query_as(assignments_sql!(
+        "WHERE assignments.returned_at_ms = 0 AND (assignments.device = $1 \
+         OR (assignments.pupil = $2 AND assignments.handed_out_at_ms >= $3)) ORDER BY assignments.handed_out_at_ms"
+    ))
+    .bind(&assignment.device)
+    .bind(&assignment.pupil)
+    .bind(assignment.returned_at_ms)
+    .fetch_all(&mut **db)
+    .await
+    .doing("read who has a device")?;
+    if open.iter().any(|row| row.device == assignment.device) {
+        let message = format!("{serial} was handed out again since");
+        return Err(Failure::conflict("handed-out-since", message).hint("undo that first"));
+    }
+    match open.first() {
+        Some(other) if pupil.several == 0 => {
+            let message = format!("the pupil who had {serial} got {} since", other.serial);
+            Err(Failure::conflict("pupil-has-device", message).hint("undo that first"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn of(assignment: &StoredAssignment) -> String {
@@ -564,4 +620,41 @@ async fn device_for_in(
     device
         .filter(|device| user.reach.covers(&device.site))
         .ok_or_else(|| Failure::not_found(format!("device {id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StoredAssignment, UNDONE_WITHIN_MS, reopen_refusal, undo_refusal};
+    use crate::error::Failure;
+
+    const NOW: i64 = 1_790_000_000_000;
+    const LATELY: i64 = NOW - UNDONE_WITHIN_MS;
+    const LONG_AGO: i64 = LATELY - 1;
+
+    /// Why a hand-out, and a return, of these times can't be undone; empty if it can.
+    fn check(handed_out_at_ms: i64, returned_at_ms: i64) -> (String, String) {
+        let assignment = StoredAssignment {
+            handed_out_at_ms,
+            returned_at_ms,
+            ..StoredAssignment::default()
+        };
+        let code =
+            |refusal: Option<Failure>| refusal.map_or_else(String::new, |no| no.api_error().1.code);
+        (
+            code(undo_refusal(&assignment, NOW)),
+            code(reopen_refusal(&assignment, NOW)),
+        )
+    }
+
+    #[test]
+    fn what_is_older_than_a_day_is_history() {
+        assert_eq!(check(LATELY, 0).0, "");
+        assert_eq!(check(LONG_AGO, 0).0, "too-late");
+        assert_eq!(check(LATELY, LATELY), ("returned".into(), String::new()));
+        assert_eq!(check(LONG_AGO, LATELY), ("returned".into(), String::new()));
+        assert_eq!(
+            check(LONG_AGO, LONG_AGO),
+            ("returned".into(), "too-late".into())
+        );
+    }
 }

@@ -33,6 +33,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/pupils", May::ViewPupils, register::list)
         .post("/api/v1/pupils", May::Assign, register::post)
         .post("/api/v1/pupils/import", May::Assign, import::pupils)
+        .post("/api/v1/pupils/search", May::ViewPupils, register::search)
         .get("/api/v1/pupils/{id}", May::ViewPupils, register::get)
         .put("/api/v1/pupils/{id}", May::Assign, register::put)
         .get("/api/v1/pupils/{id}/export", May::Assign, personal::export)

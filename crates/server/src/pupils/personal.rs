@@ -15,11 +15,12 @@ use crate::people::auth::User;
 use crate::pupils::store::{HistoryOf, pupil_for_in};
 use crate::routes::parse;
 use crate::state::{AppState, now_ms, stopped};
+use crate::webhooks::outbox::erase_pupil;
 
 /// How often it is looked whose time is up: retention counts in days.
 const LOOKED_EVERY: Duration = Duration::from_secs(3600);
 /// Mistakes that were undone are kept so long, for requests that come twice.
-const UNDONE_KEPT_MS: i64 = 24 * 3600 * 1000;
+const UNDONE_KEPT_MS: i64 = DAY_MS;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Who erases when nobody asked for it.
 const BY_TIME: &str = "retention";
@@ -122,6 +123,7 @@ async fn erase_in(db: &mut Write, who: &str, pupil: &str) -> Result<u32, Failure
             .execute(&mut **db)
             .await
             .doing("erase the notes on a pupil's devices")?;
+    erase_pupil(db, pupil).await?;
     audit(db, who, "pupil-erased", pupil, "").await?;
     Ok(u32::try_from(assignments.rows_affected()).unwrap_or(u32::MAX))
 }

@@ -6,7 +6,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use wire::names::PupilId;
-use wire::pupils::{PUPIL_TEXT_CHARS_MAX, PupilDetail, PupilEntry, PupilRow};
+use wire::pupils::{PUPIL_TEXT_CHARS_MAX, PupilDetail, PupilEntry, PupilRow, PupilSearch};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure};
@@ -51,6 +51,31 @@ pub(crate) async fn list(
     let mut rows = state.pupil_rows_for(&user).await?;
     rows.retain(|row| filter.admits(row));
     Ok(Json(rows))
+}
+
+/// `POST /api/v1/pupils/search`
+pub(crate) async fn search(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    body: Body,
+) -> Result<Json<Vec<PupilRow>>, Failure> {
+    let wanted: PupilSearch = read_json(body, JSON_BYTES_MAX).await?;
+    let filter = Filter {
+        site: wanted.site,
+        class: wanted.class,
+        without: wanted.without,
+        erased: false,
+    };
+    let mut rows = state.pupil_rows_for(&user).await?;
+    rows.retain(|row| filter.admits(row) && is_called(row, &wanted.text));
+    Ok(Json(rows))
+}
+
+/// Whether all words of a text stand in a pupil's name or number.
+pub(crate) fn is_called(row: &PupilRow, text: &str) -> bool {
+    let called = format!("{} {}", row.name, row.external_id).to_lowercase();
+    let text = text.to_lowercase();
+    text.split_whitespace().all(|word| called.contains(word))
 }
 
 /// `GET /api/v1/pupils/{id}`
@@ -207,4 +232,36 @@ pub(super) async fn update(db: &mut Write, id: PupilId, entry: &PupilEntry) -> R
     .await
     .doing("store a pupil")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PupilRow, is_called};
+    use wire::names::PupilId;
+
+    fn check(text: &str) -> bool {
+        let row = PupilRow {
+            pupil: PupilId::random(),
+            external_id: "aseode01".into(),
+            name: "Åse Marie Ødegård".into(),
+            site: "BJO".into(),
+            site_name: "Bjørnøya skole".into(),
+            class: "8B".into(),
+            several: false,
+            devices: Vec::new(),
+            left_at_ms: None,
+            erased_at_ms: None,
+        };
+        is_called(&row, text)
+    }
+
+    #[test]
+    fn every_word_is_looked_for_in_name_and_number() {
+        for text in ["", "åse", "ØDEGÅRD åse", "ode01", " marie  ASEODE"] {
+            assert!(check(text), "{text}");
+        }
+        for text in ["Åse Hansen", "8B", "Bjørnøya", "aseode02"] {
+            assert!(!check(text), "{text}");
+        }
+    }
 }

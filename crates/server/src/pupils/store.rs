@@ -28,7 +28,7 @@ pub(super) struct StoredPupil {
 }
 
 /// An assignment as stored, with what a row says of its device and its pupil.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
 pub(super) struct StoredAssignment {
     pub(super) id: String,
     pub(super) device: String,

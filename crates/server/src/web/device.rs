@@ -126,6 +126,7 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
     let actions = html! {
         (layout::chip(words, row.state))
         a.button href=(layout::plan_address(&row.serial)) { (words.t("Plan of a run")) }
+        a.button href={ "/api/v1/labels.png?devices=" (encode(&row.serial)) } download={ (row.serial) ".png" } { (words.t("Label (PNG)")) }
         @for deployment in &known.startable { (start(words, row, deployment)) }
         @for one in &known.cancelled {
             (uncancel(words, one.name.as_str(), row.device, one.confirm.as_deref(),

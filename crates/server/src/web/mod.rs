@@ -107,9 +107,9 @@ fn pages_all() -> Pages {
         .get("/live/runs/{run}", May::View, Section::Runs, routes::live_run)
         .get("/live/session", May::Anyone, Section::Overview, async || StatusCode::NO_CONTENT)
         .get("/login", May::Anyone, Section::Overview, routes::show_login)
-        .post("/login", May::Anyone, routes::sign_in)
-        .post("/logout", May::Anyone, routes::sign_out)
-        .post("/look", May::Anyone, visitor::look)
+        .post("/login", May::Anyone, Section::Overview, routes::sign_in)
+        .post("/logout", May::Anyone, Section::Overview, routes::sign_out)
+        .post("/look", May::Anyone, Section::Overview, visitor::look)
         .get("/assets/{name}", May::Anyone, Section::Overview, async |Path(name): Path<String>| assets::serve(&name))
 }
 

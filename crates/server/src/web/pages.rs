@@ -52,18 +52,20 @@ impl Pages {
         self.add(route, MethodFilter::GET, handler)
     }
 
-    /// What only a browser asks for, such as signing out. Everything else is sent to the admin API.
+    /// What only a browser asks for, such as signing out, or a page whose question must stand in no address. Everything
+    /// else is sent to the admin API.
     pub(crate) fn post<T: 'static>(
         self,
         path: &'static str,
         may: May,
+        section: Section,
         handler: impl Handler<T, AppState>,
     ) -> Self {
         let route = PageRoute {
             method: Method::POST,
             path,
             may,
-            section: Section::Overview,
+            section,
         };
         self.add(route, MethodFilter::POST, handler)
     }

@@ -1,6 +1,9 @@
 //! Accounts, API tokens, one's own account, the audit. Whatever is changed here is changed by the admin API.
 
 use axum::extract::{Query, State};
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde::Deserialize;
 use wire::admin_api::{AuditRow, DeviceState};
@@ -65,6 +68,9 @@ pub(super) struct AuditQuery {
     action: String,
     address: String,
     text: String,
+    /// The first day, and the last.
+    since: String,
+    until: String,
     cursor: Option<i64>,
     /// Anything but nothing: go along the chain.
     verify: String,
@@ -82,6 +88,8 @@ pub(super) async fn show_audit(
         action: query.action.clone(),
         address: query.address.trim().to_owned(),
         text: query.text.clone(),
+        from_ms: midnight(&query.since, 0)?,
+        to_ms: midnight(&query.until, 1)?,
         ..Wanted::default()
     };
     let (rows, next) = state.audit_page(&wanted, query.cursor, AUDIT_ROWS).await?;
@@ -93,6 +101,22 @@ pub(super) async fn show_audit(
     };
     let content = audit_page(visitor.words, &rows, &query, next, verified.as_ref());
     Ok(visitor.page(visitor.words.t("Audit"), None, &content))
+}
+
+/// The midnight in the server's time zone at which a day begins, so many days later; none if no day is said.
+fn midnight(day: &str, days_later: i64) -> Result<Option<i64>, Failure> {
+    if day.trim().is_empty() {
+        return Ok(None);
+    }
+    let begin = |day: Date| {
+        let day = day.checked_add(days_later.days()).ok()?;
+        TimeZone::system().to_timestamp(day.at(0, 0, 0, 0)).ok()
+    };
+    let moment = day.trim().parse::<Date>().ok().and_then(begin);
+    let moment = moment.ok_or_else(|| {
+        Failure::bad_request("bad-day", format!("`{day}` is no day")).hint("write it as 2026-08-17")
+    })?;
+    Ok(Some(moment.as_millisecond()))
 }
 
 /// The word of a role, to be translated.
@@ -316,11 +340,13 @@ fn audit_page(
     verified: Option<&(Option<AuditHead>, Verified)>,
 ) -> Markup {
     let filter = format!(
-        "who={}&action={}&address={}&text={}",
+        "who={}&action={}&address={}&text={}&since={}&until={}",
         encode(&query.who),
         encode(&query.action),
         encode(&query.address),
-        encode(&query.text)
+        encode(&query.text),
+        encode(&query.since),
+        encode(&query.until)
     );
     let title = words.t("Audit");
     let columns = [
@@ -357,6 +383,8 @@ fn audit_page(
             label { (words.t("Action")) " " input name="action" value=(query.action); }
             label { (words.t("Address or subnet")) " " input name="address" value=(query.address); }
             label { (words.t("Text")) " " input type="search" name="text" value=(query.text); }
+            label { (words.t("From|day")) " " input type="date" name="since" value=(query.since); }
+            label { (words.t("To|day")) " " input type="date" name="until" value=(query.until); }
             button type="submit" { (words.t("Search")) }
             a href="/audit" { (words.t("Show all")) }
         }
@@ -486,6 +514,19 @@ mod tests {
                 !html.contains("<script>") && !html.contains("<b>"),
                 "{html}"
             );
+        }
+    }
+
+    #[test]
+    fn a_day_lasts_until_the_next_one_begins() {
+        let at = |day, later| midnight(day, later).unwrap();
+        assert_eq!((at("", 1), at(" ", 0)), (None, None));
+        // No day of any time zone is shorter than 23 hours.
+        let day = at("2026-08-17", 1).unwrap() - at("2026-08-17", 0).unwrap();
+        assert!(day >= 23 * 3_600_000, "{day}");
+        assert_eq!(at("2026-08-17", 1), at("2026-08-18", 0));
+        for text in ["17.08.2026", "2026-02-30", "yesterday"] {
+            assert!(midnight(text, 0).is_err(), "{text}");
         }
     }
 

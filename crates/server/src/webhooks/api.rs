@@ -187,7 +187,7 @@ pub(crate) async fn test(
     state.webhook(id).await?;
     let mut db = state.db().write().await?;
     let data = json!({ "text": "Forestage can reach you." });
-    let put = outbox::put(&mut db, WebhookEvent::Test, data, &[id]).await?;
+    let put = outbox::put(&mut db, WebhookEvent::Test, data, None, &[id]).await?;
     let Some((event, message)) = put else {
         return Err(Failure::not_found(format!("webhook {id}")));
     };

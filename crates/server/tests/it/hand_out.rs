@@ -4,10 +4,11 @@ use client::{AssignmentFilter, ListOptions, PupilFilter};
 use wire::admin_api::AuditRow;
 use wire::assignments::{AssignmentRow, ClassPairs, HandOut, Pair, ScannedDevice, TakeBack};
 use wire::names::AssignmentId;
-use wire::pupils::{HandOutSettings, PupilRow};
+use wire::pupils::{HandOutSettings, PupilEntry, PupilRow, PupilSearch};
 
 use crate::admin::refusal;
-use crate::harness::Site;
+use crate::harness::{Site, hex};
+use crate::webhooks::subscribe;
 
 const ASSETS: &str = "serial;asset tag;site;site name;class\n\
     PF1;T1;BJO;Bjørnøya skole;8B\nPF2;T2;BJO;Bjørnøya skole;8B\nPF3;T3;HAV;Havna skole;9A\n";
@@ -161,6 +162,181 @@ fn a_swap_and_a_return_can_be_undone() {
 }
 
 #[test]
+fn undoing_hides_no_history_and_gives_nobody_a_second_device() {
+    let site = school();
+    let not_again = |refused: (u16, String), code: &str, left: &[(&str, &str)]| {
+        assert_eq!(refused, (409, code.into()));
+        assert_eq!(out(&site), pairs(left));
+    };
+    let first = give(&site, "PF1", "e1").assignment;
+    site.admin.take_back(first, &TakeBack::default()).unwrap();
+    let undone = refusal(site.admin.undo_hand_out(first));
+    not_again(undone, "returned", &[]);
+    let second = give(&site, "PF2", "e1").assignment;
+    let reopened = refusal(site.admin.undo_return(first));
+    not_again(reopened, "pupil-has-device", &[("PF2", "e1")]);
+
+    // An additional one that the pupil had all along is no obstacle.
+    let additional = HandOut {
+        additional: true,
+        ..ask(&site, "PF1", "e1")
+    };
+    let additional = site.admin.hand_out(&additional).unwrap().made.assignment;
+    site.admin
+        .take_back(additional, &TakeBack::default())
+        .unwrap();
+    site.admin.undo_return(additional).unwrap();
+    assert_eq!(out(&site), pairs(&[("PF1", "e1"), ("PF2", "e1")]));
+    site.admin
+        .take_back(additional, &TakeBack::default())
+        .unwrap();
+    let history = site.admin.pupil(pupil(&site, "e1").pupil).unwrap().history;
+    assert_eq!(history.len(), 3);
+
+    // A swap is undone for all or for nobody.
+    give(&site, "PF3", "e2");
+    let swap = HandOut {
+        swap: true,
+        ..ask(&site, "PF2", "e2")
+    };
+    let swap = site.admin.hand_out(&swap).unwrap().made.assignment;
+    give(&site, "PF1", "e1");
+    let now = [("PF1", "e1"), ("PF2", "e2")];
+    let undone = refusal(site.admin.undo_hand_out(swap));
+    not_again(undone, "pupil-has-device", &now);
+    let held = device(&site, "PF1").holder.unwrap().assignment;
+    site.admin.take_back(held, &TakeBack::default()).unwrap();
+    site.admin.erase_pupil(pupil(&site, "e1").pupil).unwrap();
+    for refused in [
+        site.admin.undo_hand_out(swap),
+        site.admin.undo_return(second),
+    ] {
+        not_again(refusal(refused), "erased", &[("PF2", "e2")]);
+    }
+}
+
+#[test]
+fn a_school_admin_hands_out_at_their_own_site_alone() {
+    let site = school();
+    let foreign = give(&site, "PF3", "e3");
+    let (their_device, their_pupil) = (foreign.device, foreign.pupil);
+    let (own_device, own_pupil) = (device(&site, "PF1").device, pupil(&site, "e1").pupil);
+    let kari = site.school_admin("BJO");
+    let gone = |code: (u16, String), what: &str| {
+        assert_eq!(code, (404, "not-found".into()), "{what}");
+    };
+    for text in ["PF3", "T3", "e3"] {
+        let reply = kari.scan(text).unwrap();
+        assert!(
+            reply.devices.is_empty() && reply.pupils.is_empty(),
+            "{text}"
+        );
+    }
+    let pair = |device, pupil| Pair { device, pupil };
+    for swap in [false, true] {
+        for (device, pupil) in [(their_device, own_pupil), (own_device, their_pupil)] {
+            let ask = HandOut {
+                assignment: None,
+                device,
+                pupil,
+                note: String::new(),
+                swap,
+                additional: false,
+            };
+            gone(refusal(kari.hand_out(&ask)), "a hand-out");
+        }
+    }
+    // All or none: a good pair beside a foreign one is not handed out.
+    for other in [pair(their_device, own_pupil), pair(own_device, their_pupil)] {
+        let asked = ClassPairs {
+            pairs: vec![
+                pair(device(&site, "PF2").device, pupil(&site, "e2").pupil),
+                other,
+            ],
+        };
+        gone(refusal(kari.hand_out_pairs(&asked)), "pairs");
+    }
+    let id = foreign.assignment;
+    gone(
+        refusal(kari.take_back(id, &TakeBack::default())),
+        "a return",
+    );
+    gone(refusal(kari.undo_hand_out(id)), "an undo");
+    let same = HandOut {
+        assignment: Some(id),
+        device: own_device,
+        pupil: own_pupil,
+        note: String::new(),
+        swap: true,
+        additional: false,
+    };
+    gone(refusal(kari.hand_out(&same)), "another's id");
+    gone(refusal(kari.pupil(their_pupil)), "a pupil");
+    gone(refusal(kari.export_pupil(their_pupil)), "an export");
+    gone(refusal(kari.erase_pupil(their_pupil)), "an erasure");
+    gone(refusal(kari.hand_out_class("HAV", "9A")), "a class");
+    let entry = PupilEntry {
+        external_id: "e3".into(),
+        name: "Ola Annen".into(),
+        site: "BJO".into(),
+        class: String::new(),
+        several: false,
+    };
+    gone(refusal(kari.change_pupil(their_pupil, &entry)), "a change");
+    let away = PupilEntry {
+        site: "HAV".into(),
+        external_id: "e1".into(),
+        ..entry
+    };
+    assert_eq!(
+        refusal(kari.change_pupil(own_pupil, &away)),
+        (422, "bad-pupil".into())
+    );
+    let listed = |text: &str| {
+        let report = kari.import_assignments(text.as_bytes(), &ListOptions::default());
+        report.unwrap().rows[0].problems.join("; ")
+    };
+    assert_eq!(listed("device;pupil\nPF3;e1\n"), "there is no device PF3");
+    assert_eq!(listed("device;pupil\nPF1;e3\n"), "there is no pupil e3");
+    assert_eq!(out(&site), pairs(&[("PF3", "e3")]));
+    site.admin.take_back(id, &TakeBack::default()).unwrap();
+    gone(refusal(kari.undo_return(id)), "a return undone");
+    assert_eq!(pupil(&site, "e3").name, "Ola Hansen");
+
+    // What is theirs, they do.
+    let mine = HandOut {
+        assignment: None,
+        ..ask(&site, "PF1", "e1")
+    };
+    let made = kari.hand_out(&mine).unwrap().made.assignment;
+    kari.take_back(made, &TakeBack::default()).unwrap();
+    kari.undo_return(made).unwrap();
+    kari.undo_hand_out(made).unwrap();
+    assert_eq!(kari.pupils(&PupilFilter::default()).unwrap().len(), 2);
+    let found = |text: &str, site: &str| {
+        let wanted = PupilSearch {
+            text: text.into(),
+            site: site.into(),
+            ..PupilSearch::default()
+        };
+        let rows = kari.search_pupils(&wanted).unwrap();
+        rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("ØDEGÅRD e2", ""), ["Åse Ødegård"]);
+    assert_eq!(found("a", "BJO"), ["Kari Nordmann"]);
+    assert!(found("Hansen", "").is_empty() && found("", "HAV").is_empty());
+    // A device of theirs that another site's pupil has is out; with whom isn't told.
+    give(&site, "PF2", "e3");
+    let scanned = kari.scan("PF2").unwrap().devices.remove(0);
+    assert_eq!(scanned.holder.unwrap().name, "");
+    let taken = kari
+        .hand_out(&ask(&site, "PF2", "e2"))
+        .unwrap_err()
+        .to_string();
+    assert!(taken.contains("a pupil of another site"), "{taken}");
+}
+
+#[test]
 fn a_class_gets_its_machines_in_order() {
     let site = school();
     let class = site.admin.hand_out_class("BJO", "8b").unwrap();
@@ -298,6 +474,69 @@ fn an_erased_pupil_is_nowhere_any_more() {
         )
         .unwrap();
     assert_eq!(again.new, 1);
+}
+
+/// Which of the texts stand somewhere in the database, as text or as bytes.
+fn texts_left<'a>(site: &Site, texts: &[&'a str]) -> Vec<&'a str> {
+    let dump = site.dump();
+    let is_left = |text: &&str| dump.contains(*text) || dump.contains(&hex(text.as_bytes()));
+    texts.iter().copied().filter(is_left).collect()
+}
+
+#[test]
+fn no_table_holds_anything_of_an_erased_pupil() {
+    let site = school();
+    let (receiver, _) = subscribe(&site);
+    let list = "elevnummer;navn;skole;klasse\nzq-old;Zylva Quist;BJO;8Zq\n";
+    site.admin
+        .import_pupils(list.as_bytes(), &ListOptions::default())
+        .unwrap();
+    let zylva = pupil(&site, "zq-old").pupil;
+    let handed_out = HandOut {
+        note: "Quistens første".into(),
+        ..ask(&site, "PF1", "zq-old")
+    };
+    let made = site.admin.hand_out(&handed_out).unwrap().made.assignment;
+    let corrected = PupilEntry {
+        external_id: "zq-new".into(),
+        name: "Zylva Quist".into(),
+        site: "BJO".into(),
+        class: "8Zq".into(),
+        several: false,
+    };
+    site.admin.change_pupil(zylva, &corrected).unwrap();
+    refusal(site.admin.hand_out(&ask(&site, "PF2", "zq-new")));
+    let swap = HandOut {
+        swap: true,
+        ..ask(&site, "PF2", "zq-new")
+    };
+    let swap = site.admin.hand_out(&swap).unwrap().made.assignment;
+    site.admin.undo_hand_out(swap).unwrap();
+    receiver.wait("assignment.made", 3);
+    receiver.wait("assignment.ended", 2);
+    let all_told = || {
+        let rows = site.admin.webhook_deliveries(1).unwrap();
+        rows.iter().all(|row| row.state == "delivered")
+    };
+    while !all_told() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The last message waits until she is erased.
+    site.admin.pause_webhook(1).unwrap();
+    let note = TakeBack {
+        condition: "zylva mistet den".into(),
+    };
+    site.admin.take_back(made, &note).unwrap();
+    site.admin.export_pupil(zylva).unwrap();
+
+    let hers = ["zylva", "quist", "zq-old", "zq-new", "8zq"];
+    assert_eq!(texts_left(&site, &hers), hers);
+    site.admin.erase_pupil(zylva).unwrap();
+    assert_eq!(texts_left(&site, &hers), [""; 0]);
+    site.admin.resume_webhook(1).unwrap();
+    let last = receiver.wait("assignment.ended", 3).remove(2).json();
+    assert_eq!(last["data"]["device"]["serial"], "PF1");
+    assert_eq!(last["data"]["pupil"]["id"], serde_json::Value::Null);
 }
 
 #[test]

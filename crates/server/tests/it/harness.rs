@@ -170,6 +170,29 @@ impl Site {
         }
     }
 
+    /// Every row of every table as text in lower case, bytes as hexadecimal digits.
+    pub(crate) fn dump(&self) -> String {
+        if self.database.is_none() {
+            let output = std::process::Command::new("sqlite3")
+                .args([
+                    "-readonly",
+                    self.data.join("forestage.db").as_str(),
+                    ".dump",
+                ])
+                .output()
+                .expect("this needs sqlite3: `apt-get install sqlite3`, or `cargo xtask setup`");
+            assert!(output.status.success(), "{output:?}");
+            return String::from_utf8(output.stdout).unwrap().to_lowercase();
+        }
+        let (cluster, database) = (testkit::postgres::cluster().unwrap(), self.postgres_name());
+        let ask = |query: &str| cluster.psql("forestage", &database, query).unwrap();
+        let tables = ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
+        let rows = tables
+            .lines()
+            .map(|table| ask(&format!("SELECT * FROM {table}")));
+        rows.collect::<String>().to_lowercase()
+    }
+
     /// The name of its PostgreSQL database.
     pub(crate) fn postgres_name(&self) -> String {
         let url = self.database.as_ref().unwrap().to_string();

@@ -6,6 +6,7 @@ use wire::assignments::{
 };
 use wire::pupils::{
     Erasure, HandOutSettings, ListImportReport, PupilDetail, PupilEntry, PupilExport, PupilRow,
+    PupilSearch,
 };
 
 use super::LIST_ROWS;
@@ -35,6 +36,10 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes_bytes("text/csv")
         .answers::<ListImportReport>("")
         .fails(422, "bad-list", "It is no table, or a column is missing.")
+        .of("POST", "/api/v1/pupils/search", "Look for pupils by name or number.", "With a body, because names of pupils stand in no address.")
+        .takes::<PupilSearch>(r#"{"text":"nordmann","site":"BJO"}"#)
+        .answers::<Vec<PupilRow>>("")
+        .whole()
         .of("GET", "/api/v1/pupils/{id}", "Show a pupil, and which machine they have.", "")
         .answers::<PupilDetail>("")
         .of("PUT", "/api/v1/pupils/{id}", "Correct a pupil.", "")

@@ -11,9 +11,10 @@ use super::super::{assets, draw};
 use super::shown::{class_address, class_select};
 use crate::pupils::labels::paper::PAPERS;
 use crate::pupils::register::Filter;
+use crate::routes::page::encode;
 
-/// Rows that a page shows; a filter finds the others.
-const ROWS_SHOWN_MAX: usize = 1000;
+/// Rows that a page shows; the next page has the others.
+const ROWS_SHOWN_MAX: usize = 500;
 
 /// What surrounds the list of pupils.
 pub(super) struct Register<'a> {
@@ -21,6 +22,10 @@ pub(super) struct Register<'a> {
     pub(super) may_change: bool,
     pub(super) known: usize,
     pub(super) filter: &'a Filter,
+    /// Rows before those of this page.
+    pub(super) from: usize,
+    /// Whom somebody looked for; such a search has one page.
+    pub(super) text: &'a str,
     pub(super) settings: Option<&'a HandOutSettings>,
 }
 
@@ -46,7 +51,15 @@ pub(super) fn pupils(register: &Register<'_>, rows: &[PupilRow], classes: &[Clas
     html! {
         div.headline.page-title { h1 { (words.t("Pupils")) } span.muted { (rows.len()) } }
         (tabs(words, "/pupils"))
-        @if register.known > 0 { (filter_form(words, register.filter, classes)) }
+        @if register.known > 0 {
+            (filter_form(words, register.filter, classes))
+            form.hand-out-filter method="post" action="/pupils" role="search" {
+                label for="f-text" { (words.t("Name or number")) }
+                input id="f-text" name="text" type="search" value=(register.text) autocomplete="off" required;
+                button type="submit" { (words.t("Search")) }
+                @if !register.text.is_empty() { a href="/pupils" { (words.t("Show all pupils")) } }
+            }
+        }
         @if rows.is_empty() && register.known == 0 {
             div.empty {
                 h2 { (words.t("No pupils yet")) }
@@ -55,14 +68,36 @@ pub(super) fn pupils(register: &Register<'_>, rows: &[PupilRow], classes: &[Clas
         } @else if rows.is_empty() {
             div.empty { h2 { (words.t("Nobody is found")) } p { a href="/pupils" { (words.t("Show all pupils")) } } }
         } @else {
-            @if rows.len() > ROWS_SHOWN_MAX {
-                p.muted { (words.fill("The first {n} are shown; choose a class to see the others.", &[("n", &ROWS_SHOWN_MAX)])) }
-            }
-            (pupil_table(words, &rows[..rows.len().min(ROWS_SHOWN_MAX)]))
+            (pupil_page(register, rows))
         }
         @if register.may_change { (import_forms(words)) (add_form(words, register.filter)) }
         @if let Some(settings) = register.settings { (settings_form(words, settings)) }
         script src=(assets::address("hand_out.js")) defer {}
+    }
+}
+
+/// The rows of this page, and the way to the others.
+fn pupil_page(register: &Register<'_>, rows: &[PupilRow]) -> Markup {
+    let (words, filter) = (register.words, register.filter);
+    let from = register.from.min(rows.len());
+    let until = rows.len().min(from + ROWS_SHOWN_MAX);
+    let page = |from: usize| {
+        let (site, class) = (encode(&filter.site), encode(&filter.class));
+        format!(
+            "/pupils?site={site}&class={class}&without={}&from={from}",
+            filter.without
+        )
+    };
+    html! {
+        (pupil_table(words, &rows[from..until]))
+        @if !register.text.is_empty() && until < rows.len() {
+            p.muted { (words.fill("The first {n} are shown; say more of the name to see the others.", &[("n", &ROWS_SHOWN_MAX)])) }
+        } @else if from > 0 || until < rows.len() {
+            nav.buttons aria-label=(words.t("Pages")) {
+                @if from > 0 { a rel="prev" href=(page(from.saturating_sub(ROWS_SHOWN_MAX))) { (words.t("Previous page")) } }
+                @if until < rows.len() { a rel="next" href=(page(until)) { (words.t("Next page")) } }
+            }
+        }
     }
 }
 
@@ -418,7 +453,7 @@ pub(super) fn labels(words: Words, collections: &[CollectionRow], classes: &[Cla
 #[cfg(test)]
 mod tests {
     use super::super::super::words::Words;
-    use super::{class, pupils};
+    use super::{ROWS_SHOWN_MAX, class, pupils};
     use crate::pupils::register::Filter;
     use wire::assignments::{ClassHandOut, FreeDevice};
     use wire::names::{DeviceId, PupilId};
@@ -446,11 +481,49 @@ mod tests {
             may_change: true,
             known: 1,
             filter: &Filter::default(),
+            from: 0,
+            text: "<script>alert",
             settings: None,
         };
         let html = pupils(&register, &[hostile()], &[]).into_string();
         assert!(!html.contains("<script>alert"), "{html}");
         assert!(html.contains("&lt;script&gt;"));
+    }
+
+    #[test]
+    fn a_long_list_has_pages() {
+        let filter = Filter {
+            class: "8B&".into(),
+            ..Filter::default()
+        };
+        let rows: Vec<PupilRow> = (0..=2 * ROWS_SHOWN_MAX).map(|_| hostile()).collect();
+        let check = |from: usize| {
+            let register = super::Register {
+                words: Words::ENGLISH,
+                may_change: false,
+                known: rows.len(),
+                filter: &filter,
+                from,
+                text: "",
+                settings: None,
+            };
+            let html = pupils(&register, &rows, &[]).into_string();
+            let goes = |to: usize| {
+                html.contains(&format!("class=8B%26&amp;without=false&amp;from={to}\""))
+            };
+            let shown = rows
+                .iter()
+                .filter(|row| html.contains(&row.pupil.to_string()));
+            (
+                shown.count(),
+                goes(from.saturating_sub(ROWS_SHOWN_MAX)),
+                goes(from.saturating_add(ROWS_SHOWN_MAX)),
+            )
+        };
+        assert_eq!(check(0), (ROWS_SHOWN_MAX, false, true));
+        assert_eq!(check(ROWS_SHOWN_MAX), (ROWS_SHOWN_MAX, true, true));
+        assert_eq!(check(2 * ROWS_SHOWN_MAX), (1, true, false));
+        assert_eq!(check(usize::MAX).0, 0);
     }
 
     #[test]

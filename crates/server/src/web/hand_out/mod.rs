@@ -6,7 +6,7 @@ pub(super) mod lists;
 mod shown;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Form, Path, Query, State};
 use maud::Markup;
 use serde::Deserialize;
 use wire::names::PupilId;
@@ -26,6 +26,7 @@ pub(super) fn pages(pages: Pages) -> Pages {
     pages
         .get("/assign", May::Assign, Section::Assign, show_assign)
         .get("/pupils", May::ViewPupils, Section::Pupils, show_pupils)
+        .post("/pupils", May::ViewPupils, Section::Pupils, search_pupils)
         .get("/pupils/classes", May::ViewPupils, Section::Pupils, show_classes)
         .get("/pupils/class", May::ViewPupils, Section::Pupils, show_class)
         .get("/pupils/history", May::ViewPupils, Section::Pupils, show_history)
@@ -55,14 +56,50 @@ async fn show_assign(
     Ok(visitor.page(visitor.words.t("Assign"), None, &content))
 }
 
+/// Where in a long list a page begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Begin {
+    /// Rows before it.
+    from: usize,
+}
+
 async fn show_pupils(
-    State(state): State<AppState>,
+    state: State<AppState>,
     visitor: Visitor,
     Query(filter): Query<register::Filter>,
+    Query(begin): Query<Begin>,
+) -> Result<Markup, Failure> {
+    page_of_pupils(state, visitor, &filter, begin.from, "").await
+}
+
+/// Whom somebody looks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Called {
+    text: String,
+}
+
+/// `POST /pupils`: a name that is looked for stands in no address.
+async fn search_pupils(
+    state: State<AppState>,
+    visitor: Visitor,
+    Form(called): Form<Called>,
+) -> Result<Markup, Failure> {
+    let all = register::Filter::default();
+    page_of_pupils(state, visitor, &all, 0, called.text.trim()).await
+}
+
+async fn page_of_pupils(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    filter: &register::Filter,
+    from: usize,
+    text: &str,
 ) -> Result<Markup, Failure> {
     let mut rows = state.pupil_rows_for(&visitor.user).await?;
     let known = rows.iter().filter(|row| row.erased_at_ms.is_none()).count();
-    rows.retain(|row| filter.admits(row));
+    rows.retain(|row| filter.admits(row) && register::is_called(row, text));
     let settings = match visitor.user.may(May::Administer) {
         true => Some(state.hand_out_settings().await?),
         false => None,
@@ -73,7 +110,9 @@ async fn show_pupils(
             words: visitor.words,
             may_change: visitor.user.may(May::Assign),
             known,
-            filter: &filter,
+            filter,
+            from,
+            text,
             settings: settings.as_ref(),
         },
         &rows,
