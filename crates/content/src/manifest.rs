@@ -340,7 +340,7 @@ mod tests {
     /// Something that only version 2 can tell.
     fn rich(name: &str, size: u64, entries: &mut Vec<Entry>) {
         let device = Device {
-            is_block: size % 2 == 0,
+            is_block: size.is_multiple_of(2),
             major: 8,
             minor: 1,
         };
@@ -464,7 +464,7 @@ mod tests {
                 Entry {
                     path: TreePath::new(b"b".to_vec()).unwrap(),
                     kind: name(0),
-                    ..with(&[access.clone()])
+                    ..with(std::slice::from_ref(&access))
                 },
             ],
             vec![with(&[attribute(b"system.ntfs_acl", b"")])],

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use gptman::GPT;
 
-const SECTOR_BYTES: usize = 512;
-const SECTOR: u64 = SECTOR_BYTES as u64;
+const SECTOR: u64 = 512;
+const BOOT_BYTES: usize = 512;
 /// More partition entries than any tool makes.
 const PARTITION_ENTRIES_MAX: u32 = 1024;
 /// The kind of the one MBR partition that tells old programs that there is a GPT.
@@ -30,7 +30,7 @@ pub(crate) fn read(disk: &mut File) -> Result<Vec<Partition>, String> {
     let disk_bytes = disk
         .seek(SeekFrom::End(0))
         .map_err(|error| error.to_string())?;
-    let mut boot = [0; SECTOR_BYTES];
+    let mut boot = [0; BOOT_BYTES];
     let read = disk.rewind().and_then(|()| disk.read_exact(&mut boot));
     // Filesystems of Microsoft's begin with a sector that ends like an MBR.
     if read.is_err() || boot[510..] != [0x55, 0xAA] || is_filesystem(&boot) {

@@ -102,7 +102,7 @@ fn an_xfs_filesystem_with_something_in_its_log_is_refused() {
     let bytes = fs::read(&image).unwrap();
     let records = bytes.chunks_exact(512).enumerate();
     let header = records.filter(|(_, block)| block[..4] == [0xFE, 0xED, 0xBA, 0xBE]);
-    let last = header.map(|(index, _)| index).last().unwrap() as u64;
+    let last = header.map(|(index, _)| index as u64).max().unwrap();
     file.write_all_at(&[0x01], (last + 1) * 512 + 9).unwrap();
     assert!(state().contains("<DIRTY>"), "{}", state());
     assert_eq!(check(&image), Some(Unsettled::XfsLog));

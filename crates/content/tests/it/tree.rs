@@ -362,9 +362,9 @@ fn other_names_of_a_file_are_kept_and_mended() {
         assert_eq!(inode("bin/gzip"), inode("bin/gunzip"));
         assert_eq!(inode("bin/gzip"), inode("zcat"));
         assert_eq!(inode("lenke"), inode("ny lenke"));
-        assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
     };
     check();
+    assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
     let first = inode("zcat");
     check();
     assert_eq!(inode("zcat"), first, "what is equal is left alone");
