@@ -144,7 +144,10 @@ pub(crate) fn told((key, value, origin): Layered) -> EffectiveVariable {
 }
 
 /// Reads the variables that a device finds under these names.
-pub(crate) async fn scoped_for(db: &mut Write, names: &ScopeNames) -> Result<Scoped, Failure> {
+pub(crate) async fn scoped_for(
+    db: &mut AnyConnection,
+    names: &ScopeNames,
+) -> Result<Scoped, Failure> {
     let mut scoped = Scoped {
         software: software(db).await?,
         ..Scoped::default()
@@ -201,7 +204,7 @@ async fn all_rows(db: &mut AnyConnection) -> Result<Vec<VariableRow>, Failure> {
 }
 
 async fn rows_of(
-    db: &mut Write,
+    db: &mut AnyConnection,
     scope: VariableScope,
     name: &str,
 ) -> Result<Vec<VariableRow>, Failure> {
@@ -210,7 +213,7 @@ async fn rows_of(
     )
     .bind(scope.to_string())
     .bind(name)
-    .fetch_all(&mut **db)
+    .fetch_all(db)
     .await
     .doing("read the variables of a scope")?;
     rows.into_iter().map(row).collect()
@@ -462,7 +465,12 @@ pub(crate) async fn of_device(
     Path(id): Path<String>,
 ) -> Result<Json<DeviceVariables>, Failure> {
     let id: DeviceId = parse(&id)?;
-    let mut db = state.db().write().await?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read the variables of a device")?;
     let device = state.device_for_in(&user, &mut db, id).await?;
     let due = due_deployments(&mut db, Some(&device.id)).await?;
     let deployment = due.get(&device.id);

@@ -216,7 +216,7 @@ async fn a_body_that_names_what_is_foreign_is_refused_and_changes_nothing() {
             ),
             (
                 "school-admin",
-                "/api/v1/deployments/d/start",
+                "/api/v1/deployments/a/start",
                 json!({"devices": [other.device, device]}),
             ),
             (

@@ -5,7 +5,6 @@ use wire::admin_api::{CollectionRow, DeviceRow, RunDetail, RunRow};
 use wire::device_plan::DevicePlan;
 use wire::names::{DeviceId, RunId};
 
-use crate::db::Write;
 use crate::error::{Doing as _, Failure};
 use crate::fleet::targeting::membership::collection_rows;
 use crate::fleet::view::{Fleet, as_of};
@@ -13,6 +12,7 @@ use crate::people::auth::User;
 use crate::people::roles::Reach;
 use crate::runs::rows::{StoredDevice, StoredRun};
 use crate::state::{AppState, now_ms};
+use sqlx::AnyConnection;
 
 impl User {
     /// Whether a machine of this site exists for them.
@@ -53,7 +53,7 @@ impl AppState {
     pub(crate) async fn device_for_in(
         &self,
         user: &User,
-        db: &mut Write,
+        db: &mut AnyConnection,
         id: DeviceId,
     ) -> Result<StoredDevice, Failure> {
         let device = self.stored_device_in(db, id).await?;

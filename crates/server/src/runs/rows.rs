@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sequence::lint::shown;
 use serde_json::Value;
-use sqlx::FromRow;
+use sqlx::{AnyConnection, FromRow};
 use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable,
     StepRow,
@@ -372,12 +372,12 @@ impl AppState {
     /// The device as stored, inside a transaction.
     pub(crate) async fn stored_device_in(
         &self,
-        db: &mut crate::db::Write,
+        db: &mut AnyConnection,
         id: DeviceId,
     ) -> Result<Option<StoredDevice>, Failure> {
         sqlx::query_as(devices_sql!("WHERE devices.id = $1"))
             .bind(id.to_string())
-            .fetch_optional(&mut **db)
+            .fetch_optional(db)
             .await
             .doing("read a device")
     }

@@ -167,16 +167,19 @@ impl World {
             .execute(&mut *db)
             .await
             .unwrap();
-        let deployment = json!({
-            "name": "d", "collection": "c", "sequence": "s", "purpose": "required", "expected-seconds": 60, "cap": 9,
-        });
-        sqlx::query(
-            "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ('d', 'c', $1, 0, 1)",
-        )
-        .bind(deployment.to_string())
-        .execute(&mut *db)
-        .await
-        .unwrap();
+        for (name, purpose) in [("d", "required"), ("a", "available")] {
+            let deployment = json!({
+                "name": name, "collection": "c", "sequence": "s", "purpose": purpose, "expected-seconds": 60, "cap": 9,
+            });
+            sqlx::query(
+                "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ($1, 'c', $2, 0, 1)",
+            )
+            .bind(name)
+            .bind(deployment.to_string())
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        }
         for machine in [&mut self.own, &mut self.foreign] {
             let row = rows
                 .as_array()

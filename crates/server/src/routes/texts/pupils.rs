@@ -39,7 +39,6 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("POST", "/api/v1/pupils/search", "Look for pupils by name or number.", "With a body, because names of pupils stand in no address.")
         .takes::<PupilSearch>(r#"{"text":"nordmann","site":"BJO"}"#)
         .answers::<Vec<PupilRow>>("")
-        .whole()
         .of("GET", "/api/v1/pupils/{id}", "Show a pupil, and which machine they have.", "")
         .answers::<PupilDetail>("")
         .of("PUT", "/api/v1/pupils/{id}", "Correct a pupil.", "")
