@@ -28,7 +28,7 @@ use wire::package::{Install, Model, Package, PackageKind};
 use wire::people::{NewUser, Role};
 use wire::receipt::Receipt;
 
-pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "seven sheep on a ferry";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it stops it gracefully; its folder stays as long as the folder is held.

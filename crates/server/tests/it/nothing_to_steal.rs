@@ -12,8 +12,8 @@ use wire::webhooks::NewWebhook;
 
 use crate::harness::{Machine, PASSWORD, Site, good_run, send};
 
-const USERS: usize = 40;
-const TOKENS: usize = 100;
+const USERS: usize = 60;
+const TOKENS: usize = 90;
 const WEBHOOKS: usize = 20;
 
 /// Makes accounts, tokens and webhooks; returns what nobody must ever find.
