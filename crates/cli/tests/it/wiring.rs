@@ -339,6 +339,7 @@ fn the_school() {
     assert_eq!((&changed["slots"], &changed["cap"]), (&2.into(), &3.into()));
     let resume = ["deployment", "resume", "autumn", "--confirm", "autumn 3"];
     assert_eq!(world.json(&resume)["stopped"], false);
+    world.run(&["deployment", "stop", "autumn"]);
 
     let head = "Serienummer;Produsent;Modell;Skolekode;Skole;Klasse\n";
     world.write(
