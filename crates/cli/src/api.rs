@@ -3,6 +3,7 @@
 use client::{Client, ClientError};
 use serde::de::IgnoredAny;
 use wire::admin_api::{ReceiptRow, RerunRequest, RunRow};
+use wire::assets::{AssetChange, AssetDetail, AssetReason};
 use wire::names::{DeviceId, RunId, SequenceName};
 
 /// A sequence's YAML is at most this long; `sequence` refuses longer ones, too.
@@ -27,6 +28,33 @@ pub(crate) fn receipts(client: &Client) -> Result<Vec<ReceiptRow>, ClientError> 
 /// Forgets the key a device is bound to.
 pub(crate) fn reset_key(client: &Client, device: DeviceId) -> Result<(), ClientError> {
     post(client, &format!("/api/v1/devices/{device}/reset-key"))
+}
+
+/// All that is known of an asset.
+pub(crate) fn asset(client: &Client, device: DeviceId) -> Result<AssetDetail, ClientError> {
+    client.get(&format!("/api/v1/devices/{device}/asset"))
+}
+
+/// Corrects an asset; what isn't named stays.
+pub(crate) fn change_asset(
+    client: &Client,
+    device: DeviceId,
+    change: &AssetChange,
+) -> Result<AssetDetail, ClientError> {
+    client.send("POST", &format!("/api/v1/devices/{device}/asset"), change)
+}
+
+/// Says what became of an asset: `retire`, `report-stolen` or `restore`.
+pub(crate) fn asset_becomes(
+    client: &Client,
+    device: DeviceId,
+    what: &str,
+    reason: &str,
+) -> Result<AssetDetail, ClientError> {
+    let reason = AssetReason {
+        reason: reason.to_owned(),
+    };
+    client.send("POST", &format!("/api/v1/devices/{device}/{what}"), &reason)
 }
 
 /// Stops a run; the device hears of it within seconds.

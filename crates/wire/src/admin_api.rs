@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::assets::{AssetState, OutOfUse};
 use crate::deployments::Window;
 use crate::digest::Digest;
 use crate::event::{ContentBytes, StepOutcome};
@@ -382,8 +383,11 @@ impl std::fmt::Display for DeviceState {
 pub struct DeviceRow {
     /// The device.
     pub device: DeviceId,
-    /// Its host name, once known.
+    /// Its host name: as its latest run told, else the one that it was assigned.
     pub name: Option<String>,
+    /// The name that its next run gives it, if one was assigned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned_name: Option<String>,
     /// The serial number.
     pub serial: String,
     /// The asset tag.
@@ -422,6 +426,19 @@ pub struct DeviceRow {
     /// The pupil who has it; only told to those who may see pupils.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pupil: Option<String>,
+    /// Why it is out of use: retired or stolen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_use: Option<OutOfUse>,
+}
+
+impl DeviceRow {
+    /// Whether it was reported stolen and has been heard of since.
+    #[must_use]
+    pub fn is_stolen_and_seen(&self) -> bool {
+        self.out_of_use.as_ref().is_some_and(|out| {
+            out.state == AssetState::Stolen && self.last_seen_at_ms.is_some_and(|at| at > out.at_ms)
+        })
+    }
 }
 
 /// A run in a list. `GET /api/v1/runs`

@@ -70,6 +70,14 @@ pub struct AssetComputer {
     pub imported_at: Option<String>,
     /// The same in milliseconds since 1970.
     pub imported_at_ms: Option<i64>,
+    /// `in-use`, `retired` or `stolen`.
+    pub asset_state: String,
+    /// Since when it is retired or stolen, or back in use.
+    pub asset_state_since: Option<String>,
+    /// The same in milliseconds since 1970.
+    pub asset_state_since_ms: Option<i64>,
+    /// The name that was assigned to it.
+    pub assigned_name: Option<String>,
 }
 
 /// A page of them, in the order of their device ids. `GET /api/v1/asset-computers`

@@ -34,6 +34,8 @@ pub enum MemberWhy {
     Rule,
     /// Out: someone (or a deployment that is done) keeps it out.
     Excluded,
+    /// Out: it is retired or stolen.
+    OutOfUse,
     /// Out: it isn't in the limiting collection.
     Limited,
     /// Out: the rule needs a value that the device doesn't have.

@@ -9,6 +9,7 @@ mod text;
 
 pub mod admin_api;
 pub mod asset_computers;
+pub mod assets;
 pub mod assignments;
 pub mod audit;
 pub mod boot_config;

@@ -2,7 +2,7 @@
 //!
 //! | request | answers |
 //! | --- | --- |
-//! | `GET /api/v1/quarantine` | [`QuarantineRow`]s, last seen first |
+//! | `GET /api/v1/quarantine?site=CODE` | [`QuarantineRow`]s, last seen first |
 //! | `POST /api/v1/quarantine/decide` with [`Decide`] | [`QuarantineRow`]s of those decided |
 //! | `POST /api/v1/quarantine/{machine}/undo` | [`QuarantineRow`] |
 
@@ -159,6 +159,12 @@ pub struct QuarantineRow {
     pub first_seen_at_ms: i64,
     /// When it last asked.
     pub last_seen_at_ms: i64,
+    /// The address that it last asked from; empty if that wasn't noted.
+    #[serde(default)]
+    pub address: String,
+    /// The code of the site that has this address; empty if none has.
+    #[serde(default)]
+    pub seen_site: String,
     /// Assets it may be, the likeliest first.
     pub candidates: Vec<Candidate>,
     /// What was decided about it.

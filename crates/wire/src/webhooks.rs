@@ -25,6 +25,14 @@ pub enum WebhookEvent {
     DeviceCheckedIn,
     /// A machine could not be recognised.
     DeviceQuarantined,
+    /// A device was retired.
+    DeviceRetired,
+    /// A device was reported stolen.
+    DeviceStolen,
+    /// A device that was reported stolen asked for work.
+    DeviceStolenSeen,
+    /// A device is used again.
+    DeviceRestored,
     /// A run began.
     RunStarted,
     /// A run is done.
@@ -56,10 +64,14 @@ pub struct UnknownEvent(String);
 
 impl WebhookEvent {
     /// Every event.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::DeviceStaged,
         Self::DeviceCheckedIn,
         Self::DeviceQuarantined,
+        Self::DeviceRetired,
+        Self::DeviceStolen,
+        Self::DeviceStolenSeen,
+        Self::DeviceRestored,
         Self::RunStarted,
         Self::RunCompleted,
         Self::RunFailed,
@@ -80,6 +92,10 @@ impl WebhookEvent {
             Self::DeviceStaged => "device.staged",
             Self::DeviceCheckedIn => "device.checked-in",
             Self::DeviceQuarantined => "device.quarantined",
+            Self::DeviceRetired => "device.retired",
+            Self::DeviceStolen => "device.stolen",
+            Self::DeviceStolenSeen => "device.stolen-seen",
+            Self::DeviceRestored => "device.restored",
             Self::RunStarted => "run.started",
             Self::RunCompleted => "run.completed",
             Self::RunFailed => "run.failed",

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use client::Client;
 use wire::admin_api::{DeviceRow, DeviceState};
+use wire::assets::{AssetChange, AssetDetail, AssetSeen};
 use wire::classes::{NamePlan, NameRequest};
 use wire::names::{CollectionName, DeviceId};
 
@@ -26,6 +27,30 @@ pub(crate) enum Device {
             \x20 forestage device name --template \"{{ site.code }}-{{ class.name }}-{{ serial | last(6) }}\" \\\n\
             \x20     --collection pupils-2026 --dry-run")]
     Name(NameArgs),
+    /// Show all that is known of a machine: as imported, and as it said itself
+    #[command(after_help = "Example:\n  forestage device show PF3ABC12")]
+    Show {
+        /// The serial number
+        serial: String,
+    },
+    /// Correct a machine's site, class, asset tag or name; what isn't said stays as it is
+    ///
+    /// An empty text empties a value. The name is the one that its next run gives it.
+    #[command(
+        after_help = "Example:\n  forestage device set PF3ABC12 --class 8C --asset-tag TK-40117"
+    )]
+    Set(Set),
+    /// Retire a machine: it gets no order any more, and is in no collection
+    #[command(after_help = "Example:\n  forestage device retire PF3ABC12 --reason \"worn out\"")]
+    Retire(Becomes),
+    /// Report a machine stolen: as retired, and an alarm if it asks for work
+    #[command(
+        after_help = "Example:\n  forestage device stolen PF3ABC12 --reason \"taken from the bus\""
+    )]
+    Stolen(Becomes),
+    /// Take a machine back into use that was retired or stolen
+    #[command(after_help = "Example:\n  forestage device restore PF3ABC12 --reason found")]
+    Restore(Becomes),
     /// Forget the key a device is bound to, after a repair
     ///
     /// A device is bound to the key it made at its first contact; a second machine that claims its serial number is
@@ -58,9 +83,47 @@ pub(crate) struct NameArgs {
     dry_run: bool,
 }
 
+/// `device set`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["site", "class", "asset_tag", "name"])))]
+pub(crate) struct Set {
+    /// The serial number
+    serial: String,
+    /// The code of its site
+    #[arg(long, value_name = "CODE")]
+    site: Option<String>,
+    /// Its class
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// Its asset tag
+    #[arg(long, value_name = "TAG")]
+    asset_tag: Option<String>,
+    /// The name that its next run gives it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+/// `device retire`, `stolen` and `restore`
+#[derive(Debug, Args)]
+pub(crate) struct Becomes {
+    /// The serial number
+    serial: String,
+    /// Why, for those who ask later
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    reason: String,
+}
+
 /// `device list`
 #[derive(Debug, Args)]
 pub(crate) struct List {
+    /// Those out of use too: `retired`, `stolen` or `all`; those in use if it isn't said
+    #[arg(long, value_name = "ASSETS", value_parser = ["retired", "stolen", "all"])]
+    asset: Option<String>,
     /// Only this site (its code)
     #[arg(long, value_name = "CODE")]
     site: Option<String>,
@@ -84,9 +147,31 @@ pub(crate) fn run(command: &Device, output: &Output) -> Outcome<()> {
                     .is_none_or(|site| row.site.to_lowercase() == site.to_lowercase())
             });
             devices.retain(|row| list.state.is_none_or(|state| row.state == state));
+            devices.retain(|row| is_wanted(row, list.asset.as_deref()));
             output.answer(&devices, |look| render_list(&devices, look))
         }
         Device::Name(_) => Ok(()),
+        Device::Show { serial } => {
+            let device = only_match(&devices, serial)?;
+            let detail = api::asset(&client, device.device)
+                .trying(|| format!("cannot show the device {serial}"))?;
+            output.answer(&detail, |look| render_asset(&detail, look))
+        }
+        Device::Set(set) => {
+            let device = only_match(&devices, &set.serial)?;
+            let change = AssetChange {
+                site: set.site.clone(),
+                class: set.class.clone(),
+                asset_tag: set.asset_tag.clone(),
+                name: set.name.clone(),
+            };
+            let detail = api::change_asset(&client, device.device, &change)
+                .trying(|| format!("cannot correct the device {}", set.serial))?;
+            output.answer(&detail, |look| render_asset(&detail, look))
+        }
+        Device::Retire(becomes) => become_so(&client, &devices, ("retire", becomes), output),
+        Device::Stolen(becomes) => become_so(&client, &devices, ("report-stolen", becomes), output),
+        Device::Restore(becomes) => become_so(&client, &devices, ("restore", becomes), output),
         Device::ResetKey { serial } => {
             let device = only_match(&devices, serial)?;
             api::reset_key(&client, device.device)
@@ -96,6 +181,75 @@ pub(crate) fn run(command: &Device, output: &Output) -> Outcome<()> {
             })
         }
     }
+}
+
+fn is_wanted(row: &DeviceRow, asset: Option<&str>) -> bool {
+    let state = row.out_of_use.as_ref().map(|out| out.state.word());
+    match asset {
+        None => state.is_none() || row.is_stolen_and_seen(),
+        Some("all") => true,
+        wanted => state == wanted,
+    }
+}
+
+fn become_so(
+    client: &Client,
+    devices: &[DeviceRow],
+    (what, becomes): (&str, &Becomes),
+    output: &Output,
+) -> Outcome<()> {
+    let serial = &becomes.serial;
+    let device = only_match(devices, serial)?;
+    let detail = api::asset_becomes(client, device.device, what, &becomes.reason)
+        .trying(|| format!("cannot change the device {serial}"))?;
+    output.answer(&detail, |_| {
+        let out = detail.device.out_of_use.as_ref();
+        let word = out.map_or("in use again", |out| out.state.word());
+        format!("{serial} is {word}\n")
+    })
+}
+
+fn render_asset(detail: &AssetDetail, look: &Look) -> String {
+    let row = &detail.device;
+    let mut table = Table::new(&["what", "as imported", "as it says"]);
+    let seen = detail.seen.as_ref();
+    let said = |value: fn(&AssetSeen) -> &str| seen.map_or("", value).to_owned();
+    let mut add = |what: &str, imported: &str, said: String| {
+        table.row([what.to_owned(), imported.to_owned(), said]);
+    };
+    add("serial", &row.serial, said(|seen| &seen.serial));
+    add("asset tag", &row.asset_tag, said(|seen| &seen.asset_tag));
+    add("uuid", &detail.uuid, said(|seen| &seen.uuid));
+    add(
+        "product",
+        &detail.model.product,
+        said(|seen| &seen.model.product),
+    );
+    add("sku", &detail.model.sku, said(|seen| &seen.model.sku));
+    add("site", &row.site, row.seen_site.clone().unwrap_or_default());
+    add("class", &row.class, String::new());
+    let told = row.run.as_ref().and_then(|run| run.name.clone());
+    add(
+        "name",
+        row.assigned_name.as_deref().unwrap_or_default(),
+        told.unwrap_or_default(),
+    );
+    add("staged", "", row.bundle.clone().unwrap_or_default());
+    add("boot image", "", row.boot_image.clone().unwrap_or_default());
+    add("address", "", said(|seen| &seen.address));
+    add(
+        "mac",
+        "",
+        seen.map(|seen| seen.macs.join(" ")).unwrap_or_default(),
+    );
+    for (name, value) in &detail.fields {
+        add(name, value, String::new());
+    }
+    let out = row.out_of_use.as_ref().map(|out| {
+        let (state, since) = (out.state.word(), moment(out.at_ms));
+        format!("{state} since {since}, said {}: {}\n", out.by, out.reason)
+    });
+    format!("{}{}", table.render(look, ""), out.unwrap_or_default())
 }
 
 fn name(client: &Client, names: &NameArgs, output: &Output) -> Outcome<()> {

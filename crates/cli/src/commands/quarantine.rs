@@ -12,7 +12,11 @@ use crate::settings::connect;
 pub(crate) enum Quarantine {
     /// List the machines in quarantine, with the assets they may be
     #[command(after_help = "Example:\n  forestage quarantine list")]
-    List,
+    List {
+        /// Only those that last asked from this site (its code)
+        #[arg(long, value_name = "CODE")]
+        site: Option<String>,
+    },
     /// Decide who machines are
     ///
     /// A decision takes effect when the machine asks again, which it does by itself every half minute. Until then
@@ -106,7 +110,12 @@ pub(crate) fn run(command: &Quarantine, output: &Output) -> Outcome<()> {
         .quarantine()
         .trying(|| "cannot list the quarantine".into())?;
     match command {
-        Quarantine::List => output.answer(&rows, |look| render(&rows, look)),
+        Quarantine::List { site } => {
+            let is_wanted =
+                |row: &&QuarantineRow| site.as_ref().is_none_or(|s| row.seen_site == *s);
+            let rows: Vec<QuarantineRow> = rows.iter().filter(is_wanted).cloned().collect();
+            output.answer(&rows, |look| render(&rows, look))
+        }
         Quarantine::Decide(decide) => {
             let machines: Vec<String> = if decide.all {
                 let open = rows.iter().filter(|row| row.decision.is_none());
@@ -169,6 +178,7 @@ fn render(rows: &[QuarantineRow], look: &Look) -> String {
         "reason",
         "serial",
         "model",
+        "asked from",
         "last seen",
         "decided",
         "may be",
@@ -196,6 +206,9 @@ fn render(rows: &[QuarantineRow], look: &Look) -> String {
             row.reason.word().into(),
             row.serial.clone(),
             format!("{} {}", row.vendor, row.product),
+            format!("{} {}", row.seen_site, row.address)
+                .trim()
+                .to_owned(),
             moment(row.last_seen_at_ms),
             decided,
             candidates.join(", "),

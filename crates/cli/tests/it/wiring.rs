@@ -383,6 +383,7 @@ fn the_school() {
     assert!(world.run(&["collection", "show", "pupils"]).contains("PF1"));
     variables(&world);
     plans(&world);
+    assets(&world);
     world.run(&["device", "reset-key", "PF1"]);
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
@@ -495,4 +496,27 @@ fn plans(world: &World) {
     let words = [&plan[..], &["--file", "wrong.yaml", "--all"]].concat();
     assert!(world.fail(&words).1.starts_with("wrong.yaml:"));
     assert_eq!(world.fail(&[&plan[..], &["tiny"]].concat()).0, 2);
+}
+
+fn assets(world: &World) {
+    let set = world.json(&["device", "set", "PF1", "--class", "8X", "--name", "bjo-1"]);
+    assert_eq!(
+        (&set["device"]["class"], &set["device"]["name"]),
+        (&"8X".into(), &"bjo-1".into())
+    );
+    assert!(world.run(&["device", "show", "PF1"]).contains("8X"));
+    assert_eq!(world.fail(&["device", "set", "PF1"]).0, 2);
+    assert_eq!(world.fail(&["device", "stolen", "PF1"]).0, 1);
+    for (what, asset) in [("retire", "retired"), ("stolen", "stolen")] {
+        let said = world.run(&["device", what, "PF1", "--reason", "gone"]);
+        assert_eq!(said, format!("PF1 is {asset}\n"));
+        let rows = world.json(&["device", "list", "--asset", asset]);
+        assert_eq!(rows[0]["out-of-use"]["reason"], "gone");
+        assert_eq!(world.json(&["device", "list"]).as_array().unwrap().len(), 0);
+    }
+    assert_eq!(
+        world.run(&["device", "restore", "PF1"]),
+        "PF1 is in use again\n"
+    );
+    world.run(&["device", "set", "PF1", "--class", "1STA", "--name", ""]);
 }

@@ -41,6 +41,10 @@ pub(crate) const COLUMNS: &[&str] = &[
     "last_seen_at_ms",
     "imported_at",
     "imported_at_ms",
+    "asset_state",
+    "asset_state_since",
+    "asset_state_since_ms",
+    "assigned_name",
 ];
 
 impl Db {
@@ -149,7 +153,8 @@ fn select(engine: Engine) -> String {
          {staged_at} AS staged_at, staged_at_ms, {checked_in_at} AS checked_in_at, checked_in_at_ms, \
          {completed_at} AS completed_at, completed_at_ms, deployment, sequence, NULLIF(prestage, '') AS prestage, \
          prestage_version, NULLIF(macs, '') AS macs, {last_seen_at} AS last_seen_at, last_seen_at_ms, \
-         {imported_at} AS imported_at, imported_at_ms FROM (SELECT device_id, serial, asset_tag, \
+         {imported_at} AS imported_at, imported_at_ms, asset_state, \
+         {asset_state_since} AS asset_state_since, asset_state_since_ms, assigned_name FROM (SELECT device_id, serial, asset_tag, \
          CASE WHEN uuid <> '' THEN uuid ELSE {seen_uuid} END AS uuid, \
          CASE WHEN {seen_product} <> '' THEN {seen_vendor} ELSE vendor END AS vendor, \
          CASE WHEN {seen_product} <> '' THEN {seen_product} ELSE product END AS product, \
@@ -165,18 +170,21 @@ fn select(engine: Engine) -> String {
          COALESCE({said_version}, CASE WHEN {staged} THEN {claimed_version} END) AS prestage_version, \
          {macs} AS macs, \
          NULLIF(CASE WHEN run_seen_at_ms > last_seen_at_ms THEN run_seen_at_ms ELSE last_seen_at_ms END, 0) \
-         AS last_seen_at_ms, NULLIF(imported_at_ms, 0) AS imported_at_ms FROM ({INNERMOST}) AS known) AS asset",
+         AS last_seen_at_ms, NULLIF(imported_at_ms, 0) AS imported_at_ms, asset_state, \
+         NULLIF(asset_state_at_ms, 0) AS asset_state_since_ms, NULLIF(assigned_name, '') AS assigned_name FROM ({INNERMOST}) AS known) AS asset",
         staged_at = at("staged_at_ms"),
         checked_in_at = at("checked_in_at_ms"),
         completed_at = at("completed_at_ms"),
         last_seen_at = at("last_seen_at_ms"),
         imported_at = at("imported_at_ms"),
+        asset_state_since = at("asset_state_since_ms"),
     )
 }
 
 const INNERMOST: &str = "SELECT devices.id AS device_id, devices.serial, devices.asset_tag, devices.uuid, \
     devices.vendor, devices.product, devices.sku, devices.site AS site_code, sites.name AS site_name, devices.class, \
     devices.checked_in_at_ms, devices.last_seen_at_ms, devices.imported_at_ms, \
+    devices.asset_state, devices.asset_state_at_ms, devices.assigned_name, \
     CASE WHEN devices.facts = '' THEN '{\"network\":[]}' ELSE devices.facts END AS facts, \
     CASE WHEN devices.staged = '' THEN '{}' ELSE devices.staged END AS said, \
     COALESCE(receipts.document, '{}') AS receipt, receipts.received_at_ms AS receipt_at_ms, \

@@ -51,7 +51,8 @@ fn found(rows: &[DeviceRow], text: &str) -> Vec<FoundDevice> {
     }
     let rank = |row: &DeviceRow| {
         let name = row.name.as_deref().unwrap_or_default();
-        [row.serial.as_str(), name, row.asset_tag.as_str()]
+        let assigned = row.assigned_name.as_deref().unwrap_or_default();
+        [row.serial.as_str(), name, assigned, row.asset_tag.as_str()]
             .iter()
             .filter_map(|own| match own.to_lowercase() {
                 own if own == text => Some(0),
@@ -129,6 +130,9 @@ mod tests {
         assert_eq!(first(&serial.to_lowercase()).as_ref(), Some(serial));
         assert!(found(&rows, &serial[..2]).len() > 1);
         assert_eq!(first("no such device"), None);
+        let mut renamed = rows.clone();
+        renamed[3].assigned_name = Some("BJO-ny-1".into());
+        assert_eq!(found(&renamed, "bjo-NY-1")[0].serial, *serial);
         assert_eq!(first("  "), None);
     }
 }

@@ -1,6 +1,8 @@
 //! The fleet: machines as they were bought, found, grouped and aimed at.
 
+pub(crate) mod asset;
 pub(crate) mod asset_computers;
+pub(crate) mod asset_state;
 pub(crate) mod assets;
 pub(crate) mod collections;
 pub(crate) mod deployments;
@@ -71,6 +73,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/devices", May::View, devices::list)
         .get("/api/v1/devices/{id}", May::View, devices::get)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
+        .get("/api/v1/devices/{id}/asset", May::View, asset::get)
+        .post("/api/v1/devices/{id}/asset", May::ChangeAssets, asset::change)
+        .post("/api/v1/devices/{id}/retire", May::ChangeAssets, asset_state::retire)
+        .post("/api/v1/devices/{id}/report-stolen", May::Assign, asset_state::report_stolen)
+        .post("/api/v1/devices/{id}/restore", May::ChangeAssets, asset_state::restore)
         .get("/api/v1/devices/{id}/variables", May::View, variables::of_device)
         .get("/api/v1/views", May::View, saved_views::list)
         .get("/api/v1/views/{name}", May::View, saved_views::get)

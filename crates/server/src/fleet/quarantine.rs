@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
+use serde::Deserialize;
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::{
@@ -25,6 +26,9 @@ use crate::text::clean;
 
 /// Assets that a machine may be, as many as are shown.
 const CANDIDATES_SHOWN_MAX: usize = 5;
+
+/// Hexadecimal digits of a MAC address.
+const MAC_DIGITS: usize = 12;
 
 /// What a machine calls itself.
 pub(crate) fn names(facts: &Facts) -> Names {
@@ -47,6 +51,8 @@ struct Stranger {
     claims: String,
     first_seen_at_ms: i64,
     last_seen_at_ms: i64,
+    seen_address: String,
+    seen_site: String,
     decision: Option<String>,
     device: Option<String>,
     decided_by: Option<String>,
@@ -69,7 +75,8 @@ struct Records {
     by_serial: HashMap<String, usize>,
     by_uuid: HashMap<String, Vec<usize>>,
     by_tag: HashMap<String, Vec<usize>>,
-    by_mac: HashMap<String, String>,
+    /// Assets by the MAC addresses that files name: a hint, never a proof.
+    by_mac: HashMap<String, BTreeSet<usize>>,
 }
 
 impl Records {
@@ -90,12 +97,13 @@ impl Records {
             by_serial: HashMap::new(),
             by_uuid: HashMap::new(),
             by_tag: HashMap::new(),
-            by_mac: macs
-                .into_iter()
-                .map(|(mac, device)| (mac_key(&mac), device))
-                .collect(),
+            by_mac: HashMap::new(),
             records,
         };
+        let mut macs_by_device: HashMap<String, String> = macs
+            .into_iter()
+            .map(|(cell, device)| (device, cell))
+            .collect();
         for (at, record) in all.records.iter().enumerate() {
             if let Some(serial) = name_key(&record.serial) {
                 all.by_serial.insert(serial, at);
@@ -105,6 +113,14 @@ impl Records {
             }
             if let Some(tag) = name_key(&record.asset_tag) {
                 all.by_tag.entry(tag).or_default().push(at);
+            }
+            for mac in macs_of(
+                macs_by_device
+                    .remove(&record.id)
+                    .as_deref()
+                    .unwrap_or_default(),
+            ) {
+                all.by_mac.entry(mac).or_default().insert(at);
             }
         }
         Ok(all)
@@ -135,19 +151,26 @@ impl Records {
             .iter()
             .filter_map(|tag| self.by_tag.get(tag));
         found.extend(tags.flatten());
+        for mac in facts.network.iter().flat_map(|one| macs_of(&one.mac)) {
+            found.extend(self.by_mac.get(&mac).into_iter().flatten());
+        }
         found.extend(self.records.iter().position(|record| record.id == claims));
         let mut candidates: Vec<Candidate> = found
             .into_iter()
-            .filter_map(|at| self.records.get(at))
-            .filter(|record| reach.covers(&record.site))
-            .map(|record| self.candidate(&machine, facts, record))
+            .filter_map(|at| Some((at, self.records.get(at)?)))
+            .filter(|(_, record)| reach.covers(&record.site))
+            .map(|(at, record)| self.candidate(&machine, facts, at, record))
             .collect();
-        candidates.sort_by(|a, b| b.score.cmp(&a.score).then(a.device.cmp(&b.device)));
+        // Of two with the same score, the one with more hints.
+        candidates.sort_by(|a, b| {
+            let order = (b.score, b.evidence.len()).cmp(&(a.score, a.evidence.len()));
+            order.then(a.device.cmp(&b.device))
+        });
         candidates.truncate(CANDIDATES_SHOWN_MAX);
         candidates
     }
 
-    fn candidate(&self, machine: &Names, facts: &Facts, record: &Record) -> Candidate {
+    fn candidate(&self, machine: &Names, facts: &Facts, at: usize, record: &Record) -> Candidate {
         let uuid = record.uuid.parse().ok();
         let sharers = self.by_uuid.get(&record.uuid).map_or(0, Vec::len);
         let asset = Names {
@@ -158,7 +181,8 @@ impl Records {
         };
         let (score, mut evidence) = score(machine, &asset);
         for interface in &facts.network {
-            if self.by_mac.get(&mac_key(&interface.mac)) == Some(&record.id) {
+            let is_named = |mac| self.by_mac.get(&mac).is_some_and(|all| all.contains(&at));
+            if macs_of(&interface.mac).into_iter().any(is_named) {
                 evidence.push(format!(
                     "MAC {} is the one the file names (a hint, +0)",
                     interface.mac
@@ -177,12 +201,17 @@ impl Records {
     }
 }
 
-fn mac_key(mac: &str) -> String {
-    let digits = mac.chars().filter(char::is_ascii_hexdigit);
-    digits.collect::<String>().to_lowercase()
+/// The MAC addresses in a cell, as they are compared: vendors write two or more into one, and each in their own way.
+fn macs_of(cell: &str) -> Vec<String> {
+    let words = cell.split(|c: char| !c.is_ascii_hexdigit() && !":-.".contains(c));
+    let digits = words.map(|word| word.chars().filter(char::is_ascii_hexdigit));
+    let keys = digits.map(|digits| digits.collect::<String>().to_lowercase());
+    keys.filter(|key| key.len() == MAC_DIGITS && key.chars().any(|digit| digit != '0'))
+        .collect()
 }
 
-/// All machines in quarantine that someone sees, by id: those who look after one site see who claims to be theirs.
+/// All machines in quarantine that someone sees, by id: those who look after one site see who claims to be theirs, and
+/// who asks from there.
 async fn rows(
     connection: &mut sqlx::AnyConnection,
     records: &Records,
@@ -190,7 +219,7 @@ async fn rows(
 ) -> Result<Vec<(QuarantineRow, Facts, String)>, Failure> {
     let strangers: Vec<Stranger> = sqlx::query_as(
         "SELECT strangers.id, strangers.device_key, facts, message, identity, reason, claims, first_seen_at_ms, \
-         last_seen_at_ms, decision, device, decided_by, decided_at_ms FROM strangers \
+         last_seen_at_ms, seen_address, seen_site, decision, device, decided_by, decided_at_ms FROM strangers \
          LEFT JOIN quarantine_decisions ON quarantine_decisions.device_key = strangers.device_key \
          ORDER BY last_seen_at_ms DESC, strangers.id",
     )
@@ -201,7 +230,9 @@ async fn rows(
     for stranger in strangers {
         let facts: Facts = stored("facts", &stranger.facts)?;
         let candidates = records.candidates(&facts, &stranger.claims, reach);
-        if *reach != Reach::Everywhere && candidates.is_empty() {
+        let is_theirs = !candidates.is_empty()
+            || (!stranger.seen_site.is_empty() && reach.covers(&stranger.seen_site));
+        if *reach != Reach::Everywhere && !is_theirs {
             continue;
         }
         let key = stranger.device_key.clone();
@@ -246,6 +277,8 @@ fn row(
             stranger.last_seen_at_ms
         },
         last_seen_at_ms: stranger.last_seen_at_ms,
+        address: stranger.seen_address,
+        seen_site: stranger.seen_site,
         candidates,
         decision,
     })
@@ -264,12 +297,29 @@ pub(crate) async fn all(state: &AppState, user: &User) -> Result<Vec<QuarantineR
     Ok(rows.into_iter().map(|(row, ..)| row).collect())
 }
 
+/// Which machines are asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    /// Only those that asked from this site; empty for all.
+    pub(crate) site: String,
+}
+
+impl Wanted {
+    pub(crate) fn matches(&self, row: &QuarantineRow) -> bool {
+        self.site.is_empty() || row.seen_site == self.site
+    }
+}
+
 /// `GET /api/v1/quarantine`
 pub(crate) async fn list(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Json<Vec<QuarantineRow>>, Failure> {
-    all(&state, &user).await.map(Json)
+    let mut rows = all(&state, &user).await?;
+    rows.retain(|row| wanted.matches(row));
+    Ok(Json(rows))
 }
 
 /// `POST /api/v1/quarantine/decide`

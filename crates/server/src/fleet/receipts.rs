@@ -56,6 +56,29 @@ pub(crate) async fn seen(state: &AppState, user: &User) -> Result<Vec<ReceiptRow
     .fetch_all(state.db().read())
     .await
     .doing("read the receipts")?;
+    told_rows(user, rows)
+}
+
+/// Those of one machine, newest first, as far as someone sees them.
+pub(crate) async fn of_device(
+    state: &AppState,
+    user: &User,
+    device: DeviceId,
+) -> Result<Vec<ReceiptRow>, Failure> {
+    let rows: Vec<StoredReceipt> = sqlx::query_as(
+        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM devices \
+         JOIN receipts ON receipts.serial_key = devices.serial_key AND receipts.serial_key <> '' \
+         WHERE devices.id = $1 ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $2",
+    )
+    .bind(device.to_string())
+    .bind(LIST_ROWS_MAX)
+    .fetch_all(state.db().read())
+    .await
+    .doing("read the receipts of a device")?;
+    told_rows(user, rows)
+}
+
+fn told_rows(user: &User, rows: Vec<StoredReceipt>) -> Result<Vec<ReceiptRow>, Failure> {
     let sees = |site: Option<&str>, sent_by: &str| match user.role {
         Role::FactoryOperator => sent_by == user.name,
         _ => user.sees(site.unwrap_or_default()),

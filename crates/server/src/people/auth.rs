@@ -519,6 +519,12 @@ pub(crate) async fn new_session(db: &mut Write, user: &str) -> Result<SessionTok
         .execute(&mut **db)
         .await
         .doing("store a session")?;
+    sqlx::query("UPDATE users SET signed_in_at_ms = $1 WHERE name = $2")
+        .bind(now_ms())
+        .bind(user)
+        .execute(&mut **db)
+        .await
+        .doing("note a sign-in")?;
     Ok(token)
 }
 

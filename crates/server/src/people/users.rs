@@ -45,7 +45,8 @@ macro_rules! accounts_sql {
         concat!(
             "SELECT users.name, users.role, users.site, users.prestages, users.issuer, users.display, ",
             "users.one_time, users.created_at_ms, ",
-            "COALESCE((SELECT MAX(tokens.last_used_at_ms) FROM tokens WHERE tokens.user_name = users.name), 0) ",
+            "(SELECT MAX(used.at_ms) FROM (SELECT users.signed_in_at_ms AS at_ms ",
+            "UNION ALL SELECT tokens.last_used_at_ms FROM tokens WHERE tokens.user_name = users.name) AS used) ",
             "AS last_used_at_ms FROM users ",
             $rest
         )

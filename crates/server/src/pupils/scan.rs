@@ -70,7 +70,9 @@ async fn exact(state: &AppState, user: &User, text: &str) -> Result<ScanReply, F
     if let Some(key) = name_key(text) {
         let found: Vec<StoredHandOutDevice> = sqlx::query_as(hand_out_devices_sql!(
             "WHERE devices.serial_key = $1 OR devices.asset_tag_key = $1 \
-             OR UPPER(devices.assigned_name) = $1 ORDER BY devices.serial_key"
+             OR UPPER(devices.assigned_name) = $1 OR devices.id IN (SELECT runs.device FROM runs \
+             WHERE UPPER(runs.host_name) = $1 AND runs.started_at_ms = (SELECT MAX(newer.started_at_ms) \
+             FROM runs newer WHERE newer.device = runs.device)) ORDER BY devices.serial_key"
         ))
         .bind(&key)
         .fetch_all(state.db().read())

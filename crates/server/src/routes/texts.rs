@@ -43,6 +43,10 @@ const FILTER: &[(&str, &str)] = &[
         "fetched",
         "How much it fetched over the network, as the overview offers it.",
     ),
+    (
+        "asset",
+        "`retired`, `stolen` or `all`; those in use if it isn't said.",
+    ),
     ("text", "Part of a serial number, a name or an asset tag."),
 ];
 

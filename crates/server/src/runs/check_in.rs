@@ -6,6 +6,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::json;
+use wire::assets::AssetState;
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply};
 use wire::event::Environment;
 use wire::facts::Facts;
@@ -16,9 +17,10 @@ use wire::webhooks::WebhookEvent;
 use crate::connection::{Connection, client};
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text, to_json};
+use crate::fleet::asset_state::stolen_asks;
 use crate::fleet::identity::{Names, Verdict, recognise, swapped};
 use crate::fleet::quarantine::names;
-use crate::fleet::targeting::sites::note_seen;
+use crate::fleet::targeting::sites::{note_seen, seen_from};
 use crate::limits::{
     CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX,
     QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
@@ -356,11 +358,17 @@ async fn greet(
     device: DeviceId,
     evidence: &[String],
 ) -> Result<(CheckInReply, DeviceId), Failure> {
+    let missing = || Failure::not_found(format!("device {device}"));
+    let before = state.stored_device_in(db, device).await?;
+    let before = before.ok_or_else(missing)?;
     remember(db, claimant, device, evidence).await?;
     note_seen(db, device, client()).await?;
-    let Some(stored) = state.stored_device_in(db, device).await? else {
-        return Err(Failure::not_found(format!("device {device}")));
-    };
+    if before.asset_state == AssetState::Stolen.word() {
+        let message = stolen_asks(db, &before, device).await?;
+        return Ok((CheckInReply::Refused { message }, device));
+    }
+    let stored = state.stored_device_in(db, device).await?;
+    let stored = stored.ok_or_else(missing)?;
     let reply = match order_for(state, db, &stored, claimant.body.staged.as_ref(), evidence).await?
     {
         Errand::Run(task) => {
@@ -531,8 +539,12 @@ async fn quarantine(
             .await
             .doing("look up a machine in quarantine")?;
     let evidence = to_json("write evidence", &evidence)?;
+    let (address, site) = seen_from(db, client()).await?;
     if let Some(id) = known {
-        sqlx::query("UPDATE strangers SET facts = $1, message = $2, identity = $3, last_seen_at_ms = $4, reason = $6, claims = $7 WHERE id = $5")
+        sqlx::query(
+            "UPDATE strangers SET facts = $1, message = $2, identity = $3, last_seen_at_ms = $4, reason = $6, \
+             claims = $7, seen_address = $8, seen_site = $9 WHERE id = $5",
+        )
             .bind(&claimant.facts)
             .bind(message)
             .bind(evidence)
@@ -540,6 +552,8 @@ async fn quarantine(
             .bind(&id)
             .bind(why.reason.word())
             .bind(&claims)
+            .bind(&address)
+            .bind(&site)
             .execute(&mut **db)
             .await
             .doing("note a machine in quarantine")?;
@@ -556,7 +570,7 @@ async fn quarantine(
     let id = DeviceId::random();
     sqlx::query(
         "INSERT INTO strangers (id, device_key, facts, message, identity, last_seen_at_ms, reason, claims, \
-         first_seen_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6)",
+         first_seen_at_ms, seen_address, seen_site) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $9, $10)",
     )
     .bind(id.to_string())
     .bind(&claimant.key)
@@ -566,6 +580,8 @@ async fn quarantine(
     .bind(now_ms())
     .bind(why.reason.word())
     .bind(&claims)
+    .bind(&address)
+    .bind(&site)
     .execute(&mut **db)
     .await
     .doing("put a machine into quarantine")?;
@@ -574,7 +590,8 @@ async fn quarantine(
     let machine = json!({
         "id": id, "serial": facts.serial, "vendor": facts.vendor, "product": facts.product,
     });
-    let data = json!({ "device": machine, "message": message });
+    let data =
+        json!({ "device": machine, "message": message, "address": address, "seen-site": site });
     emit(db, WebhookEvent::DeviceQuarantined, data).await?;
     Ok(id)
 }

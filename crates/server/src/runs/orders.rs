@@ -15,6 +15,7 @@ use wire::webhooks::WebhookEvent;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::asset_state::retired_message;
 use crate::fleet::targeting::membership;
 use crate::fleet::targeting::queue::{self, Limit};
 use crate::fleet::targeting::sites::slots_of;
@@ -90,6 +91,10 @@ pub(crate) async fn order_for(
             stop: stop != 0,
             ..Task::new(stored("order", &document)?)
         }));
+    }
+    if let Some(message) = retired_message(device) {
+        queue::leave(db, &device.id).await?;
+        return Ok(Errand::nothing(message));
     }
     let collections = membership::of_device(db, &device.id).await?;
     let mut nothing = Errand::nothing(

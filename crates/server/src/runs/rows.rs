@@ -10,6 +10,7 @@ use wire::admin_api::{
     CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable,
     StepRow,
 };
+use wire::assets::{AssetState, OutOfUse};
 use wire::device_api::Staged;
 use wire::event::{Event, EventBody, LogLevel};
 use wire::facts::Facts;
@@ -81,7 +82,12 @@ pub(crate) struct StoredDevice {
     pub(crate) seen_site: String,
     seen_site_name: String,
     boot_image: String,
+    pub(crate) seen_address: String,
     pub(crate) assigned_name: String,
+    pub(crate) asset_state: String,
+    asset_state_reason: String,
+    asset_state_by: String,
+    pub(crate) asset_state_at_ms: i64,
     pub(crate) checked_in_at_ms: i64,
     pub(crate) last_seen_at_ms: i64,
 }
@@ -112,7 +118,9 @@ macro_rules! devices_sql {
             "devices.vendor, devices.product, devices.sku, devices.baseboard, devices.site, ",
             "sites.name AS site_name, devices.class, ",
             "devices.message, devices.waiting, devices.facts, devices.staged, ",
-            "devices.seen_site, COALESCE(seen.name, '') AS seen_site_name, devices.boot_image, devices.assigned_name, ",
+            "devices.seen_site, COALESCE(seen.name, '') AS seen_site_name, devices.boot_image, ",
+            "devices.seen_address, devices.assigned_name, devices.asset_state, devices.asset_state_reason, ",
+            "devices.asset_state_by, devices.asset_state_at_ms, ",
             "devices.checked_in_at_ms, devices.last_seen_at_ms ",
             "FROM devices JOIN sites ON sites.code = devices.site ",
             "LEFT JOIN sites seen ON seen.code = devices.seen_site ",
@@ -166,6 +174,17 @@ impl StoredDevice {
         } else {
             &self.seen_site
         }
+    }
+
+    /// Why it is out of use, if it is.
+    pub(crate) fn out_of_use(&self) -> Option<OutOfUse> {
+        let state = AssetState::of_word(&self.asset_state).unwrap_or_default();
+        (state != AssetState::InUse).then(|| OutOfUse {
+            state,
+            reason: self.asset_state_reason.clone(),
+            by: self.asset_state_by.clone(),
+            at_ms: self.asset_state_at_ms,
+        })
     }
 
     /// What the device said was staged on it, at its latest check-in that told.
@@ -562,10 +581,11 @@ impl AppState {
     }
 
     async fn stranger_rows(&self, ids: Option<&[DeviceId]>) -> Result<Vec<DeviceRow>, Failure> {
-        let strangers: Vec<(String, String, String, i64)> = self
+        let strangers: Vec<(String, String, String, i64, String, String)> = self
             .read_some(
-                "SELECT id, facts, message, last_seen_at_ms FROM strangers",
-                "id",
+                "SELECT strangers.id, facts, message, last_seen_at_ms, seen_site, COALESCE(sites.name, '') \
+                 FROM strangers LEFT JOIN sites ON sites.code = seen_site",
+                "strangers.id",
                 "",
                 ids,
             )
@@ -573,11 +593,12 @@ impl AppState {
             .doing("read the machines in quarantine")?;
         strangers
             .into_iter()
-            .map(|(id, facts, message, seen)| {
+            .map(|(id, facts, message, seen, seen_site, seen_site_name)| {
                 let facts: Facts = stored("facts", &facts)?;
                 Ok(DeviceRow {
                     device: stored_text("device id", &id)?,
                     name: None,
+                    assigned_name: None,
                     serial: facts.serial,
                     asset_tag: facts.asset_tag,
                     model: Model {
@@ -596,9 +617,10 @@ impl AppState {
                     last_seen_at_ms: Some(seen),
                     bundle: None,
                     boot_image: None,
-                    seen_site: None,
-                    seen_site_name: None,
+                    seen_site: some(seen_site),
+                    seen_site_name: some(seen_site_name),
                     pupil: None,
+                    out_of_use: None,
                 })
             })
             .collect()
@@ -662,6 +684,10 @@ pub(crate) fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
     }
 }
 
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
 fn device_row(
     device: StoredDevice,
     run: Option<RunRow>,
@@ -685,16 +711,21 @@ fn device_row(
         .as_ref()
         .filter(|run| run.state == DeviceState::Failed)
         .and_then(|run| run.errors.first());
-    let some = |text: String| (!text.is_empty()).then_some(text);
     let waiting = some(device.waiting.clone());
     let message = if device.message.is_empty() {
         failure.cloned().or(waiting)
     } else {
         Some(device.message.clone())
     };
-    Ok(DeviceRow {
+    let out_of_use = device.out_of_use();
+    let assigned_name = some(device.assigned_name.clone());
+    let mut row = DeviceRow {
         device: stored_text("device id", &device.id)?,
-        name: run.as_ref().and_then(|run| run.name.clone()),
+        name: run
+            .as_ref()
+            .and_then(|run| run.name.clone())
+            .or_else(|| assigned_name.clone()),
+        assigned_name,
         model: device.model(),
         serial: device.serial,
         asset_tag: device.asset_tag,
@@ -712,7 +743,15 @@ fn device_row(
         seen_site_name: some(device.seen_site_name),
         // Whoever knows for whom the row is fills it in.
         pupil: None,
-    })
+        out_of_use,
+    };
+    if row.is_stolen_and_seen() {
+        row.message = Some(match device.seen_address.as_str() {
+            "" => "reported stolen, and heard of since".to_owned(),
+            address => format!("reported stolen, and heard of since, from {address}"),
+        });
+    }
+    Ok(row)
 }
 
 fn steps(live: &Live) -> Vec<StepRow> {

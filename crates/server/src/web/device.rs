@@ -1,13 +1,15 @@
 //! The page of one device: what is known of it, where it stands, what it would run, what it ran.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, State};
 use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{DeviceRow, DeviceState, ReceiptRow, RunRow};
+use wire::assets::{AssetDetail, AssetState, OutOfUse};
 use wire::assignments::AssignmentRow;
 use wire::names::DeploymentName;
 use wire::receipt::ReceiptResult;
+use wire::sites::SiteRow;
 use wire::variables::{EffectiveVariable, VariableOrigin};
 
 use super::filter::encode;
@@ -21,7 +23,6 @@ use crate::fleet::{receipts, variables};
 use crate::people::auth::User;
 use crate::people::roles::May;
 use crate::pupils::store::HistoryOf;
-use crate::routes::page::PageQuery;
 use crate::state::AppState;
 
 /// Characters of a value that are shown; the rest is in its title.
@@ -32,6 +33,10 @@ const VALUE_CHARS_MAX: usize = 200;
 pub struct Known {
     /// The device.
     pub row: DeviceRow,
+    /// What is known of it as an asset.
+    pub asset: AssetDetail,
+    /// The sites that it may be moved to.
+    pub sites: Vec<SiteRow>,
     /// Its runs, newest first.
     pub runs: Vec<RunRow>,
     /// The receipts that name its serial number.
@@ -68,22 +73,12 @@ pub(super) async fn show(
         .find(|row| row.serial == serial && row.state != DeviceState::Quarantined)
         .ok_or_else(|| Failure::not_found("device with this serial number"))?;
     let runs = state.runs_of_device(row.device).await?;
-    let receipts = if user.may(May::SeeReceipts) {
-        receipts::list(
-            State(state.clone()),
-            Extension(user.clone()),
-            Query(PageQuery::default()),
-        )
-        .await?
-        .1
-        .0
-    } else {
-        Vec::new()
+    let receipts = match user.may(May::SeeReceipts) {
+        true => receipts::of_device(&state, &user, row.device).await?,
+        false => Vec::new(),
     };
-    let receipts = receipts
-        .into_iter()
-        .filter(|receipt| receipt.device == Some(row.device))
-        .collect();
+    let asset = state.asset_for(&user, row.device).await?;
+    let sites = state.site_rows(&user.reach).await?;
     let id = Path(row.device.to_string());
     let startable = match visitor.user.may(May::Operate) {
         true => state.startable(&row).await?,
@@ -103,6 +98,8 @@ pub(super) async fn show(
     let Json(variables) = variables::of_device(State(state), Extension(user), id).await?;
     let known = Known {
         row,
+        asset,
+        sites,
         runs,
         receipts,
         variables: variables.variables,
@@ -110,7 +107,11 @@ pub(super) async fn show(
         startable,
         cancelled,
     };
-    let content = page(visitor.words, &known, visitor.user.may(May::ChangeAssets));
+    let rights = Rights {
+        change: visitor.user.may(May::ChangeAssets),
+        report_stolen: visitor.user.may(May::Assign),
+    };
+    let content = page(visitor.words, &known, rights);
     Ok(visitor.page(title(&known.row), None, &content))
 }
 
@@ -119,9 +120,18 @@ fn title(row: &DeviceRow) -> &str {
     row.name.as_deref().unwrap_or(&row.serial)
 }
 
+/// What the visitor may do with the asset.
+#[derive(Debug, Clone, Copy)]
+pub struct Rights {
+    /// Correct, retire and restore it, and forget its key.
+    pub change: bool,
+    /// Report it stolen.
+    pub report_stolen: bool,
+}
+
 /// The content of the page.
 #[must_use]
-pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
+pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
     let row = &known.row;
     let actions = html! {
         (layout::chip(words, row.state))
@@ -132,7 +142,7 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
             (uncancel(words, one.name.as_str(), row.device, one.confirm.as_deref(),
                 &words.fill(en("Cancelled: let {deployment} begin again"), &[("deployment", &one.name)])))
         }
-        @if may_change {
+        @if rights.change {
             button type="button" data-api={ "POST /api/v1/devices/" (row.device) "/reset-key" }
                 data-confirm=(words.t("Forget the key of this device? The next machine that is recognised as it will be bound to it."))
                 data-confirm-yes=(words.t("Forget the key")) { (words.t("Forget the key")) }
@@ -140,8 +150,10 @@ pub fn page(words: Words, known: &Known, may_change: bool) -> Markup {
     };
     html! {
         (draw::head(&[("/devices", words.t("Devices"))], title(row), "", &actions))
-        section.card aria-label=(words.t("Facts")) { (facts(words, row)) }
+        @if let Some(out) = &row.out_of_use { (out_of_use(words, out)) }
+        section.card aria-label=(words.t("Facts")) { (facts(words, known)) }
         @if let Some(message) = &row.message { p.notice { (layout::icon(layout::WARNING)) (layout::prose(message)) } }
+        (forms(words, known, rights))
         (runs(words, &known.runs))
         @if !known.hand_outs.is_empty() {
             (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &history_table(words, &known.hand_outs)))
@@ -165,22 +177,130 @@ fn start(words: Words, row: &DeviceRow, deployment: &Startable) -> Markup {
     }
 }
 
-fn facts(words: Words, row: &DeviceRow) -> Markup {
+/// That it is retired or stolen, since when, why, and who said so.
+fn out_of_use(words: Words, out: &OutOfUse) -> Markup {
+    let word = match out.state {
+        AssetState::Stolen => words.t("Stolen"),
+        AssetState::Retired | AssetState::InUse => words.t("Retired"),
+    };
+    html! {
+        p.notice {
+            (layout::icon(layout::WARNING)) strong { (word) } " " (words.time(out.at_ms)) " (" (out.by) ")"
+            @if !out.reason.is_empty() { ": " (out.reason) }
+        }
+    }
+}
+
+/// What can be done about the asset. Whatever is left out of the first form stays as it is.
+fn forms(words: Words, known: &Known, rights: Rights) -> Markup {
+    let row = &known.row;
+    let api = |what: &str| format!("POST /api/v1/devices/{}/{what}", row.device);
+    let is_in_use = row.out_of_use.is_none();
+    let assigned = row.assigned_name.as_deref().unwrap_or_default();
+    html! {
+        @if rights.change {
+            details { summary { (words.t("Correct the asset")) }
+                form.stacked.card data-api=(api("asset")) data-done=(words.t("Stored.")) {
+                    label for="site" { (words.t("Site")) }
+                    select #site name="site" data-changed data-empty="send" {
+                        @for site in &known.sites {
+                            option value=(site.code) selected[site.code == row.site] { (site.code) " " (site.name) }
+                        }
+                    }
+                    label for="class" { (words.t("Class")) }
+                    input #class name="class" value=(row.class) maxlength="128" data-changed data-empty="send" autocomplete="off";
+                    label for="asset-tag" { (words.t("Asset tag")) }
+                    input #asset-tag name="asset-tag" value=(row.asset_tag) maxlength="128" data-changed data-empty="send" autocomplete="off";
+                    label for="name" { (words.t("Name from the next run on")) }
+                    input #name name="name" value=(assigned) maxlength="15" data-changed data-empty="send" autocomplete="off";
+                    div.buttons { button.primary { (words.t("Store")) } }
+                }
+            }
+        }
+        @if rights.report_stolen && row.out_of_use.as_ref().is_none_or(|out| out.state != AssetState::Stolen) {
+            (becomes(words, &api("report-stolen"), (words.t("Report it stolen"), "stolen-reason"), true))
+        }
+        @if rights.change && is_in_use { (becomes(words, &api("retire"), (words.t("Retire it"), "retired-reason"), false)) }
+        @if rights.change && !is_in_use { (becomes(words, &api("restore"), (words.t("Take it back into use"), "restored-reason"), false)) }
+    }
+}
+
+fn becomes(words: Words, api: &str, (title, id): (&str, &str), needs_reason: bool) -> Markup {
+    html! {
+        details { summary { (title) }
+            form.stacked.card data-api=(api) data-done=(words.t("Stored.")) {
+                label for=(id) { (words.t("Why")) }
+                input id=(id) name="reason" maxlength="200" required[needs_reason] autocomplete="off";
+                div.buttons { button.danger[needs_reason] { (title) } }
+            }
+        }
+    }
+}
+
+/// A value as imported, and beside it what the machine says if that is something else.
+fn both(words: Words, imported: &str, seen: Option<&str>) -> Markup {
+    let seen = seen.filter(|seen| !seen.is_empty() && !seen.eq_ignore_ascii_case(imported));
+    html! {
+        @match seen {
+            Some(seen) if imported.is_empty() => (seen),
+            Some(seen) => { (imported) " " span.elsewhere { (words.fill(en("the machine says {value}"), &[("value", &seen)])) } },
+            None => (layout::or_dash(imported)),
+        }
+    }
+}
+
+fn facts(words: Words, known: &Known) -> Markup {
+    let (row, asset) = (&known.row, &known.asset);
     let text = |text: &str| html! { (layout::or_dash(text)) };
     let seen = row.last_seen_at_ms.map(|at_ms| words.time(at_ms));
-    draw::facts(&[
+    let said = asset.seen.as_ref();
+    let name = row.name.as_deref().unwrap_or_default();
+    let elsewhere = row.seen_site.as_deref().filter(|seen| *seen != row.site);
+    let macs = said.map(|seen| seen.macs.join(", ")).unwrap_or_default();
+    let evidence = said
+        .map(|seen| seen.evidence.join("; "))
+        .unwrap_or_default();
+    let address = said.map_or("", |seen| seen.address.as_str());
+    let mut facts = vec![
+        (
+            words.t("Name"),
+            html! {
+                (layout::or_dash(name))
+                @if let Some(assigned) = row.assigned_name.as_deref().filter(|assigned| !assigned.eq_ignore_ascii_case(name)) {
+                    " " span.muted { (words.fill(en("{name} from the next run on"), &[("name", &assigned)])) }
+                }
+            },
+        ),
         (
             words.t("Serial number"),
-            html! { span.mono { (row.serial) } },
+            html! { span.mono { (both(words, &row.serial, said.map(|seen| seen.serial.as_str()))) } },
         ),
-        (words.t("Asset tag"), text(&row.asset_tag)),
+        (
+            words.t("Asset tag"),
+            both(
+                words,
+                &row.asset_tag,
+                said.map(|seen| seen.asset_tag.as_str()),
+            ),
+        ),
+        (
+            words.t("UUID"),
+            html! { code { (both(words, &asset.uuid, said.map(|seen| seen.uuid.as_str()))) } },
+        ),
         (
             words.t("Model"),
-            html! { (row.model.vendor) " " (row.model.product) },
+            html! { (row.model.vendor) " " (both(words, &asset.model.product, Some(&row.model.product))) },
+        ),
+        (
+            words.t("SKU"),
+            both(words, &asset.model.sku, Some(&row.model.sku)),
         ),
         (
             words.t("Site"),
-            html! { (layout::or_dash(&row.site_name)) " " span.muted { (row.site) } },
+            html! {
+                (layout::or_dash(&row.site_name)) " " span.muted { (row.site) }
+                @if let Some(site) = elsewhere { " " span.elsewhere { (words.fill(en("seen at {site}"), &[("site", &site)])) } }
+            },
         ),
         (words.t("Class"), text(&row.class)),
         (
@@ -194,7 +314,33 @@ fn facts(words: Words, row: &DeviceRow) -> Markup {
             words.t("Last heard of"),
             seen.unwrap_or_else(|| html! { (words.t("never")) }),
         ),
-    ])
+        (
+            words.t("Staged"),
+            text(row.bundle.as_deref().unwrap_or_default()),
+        ),
+        (
+            words.t("Boot image"),
+            text(row.boot_image.as_deref().unwrap_or_default()),
+        ),
+        (words.t("MAC addresses"), text(&macs)),
+        (words.t("Asked from"), text(address)),
+        (
+            words.t("Key begins with"),
+            html! { code { (layout::or_dash(asset.key.as_deref().unwrap_or_default())) } },
+        ),
+        (words.t("Evidence"), text(&evidence)),
+    ];
+    if let Some(holder) = known
+        .hand_outs
+        .iter()
+        .find(|one| one.returned_at_ms.is_none())
+    {
+        facts.push((words.t("Pupil"), text(&holder.name)));
+    }
+    // What files said beyond the columns that every asset has, under the names that they have in collections' rules.
+    let fields = asset.fields.iter();
+    facts.extend(fields.map(|(name, value)| (name.as_str(), text(value))));
+    draw::facts(&facts)
 }
 
 fn runs(words: Words, runs: &[RunRow]) -> Markup {
@@ -310,35 +456,83 @@ mod tests {
         let rows = sample::devices();
         let row = rows.iter().find(|row| row.run.is_some()).unwrap().clone();
         let run = row.run.clone().unwrap();
+        let asset = AssetDetail {
+            device: row.clone(),
+            imported_at_ms: Some(1),
+            uuid: "4c4c4544".into(),
+            model: row.model.clone(),
+            fields: [("order-number".to_owned(), "<b>4711".to_owned())].into(),
+            key: Some("abcd1234".into()),
+            seen: Some(wire::assets::AssetSeen {
+                at_ms: 1,
+                address: "10.17.3.4".into(),
+                serial: row.serial.clone(),
+                asset_tag: "OTHER-TAG".into(),
+                uuid: "4C4C4544".into(),
+                model: row.model.clone(),
+                macs: vec!["52:54:00:00:00:01".into()],
+                evidence: vec!["serial number is the same (+3)".into()],
+            }),
+        };
         let mut known = Known {
             runs: vec![run.clone()],
             row,
+            asset,
+            sites: Vec::new(),
             receipts: Vec::new(),
             variables: Vec::new(),
             hand_outs: Vec::new(),
             startable: Vec::new(),
             cancelled: Vec::new(),
         };
-        let html = page(Words::ENGLISH, &known, true).into_string();
+        let everything = Rights {
+            change: true,
+            report_stolen: true,
+        };
+        let nothing = Rights {
+            change: false,
+            report_stolen: false,
+        };
+        let html = page(Words::ENGLISH, &known, everything).into_string();
         assert!(html.contains(&format!("/runs/{}", run.run)) && html.contains("reset-key"));
-        assert!(
-            !page(Words::ENGLISH, &known, false)
-                .into_string()
-                .contains("reset-key")
-        );
+        for told in [
+            "&lt;b&gt;4711",
+            "the machine says OTHER-TAG",
+            "10.17.3.4",
+            "/retire",
+            "/report-stolen",
+        ] {
+            assert!(html.contains(told), "{told}");
+        }
+        // A UUID in other letters is the same one.
+        assert_eq!(html.matches("the machine says").count(), 1);
+        assert!(!html.contains("/restore"));
+        let html = page(Words::ENGLISH, &known, nothing).into_string();
+        for forbidden in ["reset-key", "/retire", "/report-stolen", "/asset\""] {
+            assert!(!html.contains(forbidden), "{forbidden}");
+        }
+        known.row.out_of_use = Some(OutOfUse {
+            state: AssetState::Stolen,
+            reason: "<i>bus".into(),
+            by: "kari".into(),
+            at_ms: 1,
+        });
+        let html = page(Words::ENGLISH, &known, everything).into_string();
+        assert!(html.contains("/restore") && html.contains("&lt;i&gt;bus"));
+        assert!(!html.contains("/report-stolen") && !html.contains("/retire"));
         known.startable = ["check", "wipe"]
             .map(|name| Startable {
                 name: name.parse().unwrap(),
                 confirm: (name == "wipe").then(|| "wipe 1".to_owned()),
             })
             .to_vec();
-        let html = page(Words::ENGLISH, &known, false).into_string();
+        let html = page(Words::ENGLISH, &known, nothing).into_string();
         assert!(html.contains("POST /api/v1/deployments/check/start"));
         assert_eq!(html.matches("data-confirm-type=\"wipe 1\"").count(), 1);
         known.cancelled = vec![known.startable.remove(1)];
-        let html = page(Words::ENGLISH, &known, false).into_string();
+        let html = page(Words::ENGLISH, &known, nothing).into_string();
         assert!(html.contains("POST /api/v1/deployments/wipe/uncancel") && html.contains("wipe 1"));
         known.row = sample::hostile_device();
-        sample::assert_harmless(&page(Words::BOKMAL, &known, true).into_string());
+        sample::assert_harmless(&page(Words::BOKMAL, &known, everything).into_string());
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 use wire::admin_api::{DeviceRow, DeviceState};
+use wire::assets::AssetState;
 
 /// Longer search texts are cut: no name, serial or model is longer.
 const TEXT_CHARS_MAX: usize = 100;
@@ -37,6 +38,7 @@ pub struct FilterQuery {
     done: String,
     seen: String,
     fetched: String,
+    asset: String,
     text: String,
     sort: String,
     hide: String,
@@ -89,6 +91,48 @@ impl Seen {
         match self {
             Self::Within(minutes) => at_ms.is_some_and(|at| at >= since(minutes)),
             Self::Before(minutes) => at_ms.is_none_or(|at| at < since(minutes)),
+        }
+    }
+}
+
+/// Assets in which state are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Assets {
+    /// Those in use, and stolen ones that were heard of: an alarm.
+    #[default]
+    InUse,
+    /// Retired ones.
+    Retired,
+    /// Stolen ones.
+    Stolen,
+    /// All of them.
+    All,
+}
+
+impl Assets {
+    /// What a page offers besides those in use.
+    pub const CHOICES: [Self; 3] = [Self::Retired, Self::Stolen, Self::All];
+
+    /// As it stands in URLs.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::InUse => "",
+            Self::Retired => "retired",
+            Self::Stolen => "stolen",
+            Self::All => "all",
+        }
+    }
+
+    /// Whether a row is among them.
+    #[must_use]
+    pub fn hold(self, row: &DeviceRow) -> bool {
+        let state = row.out_of_use.as_ref().map(|out| out.state);
+        match self {
+            Self::InUse => state.is_none() || row.is_stolen_and_seen(),
+            Self::Retired => state == Some(AssetState::Retired),
+            Self::Stolen => state == Some(AssetState::Stolen),
+            Self::All => true,
         }
     }
 }
@@ -148,6 +192,8 @@ pub struct Filter {
     pub seen: Option<Seen>,
     /// More than so many megabytes fetched over the network.
     pub fetched_megabytes: Option<u64>,
+    /// Assets in which state.
+    pub assets: Assets,
     /// Words that must all occur in the device's texts, letter case ignored.
     pub text: String,
     /// The order.
@@ -175,6 +221,10 @@ impl From<FilterQuery> for Filter {
             done_today: query.done == "today",
             seen: Seen::parse(&query.seen),
             fetched_megabytes: query.fetched.trim().parse().ok(),
+            assets: Assets::CHOICES
+                .into_iter()
+                .find(|assets| assets.key() == query.asset)
+                .unwrap_or_default(),
             text: cut(&query.text),
             sort: Sort::ALL.into_iter().find(|sort| sort.key() == query.sort),
             hidden: HIDEABLE
@@ -296,7 +346,8 @@ impl Filter {
     pub fn matches_but_state(&self, row: &DeviceRow, clock: Clock) -> bool {
         let same = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|w| w == text);
         let run = row.run.as_ref();
-        same(&self.site, &row.site)
+        self.assets.hold(row)
+            && same(&self.site, &row.site)
             && same(&self.class, &row.class)
             && same(&self.model, &row.model.product)
             && self
@@ -330,8 +381,9 @@ impl Filter {
             return true;
         }
         let mut haystack = format!(
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {}",
             row.name.as_deref().unwrap_or_default(),
+            row.assigned_name.as_deref().unwrap_or_default(),
             row.serial,
             row.asset_tag,
             row.model,
@@ -380,6 +432,7 @@ impl Filter {
                     .map(|mb| mb.to_string())
                     .unwrap_or_default(),
             ),
+            ("asset", self.assets.key().to_owned()),
             ("text", self.text.clone()),
             (
                 "sort",
@@ -505,7 +558,7 @@ mod tests {
     #[test]
     fn every_part_of_a_filter_survives_its_url() {
         let text = "?site=BJO&class=1STA&model=ProBook%20440&collection=autumn&deployment=d&bundle=probook%403\
-            &state=running&step=Office&done=today&seen=-60&fetched=12&text=x&sort=site&hide=model%2Cseen";
+            &state=running&step=Office&done=today&seen=-60&fetched=12&asset=stolen&text=x&sort=site&hide=model%2Cseen";
         let uri: axum::http::Uri = format!("/{text}").parse().unwrap();
         let axum::extract::Query(query) =
             axum::extract::Query::<FilterQuery>::try_from_uri(&uri).unwrap();
@@ -598,6 +651,35 @@ mod tests {
         for filter in nothing {
             assert_eq!(shown(filter.clone()), 0, "{filter:?}");
         }
+    }
+
+    #[test]
+    fn what_is_out_of_use_is_shown_to_those_who_ask_for_it_and_a_stolen_one_that_was_heard_of_to_all()
+     {
+        let mut row = sample::devices()[0].clone();
+        let shown = |row: &DeviceRow| {
+            [Assets::InUse, Assets::Retired, Assets::Stolen, Assets::All].map(|assets| {
+                let filter = Filter {
+                    assets,
+                    ..Filter::default()
+                };
+                filter.matches(row, CLOCK)
+            })
+        };
+        assert_eq!(shown(&row), [true, false, false, true]);
+        let out = |state, at_ms| wire::assets::OutOfUse {
+            state,
+            reason: String::new(),
+            by: "kari".into(),
+            at_ms,
+        };
+        row.last_seen_at_ms = Some(5);
+        row.out_of_use = Some(out(AssetState::Retired, 1));
+        assert_eq!(shown(&row), [false, true, false, true]);
+        row.out_of_use = Some(out(AssetState::Stolen, 5));
+        assert_eq!(shown(&row), [false, false, true, true]);
+        row.out_of_use = Some(out(AssetState::Stolen, 4));
+        assert_eq!(shown(&row), [true, false, true, true]);
     }
 
     #[test]

@@ -86,15 +86,6 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A moment in UTC as `2026-08-17 07:42`.
-#[must_use]
-pub fn moment(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
-        |_| "—".to_owned(),
-        |time| time.strftime("%Y-%m-%d %H:%M").to_string(),
-    )
-}
-
 /// A time of day in UTC as `07:42:09`.
 #[must_use]
 pub fn time_of_day(at_ms: i64) -> String {
@@ -207,9 +198,7 @@ mod tests {
 
     #[test]
     fn moments() {
-        assert_eq!(moment(1_786_952_529_000), "2026-08-17 07:42");
         assert_eq!(time_of_day(0), "00:00:00");
-        assert_eq!(moment(i64::MAX), "—");
         assert_eq!(seconds_between(5_000, 1_000), 0);
         assert_eq!(
             seconds_between(i64::MIN, i64::MAX),

@@ -11,7 +11,7 @@ use wire::views::{SavedView, VIEW_NAME_CHARS_MAX};
 
 use super::assets;
 use super::databar::databar;
-use super::filter::{Clock, Filter, STATES, Seen, Sort, encode, is_done_since, state_key};
+use super::filter::{Assets, Clock, Filter, STATES, Seen, Sort, encode, is_done_since, state_key};
 use super::format;
 use super::layout;
 use super::runs;
@@ -418,6 +418,7 @@ fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
         || filter.deployment.is_some()
         || filter.bundle.is_some()
         || filter.step.is_some()
+        || filter.assets != Assets::InUse
         || filter.seen.is_some()
         || filter.fetched_megabytes.is_some();
     html! {
@@ -447,6 +448,7 @@ fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
                 summary { (words.t("More")) }
                 div.filters {
                     @for choice in &rest { (choice.select(words)) }
+                    (assets_shown(words, filter))
                     (seen_and_fetched(words, filter))
                 }
                 (columns(sight))
@@ -553,6 +555,27 @@ fn seen_and_fetched(words: Words, filter: &Filter) -> Markup {
             input type="number" name="fetched" min="0" max="1000000" inputmode="numeric"
                 value=[filter.fetched_megabytes];
             span { "MB" }
+        }
+    }
+}
+
+/// Assets that are out of use are found here.
+fn assets_shown(words: Words, filter: &Filter) -> Markup {
+    let word = |assets| match assets {
+        Assets::InUse => en("In use"),
+        Assets::Retired => en("Retired"),
+        Assets::Stolen => en("Stolen"),
+        Assets::All => en("All assets"),
+    };
+    html! {
+        label {
+            span.hidden { (words.t("Assets")) }
+            select name="asset" {
+                option value="" { (words.t(word(Assets::InUse))) }
+                @for assets in Assets::CHOICES {
+                    option value=(assets.key()) selected[filter.assets == assets] { (words.t(word(assets))) }
+                }
+            }
         }
     }
 }

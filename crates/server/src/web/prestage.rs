@@ -44,7 +44,12 @@ pub(super) async fn show(
         let wanted = Query(Wanted { version: None });
         let user = Extension(visitor.user.clone());
         let drift = drift::drift(State(state.clone()), user, Path(name.to_string()), wanted).await;
-        drift.ok().map(|Json(drift)| drift)
+        match drift {
+            Ok(Json(drift)) => Some(drift),
+            // Nothing of it can be run by now, such as a sequence that is gone; whatever else fails is told.
+            Err(failure) if failure.api_error().0.is_client_error() => None,
+            Err(failure) => return Err(failure),
+        }
     } else {
         None
     };

@@ -1,6 +1,6 @@
 //! Quarantine: machines that are nobody yet, what speaks for which asset, and what to do about one or many of them.
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use wire::quarantine::{Candidate, Decision, Pending, QuarantineReason, QuarantineRow};
@@ -11,7 +11,7 @@ use super::visitor::Visitor;
 use super::words::{Words, en};
 use super::{draw, layout};
 use crate::error::Failure;
-use crate::fleet::quarantine;
+use crate::fleet::quarantine::{self, Wanted};
 use crate::state::AppState;
 
 const DECIDE: &str = "POST /api/v1/quarantine/decide";
@@ -22,23 +22,60 @@ const BULK: &str = "bulk";
 pub(super) async fn show(
     visitor: Visitor,
     State(state): State<AppState>,
+    Query(wanted): Query<Wanted>,
 ) -> Result<Markup, Failure> {
-    let rows = quarantine::all(&state, &visitor.user).await?;
+    let mut rows = quarantine::all(&state, &visitor.user).await?;
+    let anybody = !rows.is_empty();
+    rows.retain(|row| wanted.matches(row));
     let sites = state.site_rows(&visitor.user.reach).await?;
-    let content = page(visitor.words, &rows, &sites);
+    let chosen = anybody.then_some(wanted.site.as_str());
+    let content = page(visitor.words, &rows, &sites, chosen);
     Ok(visitor.page(visitor.words.t("Quarantine"), None, &content))
 }
 
-fn page(words: Words, rows: &[QuarantineRow], sites: &[SiteRow]) -> Markup {
+/// `chosen` is the site whose machines are shown, empty for all; none if nobody waits anywhere.
+fn page(words: Words, rows: &[QuarantineRow], sites: &[SiteRow], chosen: Option<&str>) -> Markup {
     let about = words.t("machines that asked, and aren't exactly one asset");
     html! {
         (draw::head(&[], words.t("Quarantine"), about, &html! {}))
-        @if rows.is_empty() {
+        @if let Some(chosen) = chosen { (of_site(words, sites, chosen)) }
+        @if rows.is_empty() && chosen.is_some() {
+            p.muted { (words.t("Nobody waits who asked from there.")) }
+        } @else if rows.is_empty() {
             (draw::empty(words.t("Nobody waits here"), words.t("A machine that no file names, or whose names fit two assets, comes here when it asks for the first time.")))
         } @else {
             (bulk(words, sites))
             @for row in rows { (machine(words, row)) }
         }
+    }
+}
+
+/// Which school's machines are shown.
+fn of_site(words: Words, sites: &[SiteRow], chosen: &str) -> Markup {
+    html! {
+        form.filters method="get" action="/quarantine" {
+            label {
+                span.hidden { (words.t("Asked from")) }
+                select name="site" {
+                    option value="" { (words.t("From everywhere")) }
+                    @for site in sites {
+                        option value=(site.code) selected[site.code == chosen] { (site.code) " " (site.name) }
+                    }
+                }
+            }
+            button type="submit" { (words.t("Apply")) }
+        }
+    }
+}
+
+/// Where a machine asked from: the school if its network is known, and the address.
+fn place(words: Words, row: &QuarantineRow) -> Markup {
+    html! {
+        @match row.seen_site.as_str() {
+            "" => span.muted { (words.t("no known network")) },
+            site => a href={ "/sites/" (encode(site)) } { (site) },
+        }
+        @if !row.address.is_empty() { " " code { (row.address) } }
     }
 }
 
@@ -87,6 +124,7 @@ fn machine(words: Words, row: &QuarantineRow) -> Markup {
                 (words.t("UUID"), html! { code { (layout::or_dash(&row.uuid)) } }),
                 (words.t("MAC addresses"), html! { (layout::or_dash(&row.macs.join(", "))) }),
                 (words.t("Key begins with"), html! { code { (row.key) } }),
+                (words.t("Asked from"), place(words, row)),
                 (words.t("First asked"), words.time(row.first_seen_at_ms)),
                 (words.t("Last asked"), words.time(row.last_seen_at_ms)),
             ]))
@@ -239,6 +277,8 @@ mod tests {
             macs: vec![],
             first_seen_at_ms: 0,
             last_seen_at_ms: 0,
+            address: "10.17.3.4".into(),
+            seen_site: "BJO".into(),
             candidates: vec![Candidate {
                 device: "0190f0f0-0000-7000-8000-000000000002".into(),
                 serial: "PF3ABC12".into(),
@@ -253,7 +293,7 @@ mod tests {
     }
 
     fn drawn(row: QuarantineRow) -> String {
-        page(Words::ENGLISH, &[row], &[]).into_string()
+        page(Words::ENGLISH, &[row], &[], Some("")).into_string()
     }
 
     #[test]
@@ -274,6 +314,17 @@ mod tests {
         };
         assert!(!drawn(row(false)).contains(new));
         assert!(drawn(other).contains(new));
+    }
+
+    #[test]
+    fn it_says_where_a_machine_asked_from() {
+        let text = drawn(row(false));
+        assert!(text.contains("/sites/BJO") && text.contains("10.17.3.4"));
+        let unknown = QuarantineRow {
+            seen_site: String::new(),
+            ..row(false)
+        };
+        assert!(drawn(unknown).contains("no known network"));
     }
 
     #[test]

@@ -568,6 +568,7 @@ fn log(words: Words, lines: &[LogLine]) -> Markup {
         section.card.log-card aria-labelledby="log-title" {
             div.headline {
                 h2 #log-title { (words.t("Log")) }
+                span.muted { (words.t("times in UTC")) }
                 fieldset.levels {
                     legend.hidden { (words.t("Show")) }
                     input type="radio" name="level" id="level-all" checked; label for="level-all" { (words.t("All|lines")) }

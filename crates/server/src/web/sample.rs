@@ -185,6 +185,7 @@ fn device(number: usize) -> DeviceRow {
     DeviceRow {
         device: id,
         name: name.clone(),
+        assigned_name: None,
         serial: serial.clone(),
         asset_tag: format!("TK-{:05}", 40_100 + number),
         model: Model { vendor: vendor.into(), product: product.into(), ..Model::default() },
@@ -206,6 +207,7 @@ fn device(number: usize) -> DeviceRow {
         seen_site: named.then(|| if number == 2 { "KON".into() } else { site.into() }),
         seen_site_name: named.then(|| if number == 2 { "Kongsbakken".into() } else { site_name.into() }),
         pupil: None,
+        out_of_use: None,
         last_seen_at_ms: match state {
             DeviceState::Imported => None,
             DeviceState::Staged => Some(NOW_MS - 86_400_000 * 47),

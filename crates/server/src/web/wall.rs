@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use wire::admin_api::{DeviceRow, DeviceState};
 
-use super::filter::{Clock, encode, is_done_since, state_key};
+use super::filter::{Assets, Clock, encode, is_done_since, state_key};
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use super::{frame, layout, overview};
@@ -65,6 +65,7 @@ pub(super) fn parts(
         .iter()
         .map(AsRef::as_ref)
         .filter(|row: &&DeviceRow| site.is_empty() || row.site == site)
+        .filter(|row| Assets::InUse.hold(row))
         .collect();
     [
         ("wall-title", title(words, &rows, site)),

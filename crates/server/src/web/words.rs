@@ -16,6 +16,7 @@ use super::format;
 /// One file per subject, so that people who work on different pages don't meet in one.
 #[rustfmt::skip]
 const BOKMAL: &[&str] = &[
+    include_str!("words/nb/assets.txt"),
     include_str!("words/nb/catalog.txt"),
     include_str!("words/nb/frame.txt"),
     include_str!("words/nb/hand_out.txt"),

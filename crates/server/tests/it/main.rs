@@ -4,6 +4,7 @@
 
 mod admin;
 mod asset_table;
+mod assets;
 mod databases;
 mod deployments;
 mod device;

@@ -139,6 +139,63 @@ fn new_assets_rejections_and_second_thoughts() {
 }
 
 #[test]
+fn a_known_mac_makes_an_asset_a_candidate_and_never_recognises_it() {
+    let site = site();
+    site.import("serial;site;MAC\nPF5;BJO;52:54:00:00:00:01 / 525400000002\n");
+    let mut machine = Machine::new("Default string");
+    for (mac, expected) in [
+        ("52-54-00-00-00-02", vec![("PF5", 0)]),
+        ("52:54:00:00:00:01", vec![("PF5", 0)]),
+        ("52:54:00:00:00:03", vec![]),
+        ("00:00:00:00:00:00", vec![]),
+    ] {
+        machine.facts.network = serde_json::from_value(
+            serde_json::json!([{ "name": "eth0", "mac": mac, "link": true }]),
+        )
+        .unwrap();
+        assert!(is_quarantined(&machine.check_in(&site)), "{mac}");
+        let row = waiting(&site, "Default string");
+        let found: Vec<_> = row
+            .candidates
+            .iter()
+            .map(|one| (one.serial.as_str(), one.score))
+            .collect();
+        assert_eq!(found, expected, "{mac}");
+    }
+}
+
+#[test]
+fn a_machine_in_quarantine_says_from_which_school_it_asked() {
+    let site = site();
+    Machine::new("STRANGER").check_in(&site);
+    let row = waiting(&site, "STRANGER");
+    assert_eq!(
+        (row.address.as_str(), row.seen_site.as_str()),
+        ("127.0.0.1", "")
+    );
+    let kari = site.school_admin("BJO");
+    assert_eq!(refusal(kari.quarantine()).0, 403);
+    let change = serde_json::json!({ "subnets": ["127.0.0.0/8"] });
+    let _detail: serde_json::Value = site
+        .admin
+        .send("PUT", "/api/v1/sites/BJO", &change)
+        .unwrap();
+    Machine::new("STRANGER-2").check_in(&site);
+    assert_eq!(waiting(&site, "STRANGER-2").seen_site, "BJO");
+    let of = |code: &str| {
+        let rows: Vec<QuarantineRow> = site
+            .admin
+            .get(&format!("/api/v1/quarantine?site={code}"))
+            .unwrap();
+        rows.into_iter().map(|row| row.serial).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of("BJO"), of("TRO")),
+        (vec!["STRANGER-2".to_owned()], vec![])
+    );
+}
+
+#[test]
 fn a_uuid_that_several_machines_show_recognises_nobody() {
     let site = site();
     let uuid = "4c4c4544-0042-3510-8052-b4c04f564433";

@@ -185,7 +185,8 @@ fn everything(site: &Site) {
             &json!({"cap": 3, "confirm": "autumn 3"}),
         )
         .unwrap();
-    let (device, order) = Machine::new("PF1").order(site);
+    let stolen = Machine::new("PF1");
+    let (device, order) = stolen.order(site);
     assert_eq!(
         send(&device, order.run, &good_run(order.run)).acknowledged,
         6
@@ -215,6 +216,20 @@ fn everything(site: &Site) {
         .send("POST", "/api/v1/deployments/autumn/stop", &json!({}))
         .unwrap();
     hand_out_and_back(site);
+    let device = site.device("PF1").device;
+    for (what, reason) in [("retire", "worn out"), ("report-stolen", "from the bus")] {
+        let path = format!("/api/v1/devices/{device}/{what}");
+        let _asset: Value = site
+            .admin
+            .send("POST", &path, &json!({ "reason": reason }))
+            .unwrap();
+    }
+    stolen.check_in(site);
+    let path = format!("/api/v1/devices/{device}/restore");
+    let _asset: Value = site
+        .admin
+        .send("POST", &path, &json!({ "reason": "found" }))
+        .unwrap();
 }
 
 fn hand_out_and_back(site: &Site) {
@@ -279,6 +294,14 @@ fn every_event_reaches_a_receiver_with_a_right_signature() {
         json!({"name": "book", "version": 3})
     );
     assert_eq!(data("device.quarantined")["device"]["serial"], "UKJENT");
+    assert_eq!(data("device.retired")["reason"], "worn out");
+    assert_eq!(data("device.stolen")["reason"], "from the bus");
+    let seen = data("device.stolen-seen");
+    assert_eq!(
+        (&seen["device"]["serial"], &seen["address"]),
+        (&json!("PF1"), &json!("127.0.0.1"))
+    );
+    assert_eq!(data("device.restored")["reason"], "found");
     assert_eq!(data("import.accepted")["new"], 3);
     assert_eq!(
         data("deployment.cap-reached"),

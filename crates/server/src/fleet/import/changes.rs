@@ -7,7 +7,7 @@ use wire::imports::RowResult;
 use wire::names::{CollectionName, DeviceId};
 
 use super::columns::Field;
-use super::plan::{Fleet, Known, Planned, Values, site_code};
+use super::plan::{CLEAR, Fleet, Known, Planned, Values, site_code};
 use crate::error::{Doing as _, Failure, to_json};
 use crate::fleet::assets::require_collection;
 use crate::fleet::version::fleet_version;
@@ -191,7 +191,7 @@ fn sites(plan: &[Planned]) -> BTreeMap<String, Option<String>> {
     for row in plan.iter().filter(|row| row.result.is_valid()) {
         sites.entry(&row.becomes.site).or_default();
         let name = row.row.text(&Field::SiteName);
-        if let Some(code) = site_code(&row.row).filter(|_| !name.is_empty()) {
+        if let Some(code) = site_code(&row.row).filter(|_| !matches!(name, "" | CLEAR)) {
             sites.insert(code, Some(name));
         }
     }

@@ -72,17 +72,21 @@ impl Values {
             .collect()
     }
 
-    /// What a row says, over what was known; columns the file doesn't have change nothing.
+    /// What a row says, over what was known. A column that the file doesn't have and an empty cell say nothing; a cell
+    /// with nothing but [`CLEAR`] empties its field.
     fn merged(&self, row: &Row) -> Self {
-        let value = |field: Field, old: &String| row.values.get(&field).unwrap_or(old).clone();
+        let value = |field: Field, old: &String| match row.values.get(&field).map(String::as_str) {
+            None | Some("") => old.clone(),
+            Some(CLEAR) => String::new(),
+            Some(said) => said.to_owned(),
+        };
         let mut fields = self.fields.clone();
-        for (field, value) in &row.values {
-            if let Field::Free(name) = field {
-                if value.is_empty() {
-                    fields.remove(name);
-                } else {
-                    fields.insert(name.clone(), value.clone());
-                }
+        for (field, said) in &row.values {
+            let Field::Free(name) = field else { continue };
+            match said.as_str() {
+                "" => {}
+                CLEAR => drop(fields.remove(name)),
+                said => drop(fields.insert(name.clone(), said.to_owned())),
             }
         }
         Self {
@@ -105,9 +109,15 @@ impl Values {
     }
 }
 
+/// What a cell says to empty its field, as a blank one leaves it as it is.
+pub(crate) const CLEAR: &str = "(clear)";
+
 /// A site is known by its code; without one its name stands in.
 pub(crate) fn site_code(row: &Row) -> Option<&str> {
-    let filled = |field: Field| row.values.get(&field).filter(|text| !text.is_empty());
+    let filled = |field: Field| {
+        let said = row.values.get(&field);
+        said.filter(|text| !text.is_empty() && *text != CLEAR)
+    };
     filled(Field::SiteCode)
         .or_else(|| filled(Field::SiteName))
         .map(String::as_str)
@@ -269,6 +279,7 @@ fn decide(
         Some(known) if known.values == *becomes => RowResult::Unchanged,
         Some(_) => RowResult::Changed,
     };
+    problems.extend(row.notes.iter().cloned());
     (result, problems)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::columns::{Columns, Field};
+use super::plan::CLEAR;
 use crate::fleet::identity::{name_key, uuid_key};
 use crate::limits::ASSET_TEXT_CHARS_MAX;
 use crate::table::{Line, Sheet};
@@ -21,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) serial_key: String,
     /// What is wrong.
     pub(crate) problems: Vec<String>,
+    /// What was passed over, and doesn't hold the row up.
+    pub(crate) notes: Vec<String>,
     /// The line that has the same serial number, if it stands above.
     pub(crate) repeats: Option<u64>,
     /// It is no machine: a line of totals below the others.
@@ -107,15 +110,18 @@ fn check_uuid(row: &mut Row) {
     let Some(text) = row
         .values
         .get_mut(&Field::Uuid)
-        .filter(|text| !text.is_empty())
+        .filter(|text| !text.is_empty() && *text != CLEAR)
     else {
         return;
     };
     match Uuid::parse_str(text) {
         Ok(uuid) if uuid_key(uuid).is_some() => *text = uuid.to_string(),
+        // The machine is still the one that its serial number names.
         Ok(_) => {
-            let problem = format!("the UUID {text} is a placeholder that many machines share");
-            row.problems.push(problem);
+            let note =
+                format!("the UUID {text} is a placeholder that many machines share; ignored");
+            row.notes.push(note);
+            text.clear();
         }
         Err(_) => {
             let problem = format!("{text:?} is not a UUID");

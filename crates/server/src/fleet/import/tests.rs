@@ -71,6 +71,39 @@ fn reads_what_spreadsheets_write() {
 }
 
 #[test]
+fn a_blank_cell_says_nothing_and_a_clear_one_empties_its_field() {
+    let mut fleet = fleet(&[("PF1", "T1", "8B")]);
+    let mut known = fleet.get("PF1").unwrap().clone();
+    known.values.fields.insert("room".into(), "12".into());
+    fleet.insert("PF1".into(), known);
+    let becomes = |text: &str| planned(text, &fleet)[0].becomes.clone();
+    let same = becomes("serial;tag;class;room\nPF1;;;\n");
+    assert_eq!(same, fleet.get("PF1").unwrap().values);
+    let cleared = becomes("serial;tag;class;room\nPF1;(clear);(clear);(clear)\n");
+    assert_eq!(
+        (cleared.asset_tag.as_str(), cleared.class.as_str()),
+        ("", "")
+    );
+    assert!(cleared.fields.is_empty());
+}
+
+#[test]
+fn a_placeholder_uuid_is_ignored_with_a_note() {
+    let text = "serial;uuid\nPF1;ffffffff-ffff-ffff-ffff-ffffffffffff\nPF2;FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF\n";
+    for row in planned(text, &Fleet::default()) {
+        assert_eq!(
+            (row.result, row.becomes.uuid.as_str()),
+            (RowResult::New, "")
+        );
+        assert!(
+            row.problems[0].contains("placeholder"),
+            "{:?}",
+            row.problems
+        );
+    }
+}
+
+#[test]
 fn every_row_says_what_is_wrong_with_it() {
     let text = "serial;uuid;tag\nPF1;;T1\n;;\n;;T9\nDefault string;;\npf1 ;;\nPF2;xyz;\nPF3;;;4\n1,23E+12;;\nPF4;;T1\nSum:;;3 stk\n";
     let rows: Vec<String> = check(text)

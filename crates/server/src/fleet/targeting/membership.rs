@@ -28,6 +28,8 @@ pub(crate) struct Definitions {
     collections: BTreeMap<CollectionName, Definition>,
     direct: HashMap<String, HashSet<String>>,
     excluded: HashMap<String, HashMap<String, String>>,
+    /// Devices that are retired or stolen, with the word for it: they are in no collection.
+    out_of_use: HashMap<String, String>,
 }
 
 /// Whether a device is in, and why.
@@ -90,10 +92,19 @@ impl Definitions {
                 .or_default()
                 .insert(device, reason);
         }
+        let out_of_use: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT id, asset_state FROM devices WHERE asset_state <> 'in-use' AND {}",
+            only("id", device)
+        )))
+        .bind(device.unwrap_or_default())
+        .fetch_all(&mut *db)
+        .await
+        .doing("read which devices are out of use")?;
         Ok(Self {
             collections,
             direct,
             excluded,
+            out_of_use: out_of_use.into_iter().collect(),
         })
     }
 
@@ -151,7 +162,8 @@ impl Definitions {
         for name in self.names() {
             let excluded = self.excluded.get(name.as_str());
             for device in self.direct.get(name.as_str()).into_iter().flatten() {
-                if !excluded.is_some_and(|list| list.contains_key(device)) {
+                let is_excluded = excluded.is_some_and(|list| list.contains_key(device));
+                if !is_excluded && !self.out_of_use.contains_key(device) {
                     of_all
                         .entry(device.clone())
                         .or_default()
@@ -200,6 +212,9 @@ impl Definitions {
                 ),
             },
         };
+        if let Some(state) = self.out_of_use.get(id).filter(|_| found.is_in) {
+            return Verdict::new(MemberWhy::OutOfUse, format!("it is {state}"));
+        }
         match &definition.limit_to {
             Some(limit) if found.is_in => {
                 let is_inside = deeper > 0 && self.judge_within(limit, device, deeper - 1).is_in;

@@ -90,8 +90,57 @@ async fn planned(
     }
     let taken = others
         .iter()
-        .map(|other| other.device.assigned_name.clone());
-    plan(template, request, chosen, taken, &classes)
+        .map(|other| other.device.assigned_name.to_lowercase());
+    let names = Names {
+        assigned: taken.map(|name| (name, String::new())).collect(),
+        told: host_names(db).await?,
+    };
+    plan(template, request, chosen, names, &classes)
+}
+
+/// Whether a machine may be given this name.
+pub(crate) async fn check_one(db: &mut Write, device: &str, name: &str) -> Result<(), Failure> {
+    if !is_host_name(name) || name.chars().count() > NETBIOS_CHARS_MAX {
+        let message = format!("{name:?} can't be the name of a machine");
+        return Err(Failure::bad_request("bad-host-name", message).hint(format!(
+            "use letters, digits and hyphens, not digits alone, at most {NETBIOS_CHARS_MAX} characters"
+        )));
+    }
+    let assigned: Option<String> = sqlx::query_scalar(
+        "SELECT serial FROM devices WHERE LOWER(assigned_name) = $1 AND id <> $2 LIMIT 1",
+    )
+    .bind(name.to_lowercase())
+    .bind(device)
+    .fetch_optional(&mut **db)
+    .await
+    .doing("look for a name")?;
+    let is_taken = assigned.is_some()
+        || host_names(db)
+            .await?
+            .get(&name.to_lowercase())
+            .is_some_and(|owner| owner != device);
+    match is_taken {
+        true => Err(Failure::conflict(
+            "name-taken",
+            format!("another machine is called {name}"),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// The names that the latest runs told, in small letters, and the machines that have them.
+async fn host_names(db: &mut AnyConnection) -> Result<HashMap<String, String>, Failure> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT host_name, device FROM runs WHERE host_name NOT IN ('', '?') AND started_at_ms = \
+         (SELECT MAX(newer.started_at_ms) FROM runs newer WHERE newer.device = runs.device)",
+    )
+    .fetch_all(db)
+    .await
+    .doing("read the names that runs told")?;
+    Ok(rows
+        .into_iter()
+        .map(|(name, device)| (name.to_lowercase(), device))
+        .collect())
 }
 
 fn checked(text: &str) -> Result<Template, Failure> {
@@ -129,24 +178,44 @@ async fn class_titles(db: &mut AnyConnection) -> Result<Titles, Failure> {
         .collect())
 }
 
+/// Names that machines have, in small letters.
+struct Names {
+    /// What was assigned: to whom in this plan, or empty for another machine.
+    assigned: HashMap<String, String>,
+    /// What machines call themselves until they are deployed again, and their ids.
+    told: HashMap<String, String>,
+}
+
+impl Names {
+    /// Why this device can't have the name.
+    fn clash(&self, name: &str, device: &str) -> Option<String> {
+        let name = name.to_lowercase();
+        match self.assigned.get(&name).map(String::as_str) {
+            Some("") => Some("another device has this name".into()),
+            Some(by) => Some(format!("{by} gets the same name")),
+            None => match self.told.get(&name) {
+                Some(owner) if owner != device => {
+                    Some("another device calls itself so, until it is deployed again".into())
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
 /// Gives each chosen device a name that nobody else has.
 fn plan(
     template: &Template,
     request: &NameRequest,
     chosen: Vec<Subject>,
-    taken: impl Iterator<Item = String>,
+    mut names: Names,
     classes: &Titles,
 ) -> Result<NamePlan, Failure> {
     let keeps = |one: &Subject| !request.rename && !one.device.assigned_name.is_empty();
-    let kept = chosen
-        .iter()
-        .filter(|one| keeps(one))
-        .map(|one| one.device.assigned_name.clone());
-    let mut taken: HashMap<String, String> = taken
-        .chain(kept)
-        .filter(|name| !name.is_empty())
-        .map(|name| (name.to_lowercase(), String::new()))
-        .collect();
+    let kept = chosen.iter().filter(|one| keeps(one));
+    names
+        .assigned
+        .extend(kept.map(|one| (one.device.assigned_name.to_lowercase(), String::new())));
     let counts = template_names(&template.0)
         .unwrap_or_default()
         .iter()
@@ -174,15 +243,11 @@ fn plan(
             subject.scope.set("class", &class);
             let at_site = next.entry(row.site.clone()).or_insert(1);
             let counter = counts.then_some(at_site);
-            match free_name(
-                template,
-                &mut subject.scope,
-                counter,
-                &taken,
-                request.long_names,
-            ) {
+            match free_name(template, &mut subject, counter, &names, request.long_names) {
                 Ok(name) => {
-                    taken.insert(name.to_lowercase(), row.serial.clone());
+                    names
+                        .assigned
+                        .insert(name.to_lowercase(), row.serial.clone());
                     row.name = name;
                 }
                 Err((name, problem)) => (row.name, row.problem) = (name, Some(problem)),
@@ -198,24 +263,23 @@ fn plan(
 /// The name for one device, or the name that it would have and what is wrong with it.
 fn free_name(
     template: &Template,
-    scope: &mut Scope,
+    subject: &mut Subject,
     counter: Option<&mut u64>,
-    taken: &HashMap<String, String>,
+    names: &Names,
     is_long: bool,
 ) -> Result<String, (String, String)> {
     let Some(next) = counter else {
-        let name = valid_name(template, scope, is_long)?;
-        return match taken.get(&name.to_lowercase()) {
+        let name = valid_name(template, &subject.scope, is_long)?;
+        return match names.clash(&name, &subject.device.id) {
             None => Ok(name),
-            Some(by) if by.is_empty() => Err((name, "another device has this name".into())),
-            Some(by) => Err((name, format!("{by} gets the same name"))),
+            Some(clash) => Err((name, clash)),
         };
     };
     while *next <= NUMBERS_MAX {
-        scope.set_number(*next);
-        let name = valid_name(template, scope, is_long)?;
+        subject.scope.set_number(*next);
+        let name = valid_name(template, &subject.scope, is_long)?;
         *next += 1;
-        if !taken.contains_key(&name.to_lowercase()) {
+        if names.clash(&name, &subject.device.id).is_none() {
             return Ok(name);
         }
     }

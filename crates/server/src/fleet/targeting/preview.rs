@@ -152,7 +152,10 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
         if !verdict.is_in {
             let excluded = matches!(
                 verdict.why,
-                MemberWhy::Excluded | MemberWhy::Limited | MemberWhy::Undecided
+                MemberWhy::Excluded
+                    | MemberWhy::OutOfUse
+                    | MemberWhy::Limited
+                    | MemberWhy::Undecided
             );
             if excluded {
                 sorted

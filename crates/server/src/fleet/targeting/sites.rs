@@ -177,21 +177,33 @@ pub(crate) async fn note_seen(
     device: DeviceId,
     address: Option<IpAddr>,
 ) -> Result<(), Failure> {
-    let Some(address) = address else {
+    if address.is_none() {
         return Ok(());
-    };
-    let subnets = all_subnets(db).await?;
-    let site = subnets::site_of(address, &subnets).unwrap_or_default();
+    }
+    let (address, site) = seen_from(db, address).await?;
     sqlx::query(
         "UPDATE devices SET seen_address = $1, seen_site = CASE WHEN $2 = '' THEN seen_site ELSE $2 END WHERE id = $3",
     )
-    .bind(address.to_canonical().to_string())
+    .bind(address)
     .bind(site)
     .bind(device.to_string())
     .execute(&mut **db)
     .await
     .doing("note where a machine is")?;
     Ok(())
+}
+
+/// The address as a text, and the site that has it; empty for what isn't known.
+pub(crate) async fn seen_from(
+    db: &mut Write,
+    address: Option<IpAddr>,
+) -> Result<(String, String), Failure> {
+    let Some(address) = address else {
+        return Ok(Default::default());
+    };
+    let subnets = all_subnets(db).await?;
+    let site = subnets::site_of(address, &subnets).unwrap_or_default();
+    Ok((address.to_canonical().to_string(), site.to_owned()))
 }
 
 async fn all_subnets(db: &mut AnyConnection) -> Result<Vec<(IpNet, String)>, Failure> {
@@ -387,7 +399,10 @@ impl AppState {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let rows = sites.into_iter().filter(|site| reach.covers(&site.0)).map(
             |(code, name, slots, expected, time_zone)| {
-                let own: Vec<&DeviceRow> = devices.iter().filter(|row| row.site == code).collect();
+                let own: Vec<&DeviceRow> = devices
+                    .iter()
+                    .filter(|row| row.site == code && row.out_of_use.is_none())
+                    .collect();
                 let is_there =
                     |row: &&&DeviceRow| seen.get(&row.device).is_some_and(|seen| *seen != code);
                 let mut states = BTreeMap::new();

@@ -3,6 +3,7 @@
 use wire::admin_api::{
     AssetImportReport, CollectionRow, Deployment, DeviceRow, MemberChange, ReceiptRow,
 };
+use wire::assets::{AssetChange, AssetDetail, AssetReason};
 use wire::deployments::StopRequest;
 use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteMoved, SiteRow};
@@ -72,6 +73,28 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<DeviceRow>("")
         .of("POST", "/api/v1/devices/{id}/reset-key", "Forget the key a machine is bound to.", "The next machine that is recognised as this one is bound to it.")
         .answers::<DeviceRow>("")
+        .of("GET", "/api/v1/devices/{id}/asset", "Show all that is known of an asset.", "As imported, and as the machine said at its last check-in.")
+        .answers::<AssetDetail>("")
+        .of("POST", "/api/v1/devices/{id}/asset", "Correct an asset.", "What isn't named stays; an empty text empties it.")
+        .takes::<AssetChange>(r#"{"class":"8C","asset-tag":"TK-40117"}"#)
+        .answers::<AssetDetail>("")
+        .fails(400, "bad-asset", "A value is too long, or a placeholder.")
+        .fails(400, "bad-host-name", "The name is no host name.")
+        .fails(409, "tag-taken", "Another machine has this asset tag.")
+        .fails(409, "name-taken", "Another machine is called so.")
+        .of("POST", "/api/v1/devices/{id}/retire", "Retire an asset.", "It is in no collection any more and gets no order; a run that goes on is stopped.")
+        .takes::<AssetReason>(r#"{"reason":"worn out"}"#)
+        .answers::<AssetDetail>("")
+        .fails(409, "same-state", "It is retired already.")
+        .of("POST", "/api/v1/devices/{id}/report-stolen", "Report a machine stolen.", "As retiring; if it asks for work it is refused, and that is an alarm.")
+        .takes::<AssetReason>(r#"{"reason":"taken from the bus on 3 December"}"#)
+        .answers::<AssetDetail>("")
+        .fails(400, "no-reason", "Nobody could tell later what happened.")
+        .fails(409, "same-state", "It is reported stolen already.")
+        .of("POST", "/api/v1/devices/{id}/restore", "Take an asset back into use.", "It is in the collections again that it was in.")
+        .takes::<AssetReason>(r#"{"reason":"found"}"#)
+        .answers::<AssetDetail>("")
+        .fails(409, "same-state", "It is in use already.")
         .of("GET", "/api/v1/devices/{id}/variables", "Tell which variables a machine gets, and from where.", "")
         .answers::<DeviceVariables>("")
         .of("GET", "/api/v1/sites", "List the sites.", "Those in reach.")

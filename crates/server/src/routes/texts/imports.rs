@@ -73,6 +73,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("POST", "/api/v1/import-profiles/{name}/remove", "Forget what a vendor's columns are taken for.", "")
         .answers::<ImportProfile>("")
         .of("GET", "/api/v1/quarantine", "List the machines that can't prove who they are.", "")
+        .query("site", "Only those that last asked from the site with this code.")
         .answers::<Vec<QuarantineRow>>("")
         .at_most(1000)
         .of("POST", "/api/v1/quarantine/decide", "Decide who machines in quarantine are.", "")

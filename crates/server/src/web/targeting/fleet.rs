@@ -87,7 +87,7 @@ pub(super) fn site(
                 td.number { (place) }
                 th scope="row" { (one.serial) }
                 td { (one.deployment) }
-                td { (format::moment(one.arrived_at_ms)) }
+                td { (words.time(one.arrived_at_ms)) }
             }
         })
         .collect();
