@@ -141,6 +141,9 @@ fn body(route: &Route) -> &'static str {
         ("PUT", "/api/v1/pupils/{id}") => {
             r#"{"external-id":"n1","name":"Kari","site":"BJO","class":"8B"}"#
         }
+        ("POST", "/api/v1/devices/{id}/retire" | "/api/v1/devices/{id}/report-stolen") => {
+            r#"{"reason":"left on the bus"}"#
+        }
         _ => "{}",
     }
 }
