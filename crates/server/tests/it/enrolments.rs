@@ -279,7 +279,7 @@ const FORGERIES: &[(&str, Forge)] = &[
     }),
     ("a machine that is kept out", |scene, chance| {
         let serials = ["PF-UKJENT", SERIAL, "pf-ukjent", ""];
-        let facts = Machine::new(*chance.pick(&serials)).facts;
+        let facts = Machine::new(chance.pick::<&str>(&serials)).facts;
         sign(&scene.challenge(), &scene.rejected, &facts, &json!({}))
     }),
 ];
@@ -304,8 +304,8 @@ fn disguised(chance: &mut Chance) -> String {
     ];
     let mut text = String::new();
     for like in letters {
-        text.push_str(*chance.pick(like));
-        text.push_str(*chance.pick(&between));
+        text.push_str(chance.pick::<&str>(like));
+        text.push_str(chance.pick::<&str>(&between));
     }
     let around = ["", " ", "\u{a0}", "\u{202e}", "\n", "\u{3000}"];
     format!("{}{text}{}", chance.pick(&around), chance.pick(&around))
