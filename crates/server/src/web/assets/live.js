@@ -56,19 +56,22 @@
       if (isIntersecting) { inSight.add(target); tickIn(target); } else inSight.delete(target);
     }
   }, { rootMargin: "200px" });
+  // Looked for once: a page with thousands of rows is long to search, and the clock stands in its frame.
+  const clocks = document.querySelectorAll("[data-clock]");
   const tick = () => {
     for (const element of inSight) {
       if (element.isConnected) tickIn(element); else { inSight.delete(element); watcher.unobserve(element); }
     }
     if (!table) tickIn(document);
     const now = new Date();
-    document.querySelectorAll("[data-clock]").forEach((place) => setText(place, `${two(now.getHours())}:${two(now.getMinutes())}`));
+    clocks.forEach((place) => setText(place, `${two(now.getHours())}:${two(now.getMinutes())}`));
   };
 
   // --- Fragments ---------------------------------------------------------------------------------------------
   const parse = (html) => {
     const template = document.createElement("template");
     template.innerHTML = html;
+    localTimes(template.content);
     return template.content.firstElementChild;
   };
   const flash = (element) => {
@@ -176,6 +179,7 @@
     const atEnd = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 30;
     const template = document.createElement("template");
     template.innerHTML = update.log;
+    localTimes(template.content);
     for (const line of [...template.content.children]) {
       if (Number(line.dataset.seq) <= Number(log.dataset.after)) continue;
       log.dataset.after = line.dataset.seq;
@@ -214,7 +218,6 @@
       losing = 0;
       show(true);
       if (draw) draw(JSON.parse(event.data));
-      localTimes(document);
       tick();
     };
     source.addEventListener("beat", hear(null));
