@@ -222,7 +222,7 @@ pub(super) fn form(words: Words, form: &Form<'_>) -> Markup {
                 option value="available" selected[draft.purpose == "available"] { (words.t("available: someone starts it for a machine")) }
             }
             (field(words, "cap", en("How many machines it may ever touch"), &draft.cap, "40"))
-            (field(words, "expected-minutes", en("Expected minutes, such as 16 or 1:30; empty: as the site says"), &draft.expected_minutes, "15"))
+            (field(words, "expected-minutes", en("Expected minutes, such as 16 or 1:30; empty: not known"), &draft.expected_minutes, "15"))
             (field(words, "slots", en("How many at a time, 0 for no limit"), &draft.slots, "0"))
             (field(words, "starts", en("Not before (date, time and distance from UTC)"), &draft.starts, "2026-08-17T07:00+02:00"))
             (field(words, "ends", en("Not from then on"), &draft.ends, "2026-08-22T07:00+02:00"))
