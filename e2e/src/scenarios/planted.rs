@@ -10,9 +10,9 @@ use super::shared::Shared;
 use crate::console::say;
 use crate::world::World;
 
-const USERS: usize = 60;
-const TOKENS: usize = 100;
-const WEBHOOKS: usize = 40;
+const USERS: usize = 100;
+const TOKENS: usize = 90;
+const WEBHOOKS: usize = 20;
 /// How many finds are told; more of them have the same cause.
 const TOLD_MAX: usize = 10;
 
