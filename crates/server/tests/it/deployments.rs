@@ -289,22 +289,7 @@ fn one_device_is_cancelled_and_failed_ones_are_retried() {
         1
     );
     assert!(told(Machine::new("PF2").check_in(&site)).contains("cancelled for this device"));
-    let machine = Machine::new("PF1");
-    let (client, order) = machine.order(&site);
-    let steps = json!([{"path": "os", "title": "OS", "kind": "apply-image"}]);
-    let events = [
-        event(
-            order.run,
-            1,
-            json!({"kind": "run-started", "sequence": "deploy", "steps": steps}),
-        ),
-        event(
-            order.run,
-            2,
-            json!({"kind": "run-failed", "path": "os", "errors": ["no disk"]}),
-        ),
-    ];
-    send(&client, order.run, &events);
+    let (machine, _) = failed(&site, "PF1");
     let status = site.admin.deployment_status(&name).unwrap();
     assert_eq!((status.failed.len(), status.due), (1, 0));
     assert_eq!(status.failed[0].error, "no disk");
