@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Deref;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use content::{Bundle, Library, Manifest, NoMeter, Verified, compare_image};
 use ed25519_dalek::VerifyingKey;
+use tempfile::TempDir;
 use wire::boot_config::Trust;
 use wire::layout::VolumeRole;
 use wire::package::{Package, PackageKind};
-
-use crate::fleet::copy_sparse;
 
 /// Files of a .deb that need not be in place as they are: configuration that scripts may change, and documents that the
 /// OS image's recipe leaves out of every installation.
@@ -44,15 +44,11 @@ fn verifying_key(text: &str) -> Result<VerifyingKey> {
 }
 
 /// After staging: the OS volume equals the image, and the staging partition holds every chunk of every package.
-pub(crate) fn staged_disk(
-    disk: &Utf8Path,
-    bundle: &Bundle<File, Verified>,
-    scratch: &Utf8Path,
-) -> Result<u64> {
-    std::fs::create_dir_all(scratch)?;
+pub(crate) fn staged_disk(disk: &Utf8Path, bundle: &Bundle<File, Verified>) -> Result<u64> {
+    let scratch = Scratch::beside(disk)?;
     let manifests = decode_manifests(bundle)?;
     let os_image = os_image(bundle)?;
-    let os = partition(disk, VolumeRole::Os, scratch)?;
+    let os = partition(disk, VolumeRole::Os, &scratch)?;
     let manifest = &manifests[&os_image.manifest];
     if let Some(offset) = compare_image(manifest, &File::open(&os)?, &NoMeter)? {
         bail!(
@@ -61,8 +57,10 @@ pub(crate) fn staged_disk(
             os_image.version
         );
     }
-    let staging = partition(disk, VolumeRole::Staging, scratch)?;
-    let library = dump(&staging, "/library", scratch)?;
+    std::fs::remove_file(os)?;
+    let staging = partition(disk, VolumeRole::Staging, &scratch)?;
+    replay_journal(&staging)?;
+    let library = dump(&staging, "/library", &scratch.join("dump"))?;
     let library = Library::open(&library)?;
     let report = library.verify(&NoMeter)?;
     ensure!(
@@ -82,8 +80,6 @@ pub(crate) fn staged_disk(
             missing.len()
         );
     }
-    std::fs::remove_file(os)?;
-    std::fs::remove_file(staging)?;
     Ok(report.bytes + manifest.content_bytes())
 }
 
@@ -95,11 +91,12 @@ pub(crate) fn deployed_disk(
     applications: &[(Package, Manifest)],
     library: &Library,
     may_differ: &[&str],
-    scratch: &Utf8Path,
 ) -> Result<usize> {
-    std::fs::create_dir_all(scratch)?;
-    let os = partition(disk, VolumeRole::Os, scratch)?;
+    let scratch = Scratch::beside(disk)?;
+    let os = partition(disk, VolumeRole::Os, &scratch)?;
+    replay_journal(&os)?;
     let deployed = dump(&os, "/", &scratch.join("deployed"))?;
+    std::fs::remove_file(os)?;
     let original = dump(image, "/", &scratch.join("original"))?;
     let mut compared = compare_trees(&original, &deployed, may_differ)?;
     for (package, manifest) in applications {
@@ -122,18 +119,16 @@ pub(crate) fn deployed_disk(
             )
         })?;
     }
-    std::fs::remove_dir_all(scratch)?;
     Ok(compared)
 }
 
 /// A file of the deployed OS, as text.
-pub(crate) fn os_file(disk: &Utf8Path, path: &str, scratch: &Utf8Path) -> Result<String> {
-    std::fs::create_dir_all(scratch)?;
-    let os = partition(disk, VolumeRole::Os, scratch)?;
+pub(crate) fn os_file(disk: &Utf8Path, path: &str) -> Result<String> {
+    let scratch = Scratch::beside(disk)?;
+    let os = partition(disk, VolumeRole::Os, &scratch)?;
     let output = Command::new("debugfs")
         .args(["-R", &format!("cat {path}"), os.as_str()])
         .output()?;
-    std::fs::remove_file(os)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -197,26 +192,58 @@ fn partition(disk: &Utf8Path, role: VolumeRole, scratch: &Utf8Path) -> Result<Ut
     Ok(copy)
 }
 
-/// Copies a folder out of an ext4 filesystem, without mounting it.
-fn dump(filesystem: &Utf8Path, folder: &str, scratch: &Utf8Path) -> Result<Utf8PathBuf> {
-    // A machine whose power was cut left a journal; debugfs reads only what has been replayed.
-    let replayed = scratch.join("replayed.img");
-    std::fs::create_dir_all(scratch)?;
-    copy_sparse(filesystem, &replayed)?;
-    let _ = Command::new("e2fsck")
-        .args(["-p", replayed.as_str()])
+/// Brings a copy of a machine's ext4 filesystem to where its next mount would: a machine whose power was cut left a journal,
+/// and debugfs reads only what has been replayed.
+fn replay_journal(filesystem: &Utf8Path) -> Result<()> {
+    // Its status tells of what was mended; whether the filesystem is right is seen from what is read.
+    Command::new("e2fsck")
+        .args(["-p", filesystem.as_str()])
         .output()?;
-    let target = scratch.join("dump");
-    std::fs::create_dir_all(&target)?;
+    Ok(())
+}
+
+/// Copies a folder out of an ext4 filesystem into `target`, without mounting it.
+fn dump(filesystem: &Utf8Path, folder: &str, target: &Utf8Path) -> Result<Utf8PathBuf> {
+    std::fs::create_dir_all(target)?;
     let output = Command::new("debugfs")
-        .args(["-R", &format!("rdump {folder} {target}"), replayed.as_str()])
+        .args([
+            "-R",
+            &format!("rdump {folder} {target}"),
+            filesystem.as_str(),
+        ])
         .output()?;
     ensure!(
         output.status.success(),
         "cannot read {folder} of {filesystem}"
     );
-    std::fs::remove_file(replayed)?;
     Ok(target.join(folder.trim_start_matches('/')))
+}
+
+/// A folder beside a disk for what is copied out of it: gigabytes, so it goes with this, whatever the check finds.
+struct Scratch {
+    path: Utf8PathBuf,
+    _folder: TempDir,
+}
+
+impl Scratch {
+    fn beside(disk: &Utf8Path) -> Result<Self> {
+        let beside = disk.parent().context("a disk lies in a folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("scratch-")
+            .tempdir_in(beside)?;
+        Ok(Self {
+            path: Utf8PathBuf::try_from(folder.path().to_owned())?,
+            _folder: folder,
+        })
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Utf8Path;
+
+    fn deref(&self) -> &Utf8Path {
+        &self.path
+    }
 }
 
 /// Every file of `original` must be in `copy` with the same bytes, every link with the same target.

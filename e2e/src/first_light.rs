@@ -350,8 +350,7 @@ impl Demo {
                 "{serial}: staged in {seconds:.0} s; its screen: {}/factory-done.png",
                 laptop.folder()
             ));
-            let scratch = laptop.folder().join("scratch");
-            self.compared_bytes += check::staged_disk(&laptop.disk, &bundle, &scratch)?;
+            self.compared_bytes += check::staged_disk(&laptop.disk, &bundle)?;
             self.stage_seconds.push((serial.clone(), seconds, phases));
             self.world.run(&["receipt", "import", stick.as_str()])?;
         }
@@ -471,8 +470,7 @@ impl Demo {
     }
 
     fn check_deployed(&self, laptop: &Laptop, name: &str) -> Result<()> {
-        let scratch = laptop.folder().join("scratch");
-        let host_name = check::os_file(&laptop.disk, "/etc/hostname", &scratch)?;
+        let host_name = check::os_file(&laptop.disk, "/etc/hostname")?;
         ensure!(
             host_name.trim() == name,
             "the OS calls itself {host_name:?}, the server {name:?}"
@@ -507,14 +505,8 @@ impl Demo {
             }
         }
         ensure!(!installed.is_empty(), "no application was installed");
-        let compared = check::deployed_disk(
-            &laptop.disk,
-            &image,
-            &installed,
-            &library,
-            MAY_DIFFER,
-            &scratch,
-        )?;
+        let compared =
+            check::deployed_disk(&laptop.disk, &image, &installed, &library, MAY_DIFFER)?;
         std::fs::remove_file(image)?;
         let names: Vec<&str> = installed
             .iter()

@@ -151,7 +151,11 @@ fn timed(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     eprintln!("==> {what}");
     let start = Instant::now();
     work().with_context(|| format!("{what} failed"))?;
-    eprintln!("==> {what}: done in {} s", start.elapsed().as_secs());
+    eprintln!(
+        "==> {what}: done in {} s; {} are free",
+        start.elapsed().as_secs(),
+        setup::free_space()?
+    );
     Ok(())
 }
 

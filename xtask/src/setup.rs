@@ -162,3 +162,15 @@ fn rust_target() -> Result<()> {
     }
     Ok(())
 }
+
+/// How much of the disk is free where things are built and machines' disks lie, for people: `41 GB`.
+pub(crate) fn free_space() -> Result<String> {
+    let output = Command::new("df")
+        .args(["--block-size=GB", "--output=avail", "."])
+        .current_dir(crate::root())
+        .output()
+        .context("cannot run df")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let free = text.lines().last().context("df says nothing")?.trim();
+    Ok(free.replace("GB", " GB"))
+}

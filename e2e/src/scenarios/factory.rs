@@ -122,7 +122,7 @@ pub(super) fn power_cut(shared: &Shared) -> Result<()> {
     vm.wait_for_milestone("stage-done")?;
     vm.wait_for_power_off()?;
     let bundle = check::open_bundle(&shared.bundle, &shared.world.trust()?)?;
-    check::staged_disk(&laptop.disk, &bundle, &laptop.folder().join("scratch"))?;
+    check::staged_disk(&laptop.disk, &bundle)?;
     Ok(())
 }
 

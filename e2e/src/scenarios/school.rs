@@ -196,11 +196,7 @@ fn finishes(shared: &Shared, laptop: &Laptop, vm: &mut Vm) -> Result<()> {
         "{serial} is still in {:?}",
         device.collections
     );
-    let host_name = crate::check::os_file(
-        &laptop.disk,
-        "/etc/hostname",
-        &laptop.folder().join("scratch"),
-    )?;
+    let host_name = crate::check::os_file(&laptop.disk, "/etc/hostname")?;
     ensure!(
         host_name.trim() == serial.to_lowercase(),
         "the script wrote {host_name:?}"
