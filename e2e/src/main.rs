@@ -2,6 +2,7 @@
 //!
 //! Nothing is simulated but the hardware. Every command of `forestage` that a scenario runs is shown as it is typed.
 
+mod audit;
 mod browser;
 mod check;
 mod console;
@@ -15,6 +16,7 @@ mod readers;
 mod scenarios;
 mod storm;
 mod summary;
+mod wan;
 mod world;
 
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ enum Command {
     Rules(load::Load),
     /// Kill the server every ten seconds while a simulated fleet is at work, and compare every event afterwards
     Storm(storm::Options),
+    /// Cut the line to the server at many points of a deployment, in virtual machines, and compare every event afterwards
+    Wan(wan::Options),
     /// Measure the overview in a real browser while a simulated fleet is at work
     Overview(load::Overview),
     /// All of it, as the tests run them
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         Command::Import(options) => load::import(&options),
         Command::Rules(options) => load::rules(&options),
         Command::Storm(options) => storm::run(&options),
+        Command::Wan(options) => wan::run(&options),
         Command::Overview(options) => load::overview(&options),
         Command::All => {
             let options = FirstLight {
@@ -101,6 +106,7 @@ fn main() -> ExitCode {
                 .and_then(|()| oidc::run())
                 .and_then(|()| storm::short())
                 .and_then(|()| scenarios::run(None))
+                .and_then(|()| wan::short())
                 .and_then(|()| first_light::run(&options))
         }
     };

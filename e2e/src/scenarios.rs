@@ -6,7 +6,7 @@
 mod factory;
 mod planted;
 mod school;
-mod shared;
+pub(crate) mod shared;
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -15,6 +15,8 @@ use anyhow::{Result, bail};
 
 use crate::console::{chapter, failure, results, say};
 use shared::Shared;
+
+use crate::world::{Places, World};
 
 type Scenario = fn(&Shared) -> Result<()>;
 
@@ -54,7 +56,9 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
         bail!("no scenario's name contains {:?}", name.unwrap_or_default());
     }
     chapter(0, "A tiny world for what must not go wrong");
-    let shared = Shared::prepare()?;
+    let world = World::start(Places::new("scenarios")?)?;
+    let secrets = planted::plant(&world)?;
+    let shared = Shared::prepare(world, &["tiny", "tiny-failing", "tiny-slow"])?;
     let queue = Mutex::new(chosen.iter());
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -74,7 +78,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     });
     let mut outcomes = outcomes.into_inner().expect("all threads have ended");
     let start = Instant::now();
-    let scanned = planted::nothing_to_steal(&shared);
+    let scanned = planted::nothing_to_steal(&shared.world, &secrets);
     report("no planted secret in all that was made", start, &scanned);
     outcomes.push(scanned.is_ok());
     let passed = outcomes.iter().filter(|ok| **ok).count();

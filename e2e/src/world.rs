@@ -83,6 +83,12 @@ pub(crate) struct World {
 impl World {
     /// Starts a server on an empty data folder and signs in.
     pub(crate) fn start(places: Places) -> Result<Self> {
+        let port = free_port()?;
+        Self::start_behind(places, port, port)
+    }
+
+    /// As [`Self::start`], on this port; machines come to another one, from which they are passed on.
+    pub(crate) fn start_behind(places: Places, port: u16, port_for_machines: u16) -> Result<Self> {
         testkit::vm::require_qemu()?;
         for program in [places.forestage(), places.agent()] {
             if !program.exists() {
@@ -91,8 +97,8 @@ impl World {
                 );
             }
         }
-        let port = free_port()?;
         let url = format!("https://127.0.0.1:{port}");
+        let url_for_machines = format!("https://{HOST_FOR_MACHINES}:{port_for_machines}");
         let ready_file = places.work.join("ready.json");
         let log = std::fs::File::create(places.work.join("server.log"))?;
         console::command(&[
@@ -102,19 +108,14 @@ impl World {
             "--listen",
             &format!("127.0.0.1:{port}"),
             "--url",
-            &format!("https://{HOST_FOR_MACHINES}:{port}"),
+            &url_for_machines,
             "--url",
             &url,
         ]);
         let mut server = Command::new(places.forestage())
             .args(["serve", "--data", places.work.join("data").as_str()])
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args([
-                "--url",
-                &format!("https://{HOST_FOR_MACHINES}:{port}"),
-                "--url",
-                &url,
-            ])
+            .args(["--url", &url_for_machines, "--url", &url])
             .args(["--ready-file", ready_file.as_str()])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -330,7 +331,8 @@ fn finished(words: &[&str], output: &std::process::Output) -> Result<()> {
 }
 
 /// The usual port if it is free, any other if not.
-fn free_port() -> Result<u16> {
+/// A port that nobody listens on, the usual one if it can be.
+pub(crate) fn free_port() -> Result<u16> {
     let listener =
         TcpListener::bind("127.0.0.1:8443").or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
     Ok(listener.local_addr()?.port())

@@ -25,7 +25,8 @@ Commands:
   nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
               --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `attacks`; `fuzz`, every
                                 reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
-                                server that is killed every ten seconds for a quarter of an hour
+                                server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
+                                server that fails at fifty points of a deployment
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,

@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{build_programs_for_people, cargo, e2e, fuzz, root, run as run_program};
+use crate::{
+    build_programs, build_programs_for_people, cargo, e2e, fuzz, root, run as run_program,
+};
 
 /// Twenty times what every test run takes.
 const RANDOM_RUNS: &str = "100000";
@@ -32,7 +34,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 6] = [
+static PROOFS: [Proof; 7] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -62,6 +64,11 @@ static PROOFS: [Proof; 6] = [
         name: "storm-postgres",
         what: "the same on PostgreSQL",
         prove: |figures| storm(figures, &["--postgres"]),
+    },
+    Proof {
+        name: "wan",
+        what: "a line that is cut, silent, slow or lossy at fifty points of a deployment, once for an hour",
+        prove: wan,
     },
 ];
 
@@ -197,4 +204,10 @@ fn attacks(_no_figures: &Path) -> Result<()> {
 fn storm(figures: &Path, options: &[&str]) -> Result<()> {
     build_programs_for_people()?;
     run_program(e2e()?.arg("storm").args(options).arg("--json").arg(figures))
+}
+
+/// Two hours, half of which is the long cut.
+fn wan(figures: &Path) -> Result<()> {
+    build_programs()?;
+    run_program(e2e()?.args(["wan", "--cut", "3600", "--json"]).arg(figures))
 }

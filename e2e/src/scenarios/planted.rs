@@ -6,7 +6,6 @@ use camino::Utf8Path;
 use serde_json::Value;
 use testkit::planted::Scanner;
 
-use super::shared::Shared;
 use crate::console::say;
 use crate::world::World;
 
@@ -85,12 +84,12 @@ fn is_key(path: &Utf8Path) -> bool {
 
 /// Scans everything the scenarios left, but the places where secrets belong: the keys themselves, the admin's own configuration, and
 /// the file in which the first start says the one-time login, which has been used up.
-pub(super) fn nothing_to_steal(shared: &Shared) -> Result<()> {
+pub(super) fn nothing_to_steal(world: &World, secrets: &[(String, Vec<u8>)]) -> Result<()> {
     let is_left_out = |path: &Utf8Path| {
         is_key(path) || matches!(path.file_name(), Some("config.json" | "ready.json"))
     };
-    let scanner = Scanner::new(&shared.secrets);
-    let scan = scanner.scan_path(&shared.world.places.work, &is_left_out)?;
+    let scanner = Scanner::new(secrets);
+    let scan = scanner.scan_path(&world.places.work, &is_left_out)?;
     if !scan.found.is_empty() {
         let told: Vec<String> = scan
             .found
@@ -102,7 +101,7 @@ pub(super) fn nothing_to_steal(shared: &Shared) -> Result<()> {
     }
     say(&format!(
         "{} secrets: none in {} files, {} MiB and {} streams in them",
-        shared.secrets.len(),
+        secrets.len(),
         scan.files,
         scan.bytes >> 20,
         scan.streams

@@ -1,4 +1,4 @@
-//! What all scenarios share: a server, a boot image, a tiny OS, a stick.
+//! What all scenarios share: a boot image, a tiny OS, a stick.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -9,9 +9,8 @@ use media::uki;
 use testkit::vm::{Bus, Network, Start, Vm, VmDisk, VmSpec};
 use wire::boot_config::BootMode;
 
-use super::planted;
 use crate::fleet::Laptop;
-use crate::world::{Places, World};
+use crate::world::World;
 
 /// Large enough for the layout of `tiny.yaml`.
 pub(super) const DISK_BYTES: u64 = 1 << 30;
@@ -20,21 +19,18 @@ const COMMAND_LINE: &str =
     "vga=791 quiet loglevel=3 mitigations=off no_timer_check forestage.quick";
 
 /// See the module.
-pub(super) struct Shared {
-    pub(super) world: World,
+pub(crate) struct Shared {
+    pub(crate) world: World,
     pub(super) stick: Utf8PathBuf,
     pub(super) bundle: Utf8PathBuf,
-    /// What must be found nowhere.
-    pub(super) secrets: Vec<(String, Vec<u8>)>,
     kernel: Utf8PathBuf,
     initrd: Utf8PathBuf,
 }
 
 impl Shared {
-    /// Builds everything once.
-    pub(super) fn prepare() -> Result<Self> {
-        let world = World::start(Places::new("scenarios")?)?;
-        let secrets = planted::plant(&world)?;
+    /// Builds everything once. Each of `sequences` gets a collection and a deployment of its name, the first of them a prestage
+    /// as well, which is on the stick.
+    pub(crate) fn prepare(world: World, sequences: &[&str]) -> Result<Self> {
         let work = world.places.work.clone();
         let boot_image = world.boot_image()?;
         let (kernel, initrd) = take_apart(&boot_image.join("deploy.efi"), &work)?;
@@ -43,7 +39,7 @@ impl Shared {
             "tiny-os.yaml",
             &format!("name: tiny-os\nversion: '1'\nkind: os-image\nsource:\n  image: {image}\n"),
         )?;
-        for sequence in ["tiny", "tiny-failing", "tiny-slow"] {
+        for sequence in sequences {
             let file = world
                 .places
                 .root
@@ -61,50 +57,50 @@ impl Shared {
                 "--expected",
                 "1m",
                 "--cap",
-                "50",
+                "100",
                 "--confirm",
-                &format!("{sequence} 50"),
+                &format!("{sequence} 100"),
             ])?;
         }
+        let prestage = sequences.first().context("a stick needs a sequence")?;
         world.run(&[
             "prestage",
             "define",
-            "tiny",
+            prestage,
             "--sequence",
-            "tiny",
+            prestage,
             "--vendor",
             "Acme",
             "--product",
             "Book 14",
         ])?;
-        world.run(&["prestage", "build", "tiny"])?;
+        world.run(&["prestage", "build", prestage])?;
         let stick = work.join("stick.img");
         world.run(&[
             "medium",
             "build",
             "--prestage",
-            "tiny@1",
+            &format!("{prestage}@1"),
             "--output",
             stick.as_str(),
         ])?;
-        let bundle = work.join("data/bundles/tiny@1.bundle");
+        let bundle = work.join(format!("data/bundles/{prestage}@1.bundle"));
         Ok(Self {
             world,
             stick,
             bundle,
-            secrets,
             kernel,
             initrd,
         })
     }
 
     /// A laptop with a blank disk.
-    pub(super) fn laptop(&self, serial: &str) -> Result<Laptop> {
+    pub(crate) fn laptop(&self, serial: &str) -> Result<Laptop> {
         Laptop::new(&self.world.places.work.join("laptops"), serial, DISK_BYTES)
     }
 
     /// Puts a laptop into the asset file and a collection.
-    pub(super) fn import(&self, laptop: &Laptop, collection: &str) -> Result<()> {
+    pub(crate) fn import(&self, laptop: &Laptop, collection: &str) -> Result<()> {
         let identity = &laptop.identity;
         let file = laptop.folder().join("asset.csv");
         std::fs::write(
@@ -131,7 +127,7 @@ impl Shared {
     }
 
     /// Switches a laptop on at school.
-    pub(super) fn at_school(&self, laptop: &Laptop, name: &str, network: Network) -> Result<Vm> {
+    pub(crate) fn at_school(&self, laptop: &Laptop, name: &str, network: Network) -> Result<Vm> {
         self.start(
             laptop.spec(name, vec![laptop.own_disk()], network),
             BootMode::Deploy,
@@ -139,14 +135,14 @@ impl Shared {
     }
 
     /// The network of a school where everything works.
-    pub(super) fn network(&self, laptop: &Laptop, name: &str) -> Network {
+    pub(crate) fn network(&self, laptop: &Laptop, name: &str) -> Network {
         Network::User {
             capture: laptop.capture(name),
         }
     }
 
     /// Stages a laptop, from power-on to power-off.
-    pub(super) fn stage(&self, laptop: &Laptop) -> Result<()> {
+    pub(crate) fn stage(&self, laptop: &Laptop) -> Result<()> {
         let stick = laptop.stick(&self.stick)?;
         let mut vm = self.at_factory(laptop, "factory", &stick)?;
         vm.wait_for_milestone("stage-done")?;

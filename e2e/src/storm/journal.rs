@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A run, and the `seq` of an event in it.
-pub(super) type Place = (String, u64);
+use crate::audit::Place;
 
 /// An event of a machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +47,14 @@ struct Head {
 }
 
 impl Journal {
+    /// The events, byte for byte.
+    pub(super) fn events(&self) -> BTreeMap<Place, &str> {
+        self.made
+            .iter()
+            .map(|(place, made)| (place.clone(), made.event.as_str()))
+            .collect()
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut journal = Self::default();
         for (index, line) in text.split_inclusive('\n').enumerate() {

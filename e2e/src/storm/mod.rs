@@ -4,7 +4,6 @@
 //! That alone is judged. How long things took is told; being slow is no failure. SIGKILL ends a process, not a computer:
 //! what the kernel had already taken survives it.
 
-mod audit;
 mod journal;
 mod outages;
 
@@ -14,9 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 
-use self::audit::Audit;
 use self::journal::Journal;
 use self::outages::Outage;
+use crate::audit::{self, Audit};
 use crate::load::fleet::{Fleet, Running};
 use crate::load::{self, number, percentiles};
 use crate::{console, guides};
@@ -124,7 +123,7 @@ impl Storm {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let journal = Journal::parse(&text)?;
         let rows = fleet.ask_database(&audit::query(fleet.is_on_postgres()))?;
-        let audit = Audit::of(&journal.made, &audit::parse(&rows)?);
+        let audit = Audit::of(&journal.events(), &audit::parse(&rows)?);
         let kept = journal.kept_ms().into_iter().map(outages::seconds);
         let figures = json!({
             "name": if self.on_postgres { "storm-postgres" } else { "storm" },

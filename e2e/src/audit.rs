@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::journal::{Made, Place};
+/// A run, and the `seq` of an event in it.
+pub(crate) type Place = (String, u64);
 
 /// So many of each kind of trouble are named.
 const NAMED_MAX: usize = 20;
 
 /// An event as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
+pub(crate) struct Held {
     place: Place,
     take: u64,
     received_at_ms: i64,
@@ -21,9 +22,9 @@ pub(super) struct Held {
 
 /// Events by what is wrong with them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Audit {
-    pub(super) made: usize,
-    pub(super) held: usize,
+pub(crate) struct Audit {
+    pub(crate) made: usize,
+    pub(crate) held: usize,
     /// Made, and not held.
     lost: Vec<Place>,
     /// Held with other bytes than were made.
@@ -37,7 +38,7 @@ pub(super) struct Audit {
 }
 
 /// The query for [`parse`]. The databases read bytes as text in different ways.
-pub(super) fn query(on_postgres: bool) -> String {
+pub(crate) fn query(on_postgres: bool) -> String {
     let text = if on_postgres {
         "convert_from(bytes, 'UTF8')"
     } else {
@@ -47,7 +48,7 @@ pub(super) fn query(on_postgres: bool) -> String {
 }
 
 /// Rows of the database, in its order.
-pub(super) fn parse(rows: &str) -> Result<Vec<Held>> {
+pub(crate) fn parse(rows: &str) -> Result<Vec<Held>> {
     rows.lines()
         .map(|row| held(row).with_context(|| format!("not a row of an event: {row}")))
         .collect()
@@ -67,8 +68,8 @@ fn held(row: &str) -> Option<Held> {
 }
 
 impl Audit {
-    /// Compares. `held` is in the order of run, take and `seq`.
-    pub(super) fn of(made: &BTreeMap<Place, Made>, held: &[Held]) -> Self {
+    /// Compares. `made` are the events byte for byte; `held` is in the order of run, take and `seq`.
+    pub(crate) fn of(made: &BTreeMap<Place, &str>, held: &[Held]) -> Self {
         let mut audit = Self {
             made: made.len(),
             held: held.len(),
@@ -79,7 +80,7 @@ impl Audit {
             *times.entry(&row.place).or_default() += 1;
             match made.get(&row.place) {
                 None => audit.foreign.push(row.place.clone()),
-                Some(made) if made.event != row.event => audit.changed.push(row.place.clone()),
+                Some(made) if *made != row.event => audit.changed.push(row.place.clone()),
                 Some(_) => {}
             }
         }
@@ -97,7 +98,7 @@ impl Audit {
     }
 
     /// Each once, as it was made, in order; none more, none less.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.kinds().iter().all(|(_, places)| places.is_empty())
     }
 
@@ -112,7 +113,7 @@ impl Audit {
     }
 
     /// For programs; the first of each kind by name.
-    pub(super) fn figures(&self) -> Value {
+    pub(crate) fn figures(&self) -> Value {
         let mut figures = json!({ "made": self.made, "held": self.held });
         for (kind, places) in self.kinds() {
             figures[kind] = places.len().into();
@@ -126,7 +127,7 @@ impl Audit {
     }
 
     /// For people.
-    pub(super) fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         let kinds = self.kinds();
         let kinds = kinds.map(|(kind, places)| format!("{} {kind}", places.len()));
         format!(
@@ -142,18 +143,10 @@ impl Audit {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Audit, parse};
-    use crate::storm::journal::{Made, Place};
+    use super::{Audit, Place, parse};
 
-    fn made(events: &[(&str, u64, &str)]) -> BTreeMap<Place, Made> {
-        let made = |&(run, seq, event): &(&str, u64, &str)| {
-            let made = Made {
-                serial: "SIM-1".into(),
-                at_ms: 0,
-                event: event.into(),
-            };
-            ((run.to_owned(), seq), made)
-        };
+    fn made<'a>(events: &[(&str, u64, &'a str)]) -> BTreeMap<Place, &'a str> {
+        let made = |&(run, seq, event): &(&str, u64, &'a str)| ((run.to_owned(), seq), event);
         events.iter().map(made).collect()
     }
 
