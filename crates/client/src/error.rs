@@ -49,6 +49,17 @@ impl ClientError {
         }
     }
 
+    /// Whether nobody was there who could have said yes or no: the server was not reached, or what stands before it says that
+    /// it is away.
+    #[must_use]
+    pub fn is_unreached(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 502..=504),
+            Self::Answer { .. } => false,
+        }
+    }
+
     /// The HTTP status, if the server said no.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

@@ -84,6 +84,11 @@ pub trait Progress {
 
     /// Whether the run is to stop, or the step's time is up. Loops ask this at least every second.
     fn is_cancelled(&self) -> bool;
+
+    /// So long the step could do nothing but wait for a server that isn't reached: that is not counted against its time.
+    fn waited(&self, time: Duration) {
+        let _ = time;
+    }
 }
 
 /// A program to run in the target OS: as it is (in the OS), or in a chroot with `/dev`, `/proc` and `/sys` (in the boot

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::time::Duration;
 
 use wire::event::{LogLevel, ProgressUnit};
 
@@ -94,6 +95,10 @@ impl Progress for Hiding<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.inner.is_cancelled()
+    }
+
+    fn waited(&self, time: Duration) {
+        self.inner.waited(time);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use sequence::engine::{Clock, Journal, Observer};
@@ -449,13 +450,25 @@ impl Machine for FakeMachine {
 pub struct FakeContent<'a> {
     machine: &'a FakeMachine,
     packages: Vec<Package>,
+    server_away: Duration,
 }
 
 impl<'a> FakeContent<'a> {
     /// Content with these packages, for this machine.
     #[must_use]
     pub const fn new(machine: &'a FakeMachine, packages: Vec<Package>) -> Self {
-        Self { machine, packages }
+        Self {
+            machine,
+            packages,
+            server_away: Duration::ZERO,
+        }
+    }
+
+    /// The same, but each tree is waited for so long, because the server isn't reached.
+    #[must_use]
+    pub const fn waiting(mut self, server_away: Duration) -> Self {
+        self.server_away = server_away;
+        self
     }
 
     fn bytes(package: &Package) -> ContentBytes {
@@ -507,8 +520,9 @@ impl Content for FakeContent<'_> {
         &self,
         package: &Package,
         target: &TreeTarget,
-        _progress: &dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<(Utf8PathBuf, ContentBytes), StepError> {
+        progress.waited(self.server_away);
         self.machine
             .call(format!("apply-tree {} {target:?}", package.name))?;
         let folder = match target {

@@ -22,7 +22,7 @@ use crate::machine::target::Target;
 use crate::machine::volumes::Volumes;
 
 pub(crate) use medium::MediumSource;
-use remote::{RemotePatch, RemoteSource};
+use remote::{RemotePatch, RemoteSource, StepPatch};
 
 /// The content of one run.
 pub(crate) struct RunContent {
@@ -96,7 +96,7 @@ impl RunContent {
             let is_whole = library.missing(&manifest).is_empty();
             let patched = match &self.connection {
                 Some(connection) if !is_whole && connection.network().is_up() => {
-                    self.fetch_patch(connection, &library, &package.manifest)
+                    self.fetch_patch(connection, &library, &package.manifest, progress)
                 }
                 _ => None,
             };
@@ -116,15 +116,15 @@ impl RunContent {
                 package.name, package.version
             )
         })?;
-        let (bytes, fetched) = match self.fetch_patch(connection, &library, &package.manifest) {
-            Some(patched) => patched,
-            None => {
-                let is_cancelled = || progress.is_cancelled();
-                let bytes = remote::fetch_manifest(connection, &package.manifest, &is_cancelled)?;
-                let fetched = bytes.len() as u64;
-                (bytes, fetched)
-            }
-        };
+        let (bytes, fetched) =
+            match self.fetch_patch(connection, &library, &package.manifest, progress) {
+                Some(patched) => patched,
+                None => {
+                    let bytes = remote::fetch_manifest(connection, &package.manifest, progress)?;
+                    let fetched = bytes.len() as u64;
+                    (bytes, fetched)
+                }
+            };
         let digest = library.put_manifest(&bytes)?;
         anyhow::ensure!(
             digest == package.manifest,
@@ -142,12 +142,13 @@ impl RunContent {
         connection: &Arc<Connection>,
         library: &Library,
         to: &Digest,
+        progress: &dyn Progress,
     ) -> Option<(Vec<u8>, u64)> {
         let mut patches = self.patches.lock().unwrap_or_else(PoisonError::into_inner);
         if patches.iter().any(|patch| patch.to == *to) {
             return None;
         }
-        match remote::fetch_patch(connection, library, to) {
+        match remote::fetch_patch(connection, library, to, progress) {
             Ok(None) => None,
             Ok(Some(patch)) => {
                 let found = (patch.patch.manifest().to_vec(), patch.front_bytes);
@@ -170,11 +171,10 @@ impl RunContent {
         work: impl FnOnce(&Library, &[&dyn ChunkSource]) -> Result<T>,
     ) -> Result<T> {
         let library = self.library()?;
-        let is_cancelled = || progress.is_cancelled();
         let remote = self
             .connection
             .as_ref()
-            .map(|connection| RemoteSource::new(connection, &is_cancelled));
+            .map(|connection| RemoteSource::new(connection, progress));
         let medium = self
             .medium
             .as_ref()
@@ -184,9 +184,14 @@ impl RunContent {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let bytes: Vec<StepPatch<'_>> = patches
+            .iter()
+            .map(|remote| remote.for_step(progress))
+            .collect();
         let patched: Vec<PatchSource<'_>> = patches
             .iter()
-            .map(|remote| PatchSource::new(&remote.patch, &**remote, &library))
+            .zip(&bytes)
+            .map(|(remote, bytes)| PatchSource::new(&remote.patch, bytes, &library))
             .collect();
         let patched = patched.iter().map(|patch| patch as &dyn ChunkSource);
         let remote = remote.as_ref().map(|remote| remote as &dyn ChunkSource);

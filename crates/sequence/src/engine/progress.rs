@@ -22,8 +22,8 @@ pub(super) struct StepProgress<'a, 'r> {
     pub(super) recorder: &'a Recorder<'r>,
     pub(super) world: &'a World<'r>,
     pub(super) path: &'a StepPath,
-    /// Uptime at which the attempt's time is up.
-    pub(super) deadline_ms: u64,
+    /// Uptime at which the attempt's time is up. Later, if the attempt had to wait for a server.
+    pub(super) deadline_ms: Cell<u64>,
     /// Log lines of the whole run so far.
     pub(super) log_lines: &'a Cell<u64>,
     pub(super) reported_ms: Cell<Option<u64>>,
@@ -32,13 +32,14 @@ pub(super) struct StepProgress<'a, 'r> {
 impl StepProgress<'_, '_> {
     /// Whether the attempt's time is up.
     pub(super) fn is_late(&self) -> bool {
-        self.world.clock.uptime_ms() >= self.deadline_ms
+        self.world.clock.uptime_ms() >= self.deadline_ms.get()
     }
 
     /// The time the attempt has left.
     pub(super) fn time_left(&self) -> Duration {
         Duration::from_millis(
             self.deadline_ms
+                .get()
                 .saturating_sub(self.world.clock.uptime_ms()),
         )
     }
@@ -94,6 +95,12 @@ impl Progress for StepProgress<'_, '_> {
 
     fn is_cancelled(&self) -> bool {
         self.world.observer.is_stopped() || self.recorder.is_broken() || self.is_late()
+    }
+
+    fn waited(&self, time: Duration) {
+        let waited_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.deadline_ms
+            .set(self.deadline_ms.get().saturating_add(waited_ms));
     }
 }
 

@@ -318,7 +318,7 @@ impl<'a> Runner<'a> {
             recorder: &self.recorder,
             world: self.world,
             path: &step.path,
-            deadline_ms,
+            deadline_ms: Cell::new(deadline_ms),
             log_lines: &self.log_lines,
             reported_ms: Cell::new(None),
         };

@@ -1,5 +1,7 @@
 //! What must not happen, and how it ends instead.
 
+use std::time::Duration;
+
 use sequence::engine::RunEnd;
 use wire::event::{EventBody, FinishAction};
 use wire::facts::{Bus, Disk, DiskContent};
@@ -106,6 +108,20 @@ fn a_step_that_takes_too_long_says_so() {
     let (end, bench) = check(steps, |bench| bench.clock_step_ms = 300);
     assert_eq!(end, RunEnd::Failed);
     insta::assert_snapshot!(bench.story().lines().last().unwrap());
+}
+
+#[test]
+fn waiting_for_a_server_is_not_counted_against_a_step() {
+    let steps = "  - { id: a, timeout: 3s, install-packages: { packages: [java] } }\n  - { id: end, finish: { action: stay } }";
+    let end_of = |seconds: u64| {
+        let (end, _) = check(steps, |bench| {
+            bench.clock_step_ms = 500;
+            bench.server_away = Duration::from_secs(seconds);
+        });
+        end
+    };
+    assert_eq!(end_of(0), RunEnd::Failed);
+    assert_eq!(end_of(60), RunEnd::Done(FinishAction::Stay));
 }
 
 #[test]

@@ -102,6 +102,8 @@ pub(crate) struct Bench {
     pub(crate) secrets: Vec<(&'static str, &'static str)>,
     pub(crate) stop_after_steps: Option<usize>,
     pub(crate) clock_step_ms: u64,
+    /// How long content that isn't there is waited for.
+    pub(crate) server_away: std::time::Duration,
     pub(crate) calls: Vec<String>,
     pub(crate) heard: Vec<wire::event::Event>,
 }
@@ -119,6 +121,7 @@ impl Bench {
             secrets: Vec::new(),
             stop_after_steps: None,
             clock_step_ms: 1,
+            server_away: std::time::Duration::ZERO,
             calls: Vec::new(),
             heard: Vec::new(),
         }
@@ -134,7 +137,8 @@ impl Bench {
         for (name, secret) in &self.secrets {
             machine.release_secret(name, secret);
         }
-        let content = FakeContent::new(&machine, self.order.packages.clone());
+        let content =
+            FakeContent::new(&machine, self.order.packages.clone()).waiting(self.server_away);
         let observer = FakeObserver {
             stop_after_steps: self.stop_after_steps,
             ..FakeObserver::default()
