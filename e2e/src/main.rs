@@ -2,6 +2,7 @@
 //!
 //! Nothing is simulated but the hardware. Every command of `forestage` that a scenario runs is shown as it is typed.
 
+mod api;
 mod audit;
 mod browser;
 mod check;
@@ -12,6 +13,7 @@ mod fleet;
 mod guides;
 mod load;
 mod oidc;
+mod python;
 mod readers;
 mod scenarios;
 mod storm;
@@ -52,6 +54,8 @@ enum Command {
     },
     /// Signing in at an identity provider, in a real browser
     Oidc,
+    /// A hundred thousand random questions to the admin API, by people of every role
+    Api(api::Options),
     /// Every reader of bytes from outside, with a hundred thousand inputs that have mistakes in them
     Readers(readers::Options),
     /// Measure the server while a simulated fleet has its first day
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
         Command::Oidc => oidc::run(),
+        Command::Api(options) => api::run(&options),
         Command::Readers(options) => readers::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Import(options) => load::import(&options),

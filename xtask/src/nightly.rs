@@ -34,7 +34,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 7] = [
+static PROOFS: [Proof; 8] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -64,6 +64,11 @@ static PROOFS: [Proof; 7] = [
         name: "storm-postgres",
         what: "the same on PostgreSQL",
         prove: |figures| storm(figures, &["--postgres"]),
+    },
+    Proof {
+        name: "api",
+        what: "a hundred thousand random questions to the admin API",
+        prove: api,
     },
     Proof {
         name: "wan",
@@ -210,4 +215,9 @@ fn storm(figures: &Path, options: &[&str]) -> Result<()> {
 fn wan(figures: &Path) -> Result<()> {
     build_programs()?;
     run_program(e2e()?.args(["wan", "--cut", "3600", "--json"]).arg(figures))
+}
+
+fn api(figures: &Path) -> Result<()> {
+    build_programs_for_people()?;
+    run_program(e2e()?.args(["api", "--json"]).arg(figures))
 }

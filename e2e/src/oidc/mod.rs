@@ -2,21 +2,19 @@
 //! that was wanted, and what must not get in.
 //!
 //! The provider is `oidc-provider-mock`, which is made of Authlib and Flask, with all releases pinned in
-//! `requirements.txt`. It is fetched when the tests run and is no part of the product.
+//! `requirements.txt`.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use serde_json::json;
 
 use crate::browser::chromium::Browser;
-use crate::{console, guides};
+use crate::{console, guides, python};
 
-/// The provider's release; another one gets a folder of its own.
-const VERSION: &str = "0.3.4";
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 /// How long the provider may take to start.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -190,7 +188,7 @@ struct Provider {
 
 impl Provider {
     fn start(folder: &Utf8Path) -> Result<Self> {
-        let program = install(folder)?;
+        let program = python::program(folder, "oidc-provider-mock", REQUIREMENTS)?;
         // It can't be asked which port it got, so it is given one that was free just now.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = std::fs::File::create(folder.join("provider.log"))?;
@@ -240,35 +238,4 @@ impl Drop for Provider {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The provider's program; fetched once.
-fn install(folder: &Utf8Path) -> Result<Utf8PathBuf> {
-    let place = folder.join(format!("provider-{VERSION}"));
-    let program = place.join("bin/oidc-provider-mock");
-    let done = place.join("done");
-    if done.exists() {
-        return Ok(program);
-    }
-    let requirements = folder.join("requirements.txt");
-    std::fs::write(&requirements, REQUIREMENTS)?;
-    said_well(
-        Command::new("python3").args(["-m", "venv", "--clear", place.as_str()]),
-        "python3 can't make a place for the identity provider: `cargo xtask setup` installs what that needs",
-    )?;
-    said_well(
-        Command::new(place.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(&requirements),
-        "pip can't fetch the identity provider that the tests sign in at",
-    )?;
-    std::fs::write(done, "")?;
-    Ok(program)
-}
-
-fn said_well(command: &mut Command, otherwise: &'static str) -> Result<()> {
-    let done = command.stdin(Stdio::null()).output().context(otherwise)?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "{otherwise}: {said}");
-    Ok(())
 }
