@@ -11,6 +11,7 @@ pub(crate) mod collection;
 pub(crate) mod completion;
 pub(crate) mod content;
 pub(crate) mod content_library;
+pub(crate) mod database;
 pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod import;
