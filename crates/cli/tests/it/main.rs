@@ -8,5 +8,6 @@ mod guide;
 mod killed;
 mod refusals;
 mod simulate;
+mod upgrade;
 mod wiring;
 mod world;
