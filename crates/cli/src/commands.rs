@@ -5,6 +5,7 @@ pub(crate) mod asset;
 pub(crate) mod asset_export;
 pub(crate) mod assignment;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod boot_image;
 pub(crate) mod class;
 pub(crate) mod collection;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod asset_system;
+mod backup;
 mod device;
 mod guide;
 mod killed;
