@@ -200,7 +200,7 @@ fn attacks(_no_figures: &Path) -> Result<()> {
         cargo()
             .args(["test", "--package", "agent", "--package", "content"])
             .args(["--package", "server", "--", "--nocapture"])
-            .args(["altered_bundles", "flipped_bits", "enrolments"])
+            .args(["altered_bundles", "flipped_bit", "enrolments"])
             .envs(ATTACKS),
     )
 }

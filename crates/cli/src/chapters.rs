@@ -17,7 +17,7 @@ pub(crate) struct Chapter {
 pub(crate) const CHAPTERS: &[Chapter] = &[
     Chapter {
         title: "The server",
-        nouns: &["serve", "login", "logout", "status", "trust"],
+        nouns: &["serve", "login", "logout", "status", "trust", "backup"],
     },
     Chapter {
         title: "Content",

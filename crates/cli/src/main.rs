@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    asset, assignment, audit, boot_image, class, collection, completion,
+    asset, assignment, audit, backup, boot_image, class, collection, completion,
     content as content_command, deployment, device, import, login, medium, model, os_image,
     package, prestage, pupil, quarantine, receipt, report, run, sequence as sequence_command,
     serve, simulate, site, token, trust, user, variable, view, webhook,
@@ -77,6 +77,8 @@ enum Command {
     Status,
     #[command(subcommand)]
     Trust(trust::Trust),
+    #[command(subcommand)]
+    Backup(backup::Backup),
     #[command(subcommand)]
     OsImage(os_image::OsImage),
     #[command(subcommand)]
@@ -162,6 +164,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Logout => login::run_logout(output),
         Command::Status => login::run_status(output),
         Command::Trust(command) => trust::run(command, output),
+        Command::Backup(command) => backup::run(command, output),
         Command::OsImage(command) => os_image::run(command, output),
         Command::BootImage(command) => boot_image::run(command, output),
         Command::Package(command) => package::run(command, output),

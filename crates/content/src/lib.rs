@@ -33,7 +33,9 @@ pub use converge::tree::{Difference, compare_tree, converge_tree};
 pub use error::ContentError;
 pub use filesystem::{Unsettled, check_settled};
 pub use frame::{CHUNK_BYTES_MAX, Frame, RAW_BYTES_MAX};
-pub use library::{GcPlan, Keeping, Library, LibraryStats, PackWriter, StoredPatch, VerifyReport};
+pub use library::{
+    FilesKept, GcPlan, Keeping, Library, LibraryStats, PackWriter, StoredPatch, VerifyReport,
+};
 pub use manifest::{ChunkRef, Manifest};
 pub use meter::{Meter, NoMeter};
 pub use patch::{Patch, PatchBytes, PatchSource};

@@ -71,6 +71,10 @@ pub struct VerifyReport {
     pub damaged: Vec<Digest>,
 }
 
+/// Nobody collects: see [`Library::keep_files`].
+#[derive(Debug)]
+pub struct FilesKept(#[expect(dead_code, reason = "held, not read")] Option<File>);
+
 /// How much a library holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LibraryStats {
@@ -107,6 +111,14 @@ impl Library {
             library.register(path, entries, false);
         }
         Ok(library)
+    }
+
+    /// While the answer lives, nobody collects in `folder`: every file of the library that is there stays. Changes nothing.
+    ///
+    /// # Errors
+    /// If another program is collecting.
+    pub fn keep_files(folder: &Utf8Path) -> Result<FilesKept, ContentError> {
+        lock(&folder.join("lock").into_std_path_buf()).map(FilesKept)
     }
 
     /// Whether the chunk is here.

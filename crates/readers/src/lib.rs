@@ -27,7 +27,7 @@ const fn reader(name: &'static str, read: fn(&[u8])) -> Reader {
 }
 
 /// All of them; the one that takes longest first.
-pub const ALL: [Reader; 29] = [
+pub const ALL: [Reader; 30] = [
     // what lies on sticks and disks
     reader("image", content::image),
     reader("image_ntfs", content::image_ntfs),
@@ -57,6 +57,8 @@ pub const ALL: [Reader; 29] = [
     reader("order", documents::order),
     reader("package", documents::package),
     reader("sequence", documents::sequence),
+    // what a server keeps elsewhere
+    reader("backup", server::backup),
     // what packages bring
     reader("elf", documents::elf),
     reader("module", documents::module),

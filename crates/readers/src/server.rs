@@ -14,6 +14,11 @@ pub fn asset_table(bytes: &[u8]) {
     readers::asset_table(bytes);
 }
 
+/// A backup of a server, and what is inside one.
+pub fn backup(bytes: &[u8]) {
+    readers::backup(bytes);
+}
+
 /// What a device says of itself.
 pub fn check_in(bytes: &[u8]) {
     text(bytes, readers::check_in);

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8Path;
-use sqlx::AnyPool;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection as _};
 
 pub use self::address::{DatabaseUrl, DatabaseUrlError};
 use self::group::Writer;
@@ -130,6 +130,47 @@ pub(crate) fn only(column: &str, key: Option<&str>) -> String {
         Some(_) => format!("{column} = $1"),
         None => "$1 = ''".to_owned(),
     }
+}
+
+/// One connection to a database that is left in the form it has.
+pub(crate) async fn connect(url: &DatabaseUrl) -> Result<AnyConnection, Failure> {
+    open(&url.secret_text()?).await
+}
+
+/// The same to an SQLite file.
+pub(crate) async fn connect_file(path: &Utf8Path) -> Result<AnyConnection, Failure> {
+    open(&address::of_file(path)).await
+}
+
+async fn open(url: &str) -> Result<AnyConnection, Failure> {
+    sqlx::any::install_default_drivers();
+    AnyConnection::connect(url).await.doing("open the database")
+}
+
+/// Brings a PostgreSQL database to the form it had with the migration `newest`, in the transaction of the caller.
+pub(crate) async fn migrate(connection: &mut AnyConnection, newest: i64) -> Result<(), Failure> {
+    let mut migrator = dialect::migrator(Engine::Postgres);
+    migrator
+        .migrations
+        .to_mut()
+        .retain(|migration| migration.version <= newest);
+    migrator
+        .run(connection)
+        .await
+        .map_err(|source| Failure::Migration { source })
+}
+
+/// The numbers of this release's migrations, in order.
+pub(crate) fn migrations() -> Vec<i64> {
+    dialect::migrator(Engine::Sqlite)
+        .iter()
+        .map(|migration| migration.version)
+        .collect()
+}
+
+/// The number of this release's newest migration.
+pub(crate) fn newest_migration() -> i64 {
+    migrations().into_iter().max().unwrap_or(0)
 }
 
 fn pool(engine: Engine, connections: u32) -> AnyPoolOptions {

@@ -22,6 +22,7 @@ mod text;
 mod tls;
 mod webhooks;
 
+pub mod backup;
 pub mod error;
 pub mod people;
 pub mod readers;

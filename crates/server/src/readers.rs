@@ -10,7 +10,7 @@ use crate::fleet::quarantine::names;
 use crate::fleet::receipts::Claim;
 use crate::runs::check_in::read_body;
 use crate::runs::live::read_event;
-use crate::{fleet, pupils, table, webhooks};
+use crate::{backup, fleet, pupils, table, webhooks};
 
 /// What a device says of itself when it checks in.
 pub fn check_in(text: &str) {
@@ -58,4 +58,9 @@ pub fn collection_rule(text: &str) {
 /// The address that a webhook goes to.
 pub fn webhook_address(text: &str) {
     webhooks::read_address(text);
+}
+
+/// A backup, and what is inside one.
+pub fn backup(bytes: &[u8]) {
+    backup::read_bytes(bytes);
 }

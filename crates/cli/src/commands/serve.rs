@@ -6,17 +6,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde::Serialize;
 use server::people::oidc::OidcConfig;
-use server::{DatabaseUrl, Patience, Ready, ServerConfig, TrustedProxy};
+use server::{Patience, Ready, ServerConfig, TrustedProxy};
 
+use crate::commands::database::DatabaseArgs;
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::Output;
 use crate::settings::write_private;
 
 /// How the log is written: text or json.
 const LOG_FORMAT_VARIABLE: &str = "FORESTAGE_LOG_FORMAT";
-
-/// Where the address of the database is read from, if not from the command line.
-const DATABASE_VARIABLE: &str = "FORESTAGE_DATABASE";
 
 /// Every connection is an open file: as many as the server takes, and room for its own.
 const OPEN_FILES: u64 = 8192 + 256;
@@ -33,14 +31,8 @@ pub(crate) struct Serve {
     /// An address devices and people reach it at; may be repeated, the first is tried first
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
-    /// A PostgreSQL database instead of the SQLite file in the data folder, such as
-    /// postgres://forestage@db.example/forestage; also read from the environment variable FORESTAGE_DATABASE, which may
-    /// hold a password
-    #[arg(long, value_name = "URL")]
-    database: Option<String>,
-    /// A file with the password of the database
-    #[arg(long, value_name = "FILE")]
-    database_password_file: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// A file that says at which identity provider people may sign in (OpenID Connect), and what their groups mean
     #[arg(long, value_name = "FILE")]
     oidc: Option<Utf8PathBuf>,
@@ -72,7 +64,7 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         data: command.data.clone(),
         listen: command.listen,
         urls: command.url.clone(),
-        database: database(command)?,
+        database: command.database.url()?,
         trusted_proxies: command.trusted_proxy.clone(),
         patience: Patience::default(),
         oidc: oidc(command)?,
@@ -123,43 +115,6 @@ fn oidc(command: &Serve) -> Outcome<Option<OidcConfig>> {
         })
     };
     command.oidc.as_ref().map(load).transpose()
-}
-
-/// Which database to use. A password on the command line could be read by everyone on the machine, so it is refused.
-fn database(command: &Serve) -> Outcome<Option<DatabaseUrl>> {
-    let given = command.database.clone();
-    let from_environment = || {
-        std::env::var(DATABASE_VARIABLE)
-            .ok()
-            .filter(|text| !text.is_empty())
-    };
-    let Some(text) = given.clone().or_else(from_environment) else {
-        return match &command.database_password_file {
-            None => Ok(None),
-            Some(_) => Err(Failure::usage("a password file was given, but no database")
-                .hint("add `--database postgres://…`")),
-        };
-    };
-    let url: DatabaseUrl = text
-        .parse()
-        .map_err(|error| Failure::usage("cannot use the database").because(error))?;
-    if given.is_some() && url.has_password() {
-        return Err(Failure::usage(
-            "a password on the command line can be read by everyone on this machine",
-        )
-        .hint(format!(
-            "use `--database-password-file`, or put the address into the environment variable {DATABASE_VARIABLE}"
-        )));
-    }
-    let Some(path) = &command.database_password_file else {
-        return Ok(Some(url));
-    };
-    let password =
-        std::fs::read_to_string(path).trying(|| format!("cannot read the password file {path}"))?;
-    let password = password.trim_end_matches(['\r', '\n']);
-    url.with_password(password)
-        .map(Some)
-        .map_err(|error| Failure::usage("cannot use the password").because(error))
 }
 
 impl From<Ready> for ReadyFile {

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod asset_system;
+mod backup;
 mod device;
 mod guide;
 mod killed;
 mod refusals;
 mod simulate;
+mod upgrade;
 mod wiring;
 mod world;

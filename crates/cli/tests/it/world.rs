@@ -20,27 +20,45 @@ pub(crate) struct World {
 impl World {
     /// Starts a server, waits until it says that it is ready, and logs in.
     pub(crate) fn start() -> Self {
+        let world = Self::serve(tempfile::tempdir().unwrap());
+        let one_time = world.ready["one-time-login"].as_str().unwrap().to_owned();
+        let mut login = world.login(world.folder.path());
+        login
+            .env("FORESTAGE_PASSWORD", one_time)
+            .env("FORESTAGE_NEW_PASSWORD", PASSWORD);
+        succeeded(login);
+        world
+    }
+
+    /// Starts a server with a database that is there already, whose admin has this password, and logs in.
+    pub(crate) fn start_on(database: &Path, password: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::copy(database, folder.path().join("data/forestage.db")).unwrap();
+        let world = Self::serve(folder);
+        world.log_in(world.folder.path(), password);
+        world
+    }
+
+    fn serve(folder: tempfile::TempDir) -> Self {
         let (server, ready) = serve(folder.path(), "127.0.0.1:0");
-        let world = Self {
+        Self {
             folder,
             ready,
             server,
-        };
-        let one_time = world.ready["one-time-login"].as_str().unwrap().to_owned();
-        let login = world
-            .command(&[
-                "login",
-                world.url(),
-                "--ca",
-                world.ready["ca"].as_str().unwrap(),
-            ])
-            .env("FORESTAGE_PASSWORD", one_time)
-            .env("FORESTAGE_NEW_PASSWORD", PASSWORD)
-            .output()
-            .unwrap();
-        assert!(login.status.success(), "{}", text(&login.stderr));
-        world
+        }
+    }
+
+    /// The command that logs in to the server of `folder`.
+    fn login(&self, folder: &Path) -> Command {
+        let ca = folder.join(self.ready["ca"].as_str().unwrap());
+        self.command(&["login", self.url(), "--ca", ca.to_str().unwrap()])
+    }
+
+    fn log_in(&self, folder: &Path, password: &str) {
+        let mut login = self.login(folder);
+        login.env("FORESTAGE_PASSWORD", password);
+        succeeded(login);
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -65,6 +83,13 @@ impl World {
         (self.server, self.ready) = serve(self.folder.path(), &address);
     }
 
+    /// Starts the server with the data folder in another folder, at another port, and logs in there.
+    pub(crate) fn start_elsewhere(&mut self, folder: &str) {
+        let path = self.path(folder);
+        (self.server, self.ready) = serve(&path, "127.0.0.1:0");
+        self.log_in(&path, PASSWORD);
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -76,14 +101,7 @@ impl World {
 
     /// Runs a command that must succeed; its stdout.
     pub(crate) fn run(&self, words: &[&str]) -> String {
-        let output = self.command(words).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{words:?}: {}{}",
-            text(&output.stdout),
-            text(&output.stderr)
-        );
-        text(&output.stdout)
+        succeeded(self.command(words))
     }
 
     /// Runs a command with `--json` that must succeed; its answer.
@@ -147,6 +165,18 @@ pub(crate) fn program(folder: &Path, words: &[&str]) -> Command {
         .env_remove("FORESTAGE_PASSWORD")
         .stdin(Stdio::null());
     command
+}
+
+/// Runs a command that must succeed; its stdout.
+fn succeeded(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
 }
 
 /// Runs a command that must fail.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use content::{Library, NoMeter};
+use content::{ContentError, Library, NoMeter};
 use wire::content::{CollectContent, Collected, ContentReport, ContentStats, PackageContent};
 use wire::digest::Digest;
 use wire::package::Package;
@@ -92,9 +92,13 @@ pub(crate) async fn gc(
                 .hint("import that package again, or repair the library")
         })?;
         if !dry_run {
-            library
-                .gc(&plan, &NoMeter)
-                .map_err(|source| failed("collect in the content library", source))?;
+            library.gc(&plan, &NoMeter).map_err(|source| match source {
+                ContentError::LibraryInUse { .. } => {
+                    let message = "another program reads the content library, such as a backup";
+                    Failure::conflict("content-in-use", message).hint("try again when it is done")
+                }
+                source => failed("collect in the content library", source),
+            })?;
         }
         Ok(Collected {
             dry_run,

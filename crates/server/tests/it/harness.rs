@@ -94,9 +94,27 @@ impl Drop for Server {
     }
 }
 
-fn new_postgres() -> DatabaseUrl {
+/// The address of an empty database.
+pub(crate) fn new_postgres() -> DatabaseUrl {
     let cluster = testkit::postgres::cluster().unwrap();
     cluster.database().unwrap().parse().unwrap()
+}
+
+/// Every row of every table of a PostgreSQL database, as [`Site::dump`].
+pub(crate) fn dump_postgres(database: &str) -> String {
+    let cluster = testkit::postgres::cluster().unwrap();
+    let ask = |query: &str| cluster.psql("forestage", database, query).unwrap();
+    let tables = ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
+    let rows = tables
+        .lines()
+        .map(|table| ask(&format!("SELECT * FROM {table}")));
+    rows.collect::<String>().to_lowercase()
+}
+
+/// The name of a PostgreSQL database.
+pub(crate) fn name_of(database: &DatabaseUrl) -> String {
+    let url = database.to_string();
+    url.rsplit_once('/').unwrap().1.to_owned()
 }
 
 /// A fresh server with a signed-in admin.
@@ -184,33 +202,30 @@ impl Site {
             assert!(output.status.success(), "{output:?}");
             return String::from_utf8(output.stdout).unwrap().to_lowercase();
         }
-        let (cluster, database) = (testkit::postgres::cluster().unwrap(), self.postgres_name());
-        let ask = |query: &str| cluster.psql("forestage", &database, query).unwrap();
-        let tables = ask("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
-        let rows = tables
-            .lines()
-            .map(|table| ask(&format!("SELECT * FROM {table}")));
-        rows.collect::<String>().to_lowercase()
+        dump_postgres(&self.postgres_name())
     }
 
     /// The name of its PostgreSQL database.
     pub(crate) fn postgres_name(&self) -> String {
-        let url = self.database.as_ref().unwrap().to_string();
-        url.rsplit_once('/').unwrap().1.to_owned()
+        name_of(self.database.as_ref().unwrap())
     }
 
     /// Stops the server and starts it again on the same folder (and another port).
     pub(crate) fn restart(self) -> Self {
+        let (data, database) = (self.data.clone(), self.database.clone());
+        self.elsewhere(&data, database)
+    }
+
+    /// Stops the server and starts one on another folder and database, which know its admin.
+    pub(crate) fn elsewhere(self, data: &Utf8Path, database: Option<DatabaseUrl>) -> Self {
         let Self {
             server,
-            data,
-            database,
             patience,
             _folder,
             ..
         } = self;
         drop(server);
-        let server = Server::start(&data, database.as_ref(), patience.clone());
+        let server = Server::start(data, database.as_ref(), patience.clone());
         assert_eq!(server.ready.one_time_login, None);
         let login = login(PASSWORD);
         let token: Token = server
@@ -221,7 +236,7 @@ impl Site {
         Self {
             server,
             admin,
-            data,
+            data: data.to_owned(),
             database,
             patience,
             _folder,

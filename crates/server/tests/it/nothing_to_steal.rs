@@ -17,7 +17,7 @@ const TOKENS: usize = 90;
 const WEBHOOKS: usize = 20;
 
 /// Makes accounts, tokens and webhooks; returns what nobody must ever find.
-fn plant(site: &Site) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn plant(site: &Site) -> Vec<(String, Vec<u8>)> {
     let mut secrets: Vec<(String, String)> = vec![("the admin's password".into(), PASSWORD.into())];
     for number in 0..USERS {
         let name = format!("lærer{number}");

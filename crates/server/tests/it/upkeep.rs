@@ -133,3 +133,16 @@ fn nothing_goes_while_it_is_unknown_what_a_package_needs() {
     assert_eq!((refused.0, refused.1.as_str()), (409, "content-lost"));
     assert_eq!(site.admin.content_stats().unwrap(), before);
 }
+
+#[test]
+fn nothing_goes_while_a_backup_is_made() {
+    let site = settled();
+    upload_only(&site);
+    let before = site.admin.content_stats().unwrap();
+    let kept = Library::keep_files(&site.data.join("library")).unwrap();
+    let refused = refusal(site.admin.collect_content(false));
+    assert_eq!((refused.0, refused.1.as_str()), (409, "content-in-use"));
+    assert_eq!(site.admin.content_stats().unwrap(), before);
+    drop(kept);
+    assert!(site.admin.collect_content(false).unwrap().chunks > 0);
+}

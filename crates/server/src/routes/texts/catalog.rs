@@ -44,6 +44,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<CollectContent>(r#"{"dry-run":true}"#)
         .answers::<Collected>("")
         .fails(409, "content-lost", "The manifest of a package is lost, so that nobody knows what it needs.")
+        .fails(409, "content-in-use", "Another program reads the library, such as a backup.")
         .of("GET", "/api/v1/packages", "List the packages, all versions.", "")
         .answers::<Vec<PackageRow>>("")
         .whole()
