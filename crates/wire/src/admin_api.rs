@@ -356,6 +356,8 @@ pub enum DeviceState {
     Completed,
     /// Its last run failed.
     Failed,
+    /// Its last run was stopped by an administrator, and nobody has had it gone on with.
+    Stopped,
     /// In a run, and silent for too long.
     Stalled,
     /// Can't prove who it is.
@@ -371,6 +373,7 @@ impl std::fmt::Display for DeviceState {
             Self::Running => "running",
             Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Stalled => "stalled",
             Self::Quarantined => "quarantined",
         })
@@ -457,7 +460,7 @@ pub struct RunRow {
     pub deployment: DeploymentName,
     /// The sequence.
     pub sequence: SequenceName,
-    /// `running`, `completed`, `failed` or `stalled`.
+    /// `running`, `completed`, `failed`, `stopped` or `stalled`.
     pub state: DeviceState,
     /// The number of the current (or last) step, from 1; 0 before the first.
     pub step_number: u32,

@@ -18,10 +18,11 @@ use crate::state::{AppState, now_ms};
 use crate::web::filter::state_key;
 
 /// The states that a run can be in.
-pub(crate) const RUN_STATES: [DeviceState; 4] = [
+pub(crate) const RUN_STATES: [DeviceState; 5] = [
     DeviceState::Running,
     DeviceState::Stalled,
     DeviceState::Failed,
+    DeviceState::Stopped,
     DeviceState::Completed,
 ];
 
@@ -64,7 +65,7 @@ impl RunQuery {
         if state.is_none() && !wanted.is_empty() {
             let message = format!("a run is never {wanted}");
             return Err(Failure::bad_request("bad-state", message)
-                .hint("running, stalled, failed or completed"));
+                .hint("running, stalled, failed, stopped or completed"));
         }
         Ok(state)
     }
@@ -204,7 +205,8 @@ impl AppState {
 fn sql(state: Option<DeviceState>, devices: usize) -> String {
     let state = match state {
         Some(DeviceState::Completed) => "AND runs.state = 'completed'",
-        Some(DeviceState::Failed) => "AND runs.state IN ('failed', 'aborted')",
+        Some(DeviceState::Failed) => "AND runs.state = 'failed'",
+        Some(DeviceState::Stopped) => "AND runs.state = 'aborted'",
         Some(DeviceState::Stalled) => "AND runs.state = 'running' AND runs.last_seen_at_ms < $7",
         Some(DeviceState::Running) => "AND runs.state = 'running'",
         _ => "",

@@ -678,7 +678,8 @@ fn last_lines(said: &[String]) -> Vec<String> {
 pub(crate) fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
     match stored {
         "completed" => DeviceState::Completed,
-        "failed" | "aborted" => DeviceState::Failed,
+        "failed" => DeviceState::Failed,
+        "aborted" => DeviceState::Stopped,
         _ if silent_ms > millis(STALLED_AFTER) => DeviceState::Stalled,
         _ => DeviceState::Running,
     }

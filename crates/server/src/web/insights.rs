@@ -61,6 +61,7 @@ fn summary(words: Words, told: &Insights) -> Markup {
     html! {
         (words.fill("{n} of {m} machines are done", &[("n", &told.completed), ("m", &told.devices)]))
         " · " (words.count(told.runs, "{n} run ended", "{n} runs ended"))
+        @if told.stopped > 0 { ", " (words.fill("{n} of them stopped by administrators", &[("n", &told.stopped)])) }
         " · " (told.time_zone)
     }
 }

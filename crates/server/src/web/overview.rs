@@ -91,9 +91,10 @@ pub fn sort_key(row: &DeviceRow, sort: Option<Sort>) -> String {
         DeviceState::Quarantined => 2,
         DeviceState::Running => 3,
         DeviceState::CheckedIn => 4,
-        DeviceState::Completed => 5,
-        DeviceState::Staged => 6,
-        DeviceState::Imported => 7,
+        DeviceState::Stopped => 5,
+        DeviceState::Completed => 6,
+        DeviceState::Staged => 7,
+        DeviceState::Imported => 8,
     };
     // The latest to finish stands first; rows of a run that goes on keep their places while it does.
     let ended = row.run.as_ref().and_then(|run| run.ended_at_ms);
@@ -841,6 +842,7 @@ fn bar_label(words: Words, label: &str) -> String {
     }
     let known = [
         en("failed"),
+        en("stopped"),
         en("stalled"),
         en("no estimate"),
         en("on time"),
@@ -886,7 +888,8 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
         | DeviceState::Staged
         | DeviceState::CheckedIn
         | DeviceState::Running
-        | DeviceState::Completed => return None,
+        | DeviceState::Completed
+        | DeviceState::Stopped => return None,
     };
     let failed = (row.state == DeviceState::Failed).then_some(run).flatten();
     Some(html! {

@@ -137,6 +137,7 @@ fn state_of(number: usize) -> DeviceState {
         17 => DeviceState::Quarantined,
         3 | 20 => DeviceState::CheckedIn,
         0..=9 => DeviceState::Running,
+        18 => DeviceState::Stopped,
         10..=18 => DeviceState::Completed,
         19..=25 => DeviceState::Staged,
         _ => DeviceState::Imported,
@@ -229,6 +230,7 @@ fn run(
     let (elapsed, step) = match state {
         DeviceState::Running => (ELAPSED[number], (number % 9) + 1),
         DeviceState::Failed => (ELAPSED[number], 7),
+        DeviceState::Stopped => (288, 7),
         DeviceState::Stalled => (402, 6),
         DeviceState::Completed => (360 + 61 * (number as u64 - 10), 12),
         _ => return None,

@@ -150,7 +150,10 @@ fn progress(words: Words, rows: &[&DeviceRow], site: &str) -> Markup {
             DeviceState::Failed | DeviceState::Stalled | DeviceState::Quarantined => {
                 group.trouble += 1;
             }
-            DeviceState::Imported | DeviceState::Staged | DeviceState::CheckedIn => {}
+            DeviceState::Imported
+            | DeviceState::Staged
+            | DeviceState::CheckedIn
+            | DeviceState::Stopped => {}
         }
     }
     let title = if by_class {

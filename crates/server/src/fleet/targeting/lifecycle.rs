@@ -614,11 +614,7 @@ fn failed_run(row: &DeviceRow) -> Option<FailedRun> {
         run: run.run,
         serial: row.serial.clone(),
         step: run.failed_step.as_ref().map(ToString::to_string),
-        error: run
-            .errors
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "it was stopped".into()),
+        error: run.errors.first().cloned().unwrap_or_default(),
     })
 }
 

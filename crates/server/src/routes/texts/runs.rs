@@ -35,7 +35,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .query("until", "The last day.")
         .answers_bytes("text/html; charset=utf-8")
         .of("GET", "/api/v1/runs", "List runs, newest first.", "5000 at most without `limit`.")
-        .query("state", "`running`, `stalled`, `failed` or `completed`.")
+        .query("state", "`running`, `stalled`, `failed`, `stopped` or `completed`.")
         .query("site", "The code of a site.")
         .query("collection", "That of the run's deployment.")
         .query("deployment", "The deployment.")

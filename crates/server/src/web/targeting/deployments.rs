@@ -92,7 +92,9 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
                 @if let Some(end) = window.ends_at_ms { div { dt { (words.t("Not from then on")) } dd { (words.time(end)) } } }
                 @if let Some(daily) = window.daily { div { dt { (words.t("Daily hours")) } dd { (daily) } } }
             }
-            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd { (number) } } }
+            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd {
+                a href={ "/?deployment=" (encode(status.name.as_str())) "&state=" (encode(state)) } { (number) }
+            } } }
         }
         @if !deployment.leave_collection_on_success {
             p.problem { (words.t("Machines stay in the collection when they are done: what is deployed to it next reaches them, too.")) }
@@ -113,7 +115,7 @@ fn failed(words: Words, status: &DeploymentStatus) -> Markup {
         })
         .collect();
     let columns = [en("Serial number"), en("Step"), en("Why")];
-    let title = words.t("Failed or stopped");
+    let title = words.t("Failed");
     let table = table(words, title, &columns, &rows, en("None."));
     draw::block("failed-title", title, "", &table)
 }
