@@ -308,7 +308,8 @@ pub struct Deployment {
     pub sequence: SequenceName,
     /// `required` or `available`.
     pub purpose: Purpose,
-    /// How long a run is expected to take, in seconds.
+    /// How long a run is expected to take, in seconds; 0 or left out: as the sites say, or as earlier runs took.
+    #[serde(default)]
     pub expected_seconds: u64,
     /// Whether a device leaves the collection when its run is done.
     #[serde(default = "yes")]
@@ -478,6 +479,9 @@ pub struct RunRow {
     pub elapsed_seconds: u64,
     /// The expected duration, in seconds; 0 if unknown.
     pub expected_seconds: u64,
+    /// Who says so.
+    #[serde(default)]
+    pub expected_from: ExpectedFrom,
     /// Where content came from.
     pub content: ContentBytes,
     /// Bytes to and from this device, counted at the server's sockets.
@@ -495,6 +499,23 @@ pub struct RunRow {
     pub hint: Option<String>,
     /// When the server last heard of the run.
     pub last_seen_at_ms: i64,
+}
+
+/// Who says how long a run is expected to take; the first of these that does.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpectedFrom {
+    /// Its deployment.
+    Deployment,
+    /// The site where the machine is.
+    Site,
+    /// Nobody; it is the median of earlier runs of the sequence.
+    EarlierRuns,
+    /// Nobody, and there were no earlier runs.
+    #[default]
+    Nobody,
 }
 
 /// `GET /api/v1/runs/{run}`

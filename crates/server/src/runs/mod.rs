@@ -6,6 +6,7 @@ pub(crate) mod check_in;
 pub(crate) mod decided;
 pub(crate) mod due;
 pub(crate) mod events;
+pub(crate) mod expected;
 pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod insights;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use maud::{Markup, html};
-use wire::admin_api::{DeviceRow, DeviceState, RunRow};
+use wire::admin_api::{DeviceRow, DeviceState, ExpectedFrom, RunRow};
 use wire::views::{SavedView, VIEW_NAME_CHARS_MAX};
 
 use super::assets;
@@ -824,11 +824,20 @@ pub fn elapsed(words: Words, run: &RunRow) -> Markup {
             data-expected=(run.expected_seconds) {
             span.line {
                 span.elapsed { (format::clock(run.elapsed_seconds)) }
-                @if run.expected_seconds > 0 { span.muted { " / " (format::clock(run.expected_seconds)) } }
+                @if run.expected_seconds > 0 { span.muted title=[who_expects(words, run.expected_from)] { " / " (format::clock(run.expected_seconds)) } }
                 span.label { (label) }
             }
             (layout::bar(&bar))
         }
+    }
+}
+
+/// Who says how long it takes, if it isn't who usually does.
+fn who_expects(words: Words, from: ExpectedFrom) -> Option<&'static str> {
+    match from {
+        ExpectedFrom::Deployment | ExpectedFrom::Nobody => None,
+        ExpectedFrom::Site => Some(words.t("As the site says")),
+        ExpectedFrom::EarlierRuns => Some(words.t("The median of earlier runs")),
     }
 }
 

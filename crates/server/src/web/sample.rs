@@ -1,7 +1,9 @@
 //! A school year's worth of sample devices, for the tests of the pages and for `examples/pages.rs`.
 
 use uuid::Uuid;
-use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable, StepRow};
+use wire::admin_api::{
+    DeviceRow, DeviceState, ExpectedFrom, LogLine, RunDetail, RunRow, RunVariable, StepRow,
+};
 use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
 use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName, StepPath};
@@ -253,6 +255,7 @@ fn run(
         ended_at_ms: (!running && state != DeviceState::Stalled).then_some(NOW_MS - 1000),
         elapsed_seconds: elapsed,
         expected_seconds: 600,
+        expected_from: ExpectedFrom::Deployment,
         content: ContentBytes {
             unchanged: 2_310_000_000,
             local: 412_000_000,

@@ -115,6 +115,7 @@ pub(super) fn site(
             div { dt { (words.t("Waiting")) } dd { (row.waiting) } }
             div { dt { (words.t("Devices")) } dd { (row.devices) } }
             div { dt { (words.t("Subnets")) } dd { (layout::or_dash(&row.subnets.join(" "))) } }
+            @if row.expected_seconds > 0 { div { dt { (words.t("Expected duration")) } dd { (format::clock(row.expected_seconds)) } } }
             @for (state, number) in &row.states { div { dt { (layout::capital(state.replace('-', " "))) } dd { (number) } } }
         }
         (draw::block("waiting-title", words.t("Waiting for a place"), "",
