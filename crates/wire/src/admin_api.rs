@@ -233,7 +233,18 @@ pub struct AssetImportRow {
     pub problems: Vec<String>,
 }
 
-/// `PUT /api/v1/collections/{name}` creates; `GET /api/v1/collections` lists.
+/// `PUT /api/v1/collections/{name}`: makes a collection, or changes what is said of it; the rest stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CollectionChange {
+    /// The name, as in the path.
+    pub name: CollectionName,
+    /// One line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// `GET /api/v1/collections`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CollectionRow {

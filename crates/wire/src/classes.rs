@@ -14,10 +14,28 @@ pub const TEMPLATE_CHARS_MAX: usize = 500;
 /// What Windows and NetBIOS allow.
 pub const NETBIOS_CHARS_MAX: usize = 15;
 
-/// `PUT /api/v1/classes/{site}/{name}`
+/// `PUT /api/v1/classes/{site}/{name}`: makes a class, or changes what is said of it; the rest stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ClassChange {
+    /// The school year, such as `2026/27`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub school_year: Option<String>,
+    /// One line for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Who teaches it, as free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// All packages that it needs, in order; sequences see them as `class_software`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software: Option<Vec<PackageName>>,
+}
+
+/// What is known of a class.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Class {
     /// The school year, such as `2026/27`.
     pub school_year: String,
     /// One line for people.
@@ -37,7 +55,7 @@ pub struct ClassRow {
     /// Its name, as asset files have it.
     pub name: String,
     /// What is known of it.
-    pub class: ClassChange,
+    pub class: Class,
     /// Whether someone made it; otherwise only assets name it.
     pub is_made: bool,
     /// Devices of it.

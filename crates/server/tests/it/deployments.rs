@@ -1,7 +1,7 @@
 //! Rules of collections, and a deployment from its preview to its end.
 
 use serde_json::json;
-use wire::admin_api::{CollectionRow, Deployment, DeviceState, MemberChange};
+use wire::admin_api::{CollectionChange, Deployment, DeviceState, MemberChange};
 use wire::collections::{CollectionRule, ExclusionChange, MemberWhy};
 use wire::deployments::{CapRequest, DeviceList, ResumeRequest, StopRequest, Window};
 use wire::device_api::CheckInReply;
@@ -30,12 +30,11 @@ fn told(reply: CheckInReply) -> String {
 }
 
 fn collection(site: &Site, name: &str) {
-    let row = CollectionRow {
+    let change = CollectionChange {
         name: name.parse().unwrap(),
-        title: String::new(),
-        members: 0,
+        title: None,
     };
-    site.admin.put_collection(&row).unwrap();
+    site.admin.put_collection(&change).unwrap();
 }
 
 #[test]

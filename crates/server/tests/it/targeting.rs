@@ -68,6 +68,47 @@ fn a_run_is_expected_to_take_what_its_deployment_says_else_what_the_site_does() 
 }
 
 #[test]
+fn what_a_change_does_not_say_stays_as_it_is() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial;skolekode;class\nPF1;BJØ;8B\n");
+    let put = |path: &str, body: Value| -> Value {
+        let path = format!("/api/v1/{path}");
+        site.admin.send("PUT", &path, &body).unwrap()
+    };
+    let all = json!({
+        "title": "Studie", "school-year": "2026/27", "teacher": "Åse", "software": ["geogebra"]
+    });
+    assert_eq!(put("classes/BJ%C3%98/8B", all.clone())["class"], all);
+    let one = put("classes/BJ%C3%98/8B", json!({ "title": "Naturfag" }));
+    let mut expected = all;
+    expected["title"] = "Naturfag".into();
+    assert_eq!(one["class"], expected);
+    let none = put(
+        "classes/BJ%C3%98/8B",
+        json!({ "teacher": "", "software": [] }),
+    );
+    assert_eq!(none["class"]["teacher"], "", "what is said to be empty is");
+    assert_eq!(none["class"]["software"], json!([]));
+    assert_eq!(none["class"]["title"], "Naturfag");
+    let of = |title: Option<&str>| match title {
+        Some(title) => json!({ "name": "pupils", "title": title }),
+        None => json!({ "name": "pupils" }),
+    };
+    put("collections/pupils", of(Some("All pupils")));
+    assert_eq!(put("collections/pupils", of(None))["title"], "All pupils");
+    assert_eq!(put("collections/pupils", of(Some("")))["title"], "");
+    put(
+        "sites/BJ%C3%98",
+        json!({ "name": "Bjørnøya", "subnets": ["10.1.0.0/16"], "slots": 4 }),
+    );
+    let after = put("sites/BJ%C3%98", json!({ "time-zone": "Europe/Oslo" }));
+    let after = &after["site"];
+    let kept = (&after["name"], &after["subnets"][0], &after["slots"]);
+    assert_eq!(kept, (&json!("Bjørnøya"), &json!("10.1.0.0/16"), &json!(4)));
+}
+
+#[test]
 fn machines_wait_for_a_place_and_get_it_in_order() {
     let site = Site::new();
     site.prepare(10);

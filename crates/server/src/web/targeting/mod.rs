@@ -70,6 +70,16 @@ pub(super) async fn show_classes(visitor: Visitor, State(state): State<AppState>
     Ok(visitor.page(visitor.words.t("Classes"), None, &content))
 }
 
+pub(super) async fn show_class(
+    visitor: Visitor,
+    State(state): State<AppState>,
+    Path((site, name)): Path<(String, String)>,
+) -> Page {
+    let row = state.class_row(&visitor.user.reach, &site, &name).await?;
+    let content = fleet::class(visitor.words, &row, may(&visitor, May::Deploy));
+    Ok(visitor.page(&row.name, None, &content))
+}
+
 pub(super) async fn show_models(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.model_rows(&visitor.user.reach).await?;
     let content = fleet::models(visitor.words, &rows);
@@ -110,9 +120,12 @@ pub(super) async fn show_collection(
         Err(other) => return Err(other),
     };
     let others = state.collections().await?;
+    let title = others.iter().find(|row| row.name == name);
+    let title = title.map_or_else(String::new, |row| row.title.clone());
     let can_change = may(&visitor, May::Deploy);
     let shown = collections::Shown {
         name: &name,
+        title: &title,
         stored: &stored,
         rule: &rule,
         preview: &preview,
