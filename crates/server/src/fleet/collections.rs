@@ -92,11 +92,11 @@ pub(crate) async fn change_members(
     find(&state, &name).await?;
     let mut db = state.db().write().await?;
     for device in &change.add {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         membership::put_in(&mut db, &name, &device.to_string()).await?;
     }
     for device in &change.remove {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         let reason = format!("taken out by {}", user.name);
         membership::take_out(&mut db, &name, &device.to_string(), &reason).await?;
     }

@@ -54,7 +54,7 @@ pub(crate) async fn stop(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
-    state.run_for(&user, run).await?;
+    state.own_run(&user, run).await?;
     let mut db = state.db().write().await?;
     let stopped = sqlx::query("UPDATE runs SET stop = 1 WHERE id = $1 AND state = 'running'")
         .bind(run.to_string())

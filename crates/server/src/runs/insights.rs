@@ -83,7 +83,7 @@ pub(crate) async fn insights_for(
 ) -> Result<Insights, Failure> {
     let past = state.history().read(state.db()).await?;
     let fleet = state.fleet().await?;
-    let rows = overview::within(&fleet, &user.reach);
+    let rows = overview::belonging(&fleet, &user.reach);
     let chosen = Chosen::of(rows, &past, filter, period, TimeZone::system());
     Ok(chosen.insights(&past))
 }

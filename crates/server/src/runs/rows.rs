@@ -98,8 +98,9 @@ pub(crate) struct StoredDevice {
 pub(crate) struct StoredRun {
     pub(crate) id: String,
     pub(crate) device: String,
-    serial: String,
+    pub(crate) serial: String,
     pub(crate) site: String,
+    pub(crate) seen_site: String,
     deployment: String,
     sequence: String,
     pub(crate) state: String,
@@ -137,7 +138,7 @@ pub(crate) use devices_sql;
 macro_rules! runs_sql {
     ($rest:literal) => {
         concat!(
-            "SELECT runs.id, runs.device, devices.serial, devices.site, runs.deployment, runs.sequence, runs.state, ",
+            "SELECT runs.id, runs.device, devices.serial, devices.site, devices.seen_site, runs.deployment, runs.sequence, runs.state, ",
             "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
             "deployments.document, COALESCE(place.expected_seconds, 0) AS expected_there ",
             "FROM runs JOIN devices ON devices.id = runs.device ",

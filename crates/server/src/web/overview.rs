@@ -55,11 +55,26 @@ impl Sight<'_> {
     fn picks(&self) -> bool {
         self.user.may(May::Operate) || self.user.may(May::Deploy)
     }
+
+    /// Whether there is anything that they may do with this one: nothing with a visitor, and what is in quarantine is
+    /// decided about elsewhere.
+    fn may_pick(&self, row: &DeviceRow) -> bool {
+        self.picks() && row.state != DeviceState::Quarantined && self.user.covers(&row.site)
+    }
 }
 
 /// The rows that someone with this reach sees.
 #[must_use]
 pub fn within(fleet: &Fleet, reach: &Reach) -> Vec<Arc<DeviceRow>> {
+    let rows = fleet.rows().iter();
+    rows.filter(|row| reach.sees(row.as_ref()))
+        .cloned()
+        .collect()
+}
+
+/// The rows that figures are made of: those that belong to the sites in reach, wherever they are.
+#[must_use]
+pub fn belonging(fleet: &Fleet, reach: &Reach) -> Vec<Arc<DeviceRow>> {
     let rows = fleet.rows().iter();
     rows.filter(|row| reach.covers(&row.site))
         .cloned()
@@ -607,7 +622,7 @@ pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
         tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row, sight.filter.sort)) {
             tr role="row" {
                 th.name role="rowheader" scope="row" {
-                    @if sight.picks() && row.state != DeviceState::Quarantined { (pick(words, row)) }
+                    @if sight.may_pick(row) { (pick(words, row)) }
                     @match &row.run {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }

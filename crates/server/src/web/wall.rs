@@ -36,7 +36,7 @@ pub(super) async fn show(
     Query(query): Query<WallQuery>,
 ) -> Result<Markup, Failure> {
     let fleet = state.fleet().await?;
-    let rows = overview::within(&fleet, &visitor.user.reach);
+    let rows = overview::belonging(&fleet, &visitor.user.reach);
     let site = query.site.trim();
     let live = match site {
         "" => "/live/wall".to_owned(),

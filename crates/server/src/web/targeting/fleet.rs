@@ -80,11 +80,12 @@ fn site_form(words: Words, row: Option<&SiteRow>) -> Markup {
     }
 }
 
-/// One site. Its visitor may change it, or move devices.
+/// One site. Its visitor may change it, or move devices of the sites that `can_move` names.
 pub(super) fn site(
     words: Words,
     detail: &SiteDetail,
-    (can_change, can_move): (bool, bool),
+    can_change: bool,
+    can_move: &dyn Fn(&str) -> bool,
 ) -> Markup {
     let row = &detail.site;
     let queue: Vec<Markup> = detail
@@ -108,7 +109,7 @@ pub(super) fn site(
                 th scope="row" { (one.serial) }
                 td { (one.site) }
                 td { (one.seen_site) }
-                td { @if can_move {
+                td { @if can_move(&one.site) {
                     button data-api="POST /api/v1/devices/move-to-seen-site" data-body=(json!({ "devices": [one.device] })) {
                         (words.t("Move there"))
                     }
@@ -116,7 +117,8 @@ pub(super) fn site(
             }
         })
         .collect();
-    let all: Vec<_> = detail.misplaced.iter().map(|one| one.device).collect();
+    let movable = detail.misplaced.iter().filter(|one| can_move(&one.site));
+    let all: Vec<_> = movable.map(|one| one.device).collect();
     html! {
         (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &html! {}))
         dl.identity.plain {
@@ -131,7 +133,7 @@ pub(super) fn site(
             &table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &queue, en("Nobody waits."))))
         (draw::block("misplaced-title", words.t("Not where the import says"), "",
             &table(words, words.t("Not where the import says"), &[en("Serial number"), en("Import says"), en("Seen at"), en("Action")], &misplaced, en("Every machine is where it belongs."))))
-        @if can_move && all.len() > 1 {
+        @if all.len() > 1 {
             button data-api="POST /api/v1/devices/move-to-seen-site" data-body=(json!({ "devices": all }))
                 data-confirm=(words.t("Move all of them to where they were seen?")) { (words.t("Move all to where they were seen")) }
         }

@@ -59,8 +59,9 @@ pub(super) async fn show_site(
     Path(code): Path<String>,
 ) -> Page {
     let detail = state.site_detail(&visitor.user.reach, &code).await?;
-    let rights = (may(&visitor, May::Deploy), may(&visitor, May::ChangeAssets));
-    let content = fleet::site(visitor.words, &detail, rights);
+    let user = &visitor.user;
+    let can_move = |site: &str| user.may(May::ChangeAssets) && user.covers(site);
+    let content = fleet::site(visitor.words, &detail, user.may(May::Deploy), &can_move);
     Ok(visitor.page(&detail.site.code, None, &content))
 }
 
