@@ -7,6 +7,8 @@ use crate::names::{CollectionName, DeviceId, PackageName};
 
 /// Packages of one class: a timetable's worth.
 pub const SOFTWARE_MAX: usize = 100;
+/// Names of models that are kept: each vendor has a handful for each model.
+pub const ALIASES_MAX: usize = 5000;
 /// Devices that are named at once: four times the largest fleet.
 pub const NAMED_MAX: usize = 10_000;
 /// A template for names is one line.
@@ -62,6 +64,32 @@ pub struct ClassRow {
     pub devices: u32,
     /// Software that isn't published.
     pub missing: Vec<String>,
+}
+
+/// A name that a vendor uses for a model. `GET /api/v1/model-aliases`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ModelAlias {
+    /// The vendor's name; letter case and the number of blanks make no difference.
+    pub alias: String,
+    /// SMBIOS manufacturer of the model that it stands for.
+    pub vendor: String,
+    /// SMBIOS product name of that model.
+    pub product: String,
+    /// Who said so.
+    pub set_by: String,
+    /// When.
+    pub set_at_ms: i64,
+}
+
+/// `PUT /api/v1/model-aliases/{name}`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct AliasChange {
+    /// SMBIOS product name of the model, as its machines say it.
+    pub product: String,
+    /// SMBIOS manufacturer; left out: that of the known model with this product name.
+    pub vendor: String,
 }
 
 /// `GET /api/v1/models`

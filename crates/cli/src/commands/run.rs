@@ -630,6 +630,7 @@ mod tests {
             ended_at_ms: Some(42_000),
             elapsed_seconds: 42,
             expected_seconds: 960,
+            expected_from: wire::admin_api::ExpectedFrom::Deployment,
             content: ContentBytes {
                 unchanged: 1 << 30,
                 local: 3 << 20,

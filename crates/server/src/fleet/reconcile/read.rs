@@ -12,6 +12,7 @@ use wire::reconciliation::{ReconciledCounts, ReconciledFilter, ReconciledRow, Re
 
 use super::judge::{Built, Bundles, Claim, Claims, Ordered, judge};
 use crate::error::{Doing as _, Failure, stored};
+use crate::fleet::aliases::Aliases;
 use crate::fleet::identity::name_key;
 use crate::fleet::import::drafts::{self, DoneRow};
 use crate::limits::ASSET_TEXT_CHARS_MAX;
@@ -146,10 +147,16 @@ async fn answer(
     state: &AppState,
     user: &User,
     import: Option<&ImportRow>,
-    order: Vec<Ordered>,
+    mut order: Vec<Ordered>,
     fleet: &[Known],
     question: Question,
 ) -> Result<Reconciliation, Failure> {
+    let mut db = state.db().read().acquire().await.doing("read the models")?;
+    let aliases = Aliases::read(&mut db).await?;
+    drop(db);
+    for machine in &mut order {
+        machine.model = aliases.resolved(std::mem::take(&mut machine.model));
+    }
     let known: HashSet<String> = fleet.iter().map(|known| known.serial_key.clone()).collect();
     let claims = claims(state, user, fleet).await?;
     let bundles = bundles(state, &question.oldest).await?;

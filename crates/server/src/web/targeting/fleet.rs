@@ -2,10 +2,11 @@
 
 use maud::{Markup, html};
 use serde_json::json;
-use wire::classes::{ClassRow, ModelRow};
+use wire::classes::{ClassRow, ModelAlias, ModelRow};
 use wire::sites::{SiteDetail, SiteRow};
 
 use super::table;
+use crate::fleet::aliases::KnownModels;
 use crate::web::draw;
 use crate::web::filter::encode;
 use crate::web::words::{Words, en};
@@ -249,8 +250,13 @@ fn software(row: &ClassRow, between: &str) -> String {
     names.join(between)
 }
 
-/// All models.
-pub(super) fn models(words: Words, rows: &[ModelRow]) -> Markup {
+/// All models, and what vendors call them. With the models that are known, its visitor may say more of that.
+pub(super) fn models(
+    words: Words,
+    rows: &[ModelRow],
+    aliases: &[ModelAlias],
+    known: Option<&KnownModels>,
+) -> Markup {
     let lines: Vec<Markup> = rows
         .iter()
         .map(|row| {
@@ -277,6 +283,57 @@ pub(super) fn models(words: Words, rows: &[ModelRow]) -> Markup {
     html! {
         div.headline.page-title { h1 { (words.t("Models")) } span.muted { (words.number(rows.len() as u64)) } }
         (table(words, words.t("Models"), &columns, &lines, en("No models yet: they come with devices.")))
+        @if !aliases.is_empty() || known.is_some() {
+            (draw::block("aliases-title", words.t("Names that vendors use"), words.t("what asset files call a model, and which one it is"),
+                &alias_list(words, aliases, known)))
+        }
+    }
+}
+
+fn alias_list(words: Words, aliases: &[ModelAlias], known: Option<&KnownModels>) -> Markup {
+    let lines: Vec<Markup> = aliases
+        .iter()
+        .map(|row| {
+            html! {
+                th scope="row" { (row.alias) }
+                td { (row.vendor) " " (row.product) }
+                td { (row.set_by) ", " (words.time(row.set_at_ms)) }
+                td { @if known.is_some() {
+                    button type="button" data-api={ "DELETE /api/v1/model-aliases/" (encode(&row.alias)) }
+                        data-confirm=(words.fill(en("Forget that {name} stands for a model?"), &[("name", &row.alias)])) { (words.t("Remove")) }
+                } }
+            }
+        })
+        .collect();
+    let columns = [
+        en("The vendor's name"),
+        en("Model"),
+        en("Said by"),
+        en("Action"),
+    ];
+    html! {
+        (table(words, words.t("Names that vendors use"), &columns, &lines, en("None.")))
+        @if let Some(known) = known.filter(|known| !known.is_empty()) {
+            details.edit { summary { (words.t("Add a vendor's name")) }
+                form.stacked.card data-api="PUT /api/v1/model-aliases/{name}" data-done=(words.t("Stored.")) {
+                    label for="alias" { (words.t("The vendor's name")) }
+                    input #alias name="name" required maxlength="128" autocomplete="off";
+                    label for="alias-of" { (words.t("stands for the model")) }
+                    (model_select("alias-of", known))
+                    div.buttons { button.primary { (words.t("Store")) } }
+                }
+            }
+        }
+    }
+}
+
+/// A choice among the models that are known.
+pub(in crate::web) fn model_select(id: &str, known: &KnownModels) -> Markup {
+    html! {
+        select id=(id) name="product" required {
+            option value="" { "—" }
+            @for (vendor, product) in known.values() { option value=(product) { (vendor) " " (product) } }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod collections;
 pub(super) mod deployments;
-mod fleet;
+pub(super) mod fleet;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -83,7 +83,12 @@ pub(super) async fn show_class(
 
 pub(super) async fn show_models(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.model_rows(&visitor.user.reach).await?;
-    let content = fleet::models(visitor.words, &rows);
+    let aliases = state.model_aliases().await?;
+    let known = match may(&visitor, May::ChangeAssets) {
+        true => Some(state.known_models().await?),
+        false => None,
+    };
+    let content = fleet::models(visitor.words, &rows, &aliases, known.as_ref());
     Ok(visitor.page(visitor.words.t("Models"), None, &content))
 }
 
