@@ -164,7 +164,10 @@ pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
         (forms(words, known, rights))
         (runs(words, &known.runs))
         @if !known.hand_outs.is_empty() {
-            (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &history_table(words, &known.hand_outs)))
+            (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &html! {
+                (history_table(words, &known.hand_outs))
+                p { a href={ "/api/v1/assignments.csv?device=" (row.device) } download="hand-outs.csv" { "CSV" } }
+            }))
         }
         (variable_rows(words, &known.variables))
         (receipt_rows(words, &known.receipts))
@@ -388,7 +391,12 @@ fn runs(words: Words, runs: &[RunRow]) -> Markup {
     let content = if rows.is_empty() {
         html! { p.muted { (words.t("No run yet.")) } }
     } else {
-        draw::table(words.t("Runs"), &columns, &[5, 6], &rows)
+        html! {
+            (draw::table(words.t("Runs"), &columns, &[5, 6], &rows))
+            @if let Some(run) = runs.first() {
+                p { a href={ "/runs?device=" (encode(&run.serial)) } { (words.t("All its runs, with filters and CSV")) } }
+            }
+        }
     };
     draw::block(
         "runs-title",
