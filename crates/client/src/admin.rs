@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use wire::admin_api::{
-    AssetImportReport, CollectionRow, Deployment, DeviceRow, DigestList, Finding, Login,
-    PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow, SequenceRow,
-    Token,
+    AssetImportReport, CollectionChange, CollectionRow, Deployment, DeviceRow, DigestList, Finding,
+    Login, PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow,
+    SequenceRow, Token,
 };
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::digest::Digest;
@@ -260,17 +260,19 @@ impl Client {
         self.get("/api/v1/collections")
     }
 
-    /// Creates a collection.
+    /// Makes a collection or changes it.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn put_collection(&self, collection: &CollectionRow) -> Result<(), ClientError> {
+    pub fn put_collection(
+        &self,
+        collection: &CollectionChange,
+    ) -> Result<CollectionRow, ClientError> {
         self.send(
             "PUT",
             &format!("/api/v1/collections/{}", collection.name),
             collection,
         )
-        .map(|_: IgnoredAny| ())
     }
 
     /// All deployments.

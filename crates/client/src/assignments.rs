@@ -48,6 +48,12 @@ pub struct AssignmentFilter {
     pub pupil: Option<PupilId>,
     /// Of devices of this site.
     pub site: String,
+    /// A part of serial number, asset tag, class or whoever handed it out or took it back.
+    pub text: String,
+    /// The first day of hand-outs, such as `2026-08-17`.
+    pub since: String,
+    /// The last one.
+    pub until: String,
     /// Only devices that are out now.
     pub open: bool,
 }
@@ -173,8 +179,10 @@ impl Client {
         let device = text(filter.device.map(|id| id.to_string()));
         let pupil = text(filter.pupil.map(|id| id.to_string()));
         let (site, open) = (query_value(&filter.site), filter.open);
+        let [text, since, until] =
+            [&filter.text, &filter.since, &filter.until].map(|text| query_value(text));
         self.get(&format!(
-            "/api/v1/assignments?device={device}&pupil={pupil}&site={site}&open={open}"
+            "/api/v1/assignments?device={device}&pupil={pupil}&site={site}&open={open}&text={text}&since={since}&until={until}"
         ))
     }
 

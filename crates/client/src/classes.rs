@@ -1,10 +1,16 @@
 //! The calls about classes, models and names. See [`wire::classes`].
 
-use wire::classes::{ClassChange, ClassRow, ModelRow, NamePlan, NameRequest};
+use wire::classes::{
+    AliasChange, ClassChange, ClassRow, ModelAlias, ModelRow, NamePlan, NameRequest,
+};
 
 use crate::admin::query_value;
 use crate::connection::Client;
 use crate::error::ClientError;
+
+fn of_alias(name: &str) -> String {
+    format!("/api/v1/model-aliases/{}", query_value(name))
+}
 
 fn of_class(site: &str, name: &str) -> String {
     format!(
@@ -50,6 +56,34 @@ impl Client {
     /// See [`ClientError`].
     pub fn models(&self) -> Result<Vec<ModelRow>, ClientError> {
         self.get("/api/v1/models")
+    }
+
+    /// The names that vendors use for models.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn model_aliases(&self) -> Result<Vec<ModelAlias>, ClientError> {
+        self.get("/api/v1/model-aliases")
+    }
+
+    /// Says which model a vendor's name stands for.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn put_model_alias(
+        &self,
+        name: &str,
+        change: &AliasChange,
+    ) -> Result<ModelAlias, ClientError> {
+        self.send("PUT", &of_alias(name), change)
+    }
+
+    /// Forgets a vendor's name for a model.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn remove_model_alias(&self, name: &str) -> Result<ModelAlias, ClientError> {
+        self.send("DELETE", &of_alias(name), &())
     }
 
     /// Names for devices from a template, shown or stored.

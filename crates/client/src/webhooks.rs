@@ -1,6 +1,6 @@
 //! Webhooks: part of the admin API.
 
-use wire::webhooks::{DeliveryRow, MadeWebhook, NewWebhook, WebhookRow};
+use wire::webhooks::{DeliveryRow, MadeWebhook, NewWebhook, WebhookChange, WebhookRow};
 
 use crate::admin::query_value;
 use crate::{Client, ClientError};
@@ -20,6 +20,30 @@ impl Client {
     /// See [`ClientError`].
     pub fn add_webhook(&self, new: &NewWebhook) -> Result<MadeWebhook, ClientError> {
         self.send("POST", "/api/v1/webhooks", new)
+    }
+
+    /// Changes a webhook; its secret and its log stay.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn change_webhook(
+        &self,
+        webhook: i64,
+        change: &WebhookChange,
+    ) -> Result<WebhookRow, ClientError> {
+        self.send("PUT", &format!("/api/v1/webhooks/{webhook}"), change)
+    }
+
+    /// Gives a webhook a new secret; the answer holds it, and it is never shown again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn new_webhook_secret(&self, webhook: i64) -> Result<MadeWebhook, ClientError> {
+        self.send(
+            "POST",
+            &format!("/api/v1/webhooks/{webhook}/new-secret"),
+            &(),
+        )
     }
 
     /// Removes a webhook with its log.

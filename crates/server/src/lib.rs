@@ -5,6 +5,7 @@
 
 mod catalog;
 mod connection;
+mod days;
 mod db;
 mod fleet;
 mod health;
@@ -17,6 +18,7 @@ mod ranges;
 mod runs;
 mod secret;
 mod serve;
+mod spreadsheet;
 mod table;
 mod text;
 mod tls;

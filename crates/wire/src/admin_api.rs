@@ -233,7 +233,18 @@ pub struct AssetImportRow {
     pub problems: Vec<String>,
 }
 
-/// `PUT /api/v1/collections/{name}` creates; `GET /api/v1/collections` lists.
+/// `PUT /api/v1/collections/{name}`: makes a collection, or changes what is said of it; the rest stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CollectionChange {
+    /// The name, as in the path.
+    pub name: CollectionName,
+    /// One line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// `GET /api/v1/collections`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CollectionRow {
@@ -308,7 +319,8 @@ pub struct Deployment {
     pub sequence: SequenceName,
     /// `required` or `available`.
     pub purpose: Purpose,
-    /// How long a run is expected to take, in seconds.
+    /// How long a run is expected to take, in seconds; 0 or left out: as the sites say, or as earlier runs took.
+    #[serde(default)]
     pub expected_seconds: u64,
     /// Whether a device leaves the collection when its run is done.
     #[serde(default = "yes")]
@@ -356,6 +368,8 @@ pub enum DeviceState {
     Completed,
     /// Its last run failed.
     Failed,
+    /// Its last run was stopped by an administrator, and nobody has had it gone on with.
+    Stopped,
     /// In a run, and silent for too long.
     Stalled,
     /// Can't prove who it is.
@@ -371,6 +385,7 @@ impl std::fmt::Display for DeviceState {
             Self::Running => "running",
             Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::Stalled => "stalled",
             Self::Quarantined => "quarantined",
         })
@@ -457,7 +472,7 @@ pub struct RunRow {
     pub deployment: DeploymentName,
     /// The sequence.
     pub sequence: SequenceName,
-    /// `running`, `completed`, `failed` or `stalled`.
+    /// `running`, `completed`, `failed`, `stopped` or `stalled`.
     pub state: DeviceState,
     /// The number of the current (or last) step, from 1; 0 before the first.
     pub step_number: u32,
@@ -475,6 +490,9 @@ pub struct RunRow {
     pub elapsed_seconds: u64,
     /// The expected duration, in seconds; 0 if unknown.
     pub expected_seconds: u64,
+    /// Who says so.
+    #[serde(default)]
+    pub expected_from: ExpectedFrom,
     /// Where content came from.
     pub content: ContentBytes,
     /// Bytes to and from this device, counted at the server's sockets.
@@ -492,6 +510,23 @@ pub struct RunRow {
     pub hint: Option<String>,
     /// When the server last heard of the run.
     pub last_seen_at_ms: i64,
+}
+
+/// Who says how long a run is expected to take; the first of these that does.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpectedFrom {
+    /// Its deployment.
+    Deployment,
+    /// The site where the machine is.
+    Site,
+    /// Nobody; it is the median of earlier runs of the sequence.
+    EarlierRuns,
+    /// Nobody, and there were no earlier runs.
+    #[default]
+    Nobody,
 }
 
 /// `GET /api/v1/runs/{run}`

@@ -34,7 +34,7 @@ pub struct AssetComputer {
     pub site_name: Option<String>,
     /// Its class.
     pub class: Option<String>,
-    /// `imported`, `staged`, `checked-in`, `running`, `completed`, `failed` or `stalled`.
+    /// `imported`, `staged`, `checked-in`, `running`, `completed`, `failed`, `stopped` or `stalled`.
     pub state: String,
     /// Who has it: the number in the school's own system.
     pub pupil_id: Option<String>,

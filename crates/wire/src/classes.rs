@@ -7,6 +7,8 @@ use crate::names::{CollectionName, DeviceId, PackageName};
 
 /// Packages of one class: a timetable's worth.
 pub const SOFTWARE_MAX: usize = 100;
+/// Names of models that are kept: each vendor has a handful for each model.
+pub const ALIASES_MAX: usize = 5000;
 /// Devices that are named at once: four times the largest fleet.
 pub const NAMED_MAX: usize = 10_000;
 /// A template for names is one line.
@@ -14,10 +16,28 @@ pub const TEMPLATE_CHARS_MAX: usize = 500;
 /// What Windows and NetBIOS allow.
 pub const NETBIOS_CHARS_MAX: usize = 15;
 
-/// `PUT /api/v1/classes/{site}/{name}`
+/// `PUT /api/v1/classes/{site}/{name}`: makes a class, or changes what is said of it; the rest stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct ClassChange {
+    /// The school year, such as `2026/27`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub school_year: Option<String>,
+    /// One line for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Who teaches it, as free text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// All packages that it needs, in order; sequences see them as `class_software`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub software: Option<Vec<PackageName>>,
+}
+
+/// What is known of a class.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Class {
     /// The school year, such as `2026/27`.
     pub school_year: String,
     /// One line for people.
@@ -37,13 +57,39 @@ pub struct ClassRow {
     /// Its name, as asset files have it.
     pub name: String,
     /// What is known of it.
-    pub class: ClassChange,
+    pub class: Class,
     /// Whether someone made it; otherwise only assets name it.
     pub is_made: bool,
     /// Devices of it.
     pub devices: u32,
     /// Software that isn't published.
     pub missing: Vec<String>,
+}
+
+/// A name that a vendor uses for a model. `GET /api/v1/model-aliases`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ModelAlias {
+    /// The vendor's name; letter case and the number of blanks make no difference.
+    pub alias: String,
+    /// SMBIOS manufacturer of the model that it stands for.
+    pub vendor: String,
+    /// SMBIOS product name of that model.
+    pub product: String,
+    /// Who said so.
+    pub set_by: String,
+    /// When.
+    pub set_at_ms: i64,
+}
+
+/// `PUT /api/v1/model-aliases/{name}`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct AliasChange {
+    /// SMBIOS product name of the model, as its machines say it.
+    pub product: String,
+    /// SMBIOS manufacturer; left out: that of the known model with this product name.
+    pub vendor: String,
 }
 
 /// `GET /api/v1/models`

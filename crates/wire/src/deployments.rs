@@ -172,7 +172,7 @@ pub struct DeploymentStatus {
     /// Latest runs by state.
     #[serde(default)]
     pub states: BTreeMap<String, u32>,
-    /// Devices whose latest run failed or was stopped.
+    /// Devices whose latest run failed.
     #[serde(default)]
     pub failed: Vec<FailedRun>,
     /// Devices that it leaves alone, because somebody said so.

@@ -278,6 +278,9 @@ pub struct ImportDraft {
     /// Stands for what accepting would do; see [`AcceptImport::seen`].
     #[serde(default)]
     pub plan: String,
+    /// Names of models in the file that no machine, no prestage and nobody before has used; nothing while no model is known.
+    #[serde(default)]
+    pub unknown_models: Vec<UnknownModel>,
     /// Rows that match the query, in all.
     pub rows_total: u32,
     /// The rows asked for.
@@ -285,6 +288,16 @@ pub struct ImportDraft {
     /// What taking it back did, once it is taken back.
     #[serde(default)]
     pub undone: Option<UndoReport>,
+}
+
+/// The name of a model that is known by no other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct UnknownModel {
+    /// As the file says it.
+    pub product: String,
+    /// How many rows say it.
+    pub rows: u32,
 }
 
 /// Accepts a draft.

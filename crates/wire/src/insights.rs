@@ -29,6 +29,9 @@ pub struct Insights {
     /// Runs that ended.
     #[serde(default)]
     pub runs: u64,
+    /// Of them, those that an administrator stopped: neither completed nor failed.
+    #[serde(default)]
+    pub stopped: u64,
     /// Bytes of content that their machines had on their own disks: what a network never carried.
     #[serde(default)]
     pub local_bytes: u64,

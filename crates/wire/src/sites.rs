@@ -27,7 +27,7 @@ pub struct SiteChange {
     /// How many machines run there at a time; 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// How long a run is expected to take there, in seconds; 0 if that is left to the deployment.
+    /// How long a run is expected to take there, in seconds, for deployments that don't say it; 0 if the site doesn't, either.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_seconds: Option<u64>,
     /// The time zone of its working day, such as `Europe/Oslo`; empty for UTC.
@@ -47,7 +47,7 @@ pub struct SiteRow {
     pub subnets: Vec<String>,
     /// How many machines run there at a time; 0 for no limit.
     pub slots: u32,
-    /// How long a run is expected to take there, in seconds; 0 if that is left to the deployment.
+    /// How long a run is expected to take there, in seconds, for deployments that don't say it; 0 if the site doesn't, either.
     pub expected_seconds: u64,
     /// The time zone of its working day; empty for UTC.
     pub time_zone: String,

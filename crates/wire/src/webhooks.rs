@@ -157,7 +157,29 @@ pub struct NewWebhook {
     pub ca_pem: String,
 }
 
-/// A webhook with its secret, which is shown this once. The answer to `POST /api/v1/webhooks`
+/// What is changed of a webhook; the rest stays, and so does its log. `PUT /api/v1/webhooks/{id}`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct WebhookChange {
+    /// Where to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// One line for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// All that it is told; empty for everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<WebhookEvent>>,
+    /// The authorities to trust instead of the system's, as PEM; empty for the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+/// How long messages are signed with the secret before the present one, too: a day, in which receivers get the new one.
+pub const OLD_SECRET_HOURS: u32 = 24;
+
+/// A webhook with its secret, which is shown this once. The answer to `POST /api/v1/webhooks` and
+/// `POST /api/v1/webhooks/{id}/new-secret`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct MadeWebhook {
@@ -185,6 +207,9 @@ pub struct WebhookRow {
     pub state: String,
     /// Why it is paused; empty if it isn't.
     pub reason: String,
+    /// Until when messages are signed with its old secret, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_secret_until_ms: Option<i64>,
     /// Deliveries that are due or wait for their next attempt.
     pub waiting: u64,
     /// Deliveries that were given up.

@@ -65,6 +65,30 @@ pub(crate) struct List {
         hide_default_value = true
     )]
     site: String,
+    /// Only those with this in serial number, asset tag, class or the name of whoever handed it out or took it back
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    text: String,
+    /// The first day of hand-outs, such as 2026-08-17
+    #[arg(
+        long,
+        value_name = "DAY",
+        default_value = "",
+        hide_default_value = true
+    )]
+    since: String,
+    /// The last day of hand-outs
+    #[arg(
+        long,
+        value_name = "DAY",
+        default_value = "",
+        hide_default_value = true
+    )]
+    until: String,
     /// Also what came back
     #[arg(long)]
     all: bool,
@@ -117,6 +141,9 @@ pub(crate) fn run(command: &Assignment, output: &Output) -> Outcome<()> {
         Assignment::List(list) => {
             let filter = AssignmentFilter {
                 site: list.site.clone(),
+                text: list.text.clone(),
+                since: list.since.clone(),
+                until: list.until.clone(),
                 open: !list.all,
                 ..AssignmentFilter::default()
             };

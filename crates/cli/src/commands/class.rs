@@ -11,7 +11,7 @@ use crate::settings::connect;
 /// Groups of pupils, and the software they need.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Class {
-    /// Make a class or change it; everything is said anew
+    /// Make a class or change it; what isn't said stays as it is
     ///
     /// Sequences see the packages of a device's class as the list `class_software`, such as in
     /// `when: "'geogebra' in class_software"`.
@@ -44,17 +44,20 @@ pub(crate) struct Set {
     /// Its name, as asset files have it
     name: String,
     /// The school year, such as 2026/27
-    #[arg(long, default_value = "", hide_default_value = true)]
-    year: String,
+    #[arg(long)]
+    year: Option<String>,
     /// One line for people
-    #[arg(long, default_value = "", hide_default_value = true)]
-    title: String,
+    #[arg(long)]
+    title: Option<String>,
     /// Who teaches it
-    #[arg(long, default_value = "", hide_default_value = true)]
-    teacher: String,
-    /// A package it needs; may be repeated
+    #[arg(long)]
+    teacher: Option<String>,
+    /// A package it needs; may be repeated, and replaces all that it needed
     #[arg(long, value_name = "PACKAGE")]
     software: Vec<PackageName>,
+    /// It needs no package any more
+    #[arg(long, conflicts_with = "software")]
+    no_software: bool,
 }
 
 /// Does what was asked.
@@ -62,11 +65,12 @@ pub(crate) fn run(command: &Class, output: &Output) -> Outcome<()> {
     let client = connect()?;
     match command {
         Class::Set(set) => {
+            let says_software = set.no_software || !set.software.is_empty();
             let change = ClassChange {
                 school_year: set.year.clone(),
                 title: set.title.clone(),
                 teacher: set.teacher.clone(),
-                software: set.software.clone(),
+                software: says_software.then(|| set.software.clone()),
             };
             let row = client
                 .put_class(&set.site, &set.name, &change)

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use client::Client;
-use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
+use wire::admin_api::{CollectionChange, CollectionRow, DeviceRow, MemberChange};
 use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
 use wire::names::CollectionName;
 
@@ -109,8 +109,8 @@ pub(crate) struct Create {
     /// Its name: small letters, digits and - _ . +
     name: CollectionName,
     /// One line for people
-    #[arg(long, default_value = "", hide_default_value = true)]
-    title: String,
+    #[arg(long)]
+    title: Option<String>,
 }
 
 /// Does what was asked.
@@ -118,13 +118,12 @@ pub(crate) fn run(command: &Collection, output: &Output) -> Outcome<()> {
     let client = connect()?;
     match command {
         Collection::Create(create) => {
-            let row = CollectionRow {
+            let change = CollectionChange {
                 name: create.name.clone(),
                 title: create.title.clone(),
-                members: 0,
             };
-            client
-                .put_collection(&row)
+            let row = client
+                .put_collection(&change)
                 .trying(|| format!("cannot create the collection {}", create.name))?;
             output.answer(&row, |_| format!("collection {} created\n", row.name))
         }

@@ -151,8 +151,8 @@ pub(crate) struct Create {
     /// The task sequence they run
     #[arg(long, value_name = "NAME")]
     sequence: SequenceName,
-    /// How long a run is expected to take, such as 90s, 16m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    /// How long a run is expected to take, such as 90s, 16m or 1h30m; left out: as the sites say, or as earlier runs took
+    #[arg(long, value_name = "TIME", value_parser = parse_expected, default_value = "0", hide_default_value = true)]
     expected: u64,
     /// How many devices it may ever touch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -191,8 +191,8 @@ pub(crate) struct Change {
     /// The task sequence they run
     #[arg(long, value_name = "NAME")]
     sequence: Option<SequenceName>,
-    /// How long a run is expected to take, such as 90s, 16m or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    /// How long a run is expected to take, such as 90s, 16m or 1h30m; 0: as the sites say, or as earlier runs took
+    #[arg(long, value_name = "TIME", value_parser = parse_expected)]
     expected: Option<u64>,
     /// How many devices it may ever touch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -466,6 +466,14 @@ pub(crate) fn parse_seconds(text: &str) -> Result<u64, String> {
     Ok(total)
 }
 
+/// How long a run is expected to take; 0 says nothing about it.
+pub(crate) fn parse_expected(text: &str) -> Result<u64, String> {
+    match text {
+        "0" => Ok(0),
+        text => parse_seconds(text),
+    }
+}
+
 fn render_list(rows: &[Row], look: &Look) -> String {
     let mut table = Table::new(&[
         "name",
@@ -486,7 +494,10 @@ fn render_list(rows: &[Row], look: &Look) -> String {
             row.collection.to_string(),
             row.sequence.to_string(),
             purpose.into(),
-            seconds(row.expected_seconds),
+            match row.expected_seconds {
+                0 => "-".into(),
+                expected => seconds(expected),
+            },
             row.cap.to_string(),
             if row.stopped { "stopped" } else { "active" }.into(),
         ]);
@@ -500,13 +511,15 @@ fn render_list(rows: &[Row], look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_seconds;
+    use super::{parse_expected, parse_seconds};
 
     #[test]
     fn durations() {
         for (text, seconds) in [("16m", 960), ("90s", 90), ("1h30m", 5400), ("1h1m1s", 3661)] {
             assert_eq!(parse_seconds(text), Ok(seconds), "{text}");
+            assert_eq!(parse_expected(text), Ok(seconds), "{text}");
         }
+        assert_eq!(parse_expected("0"), Ok(0));
         for text in [
             "",
             "16",

@@ -330,7 +330,7 @@ fn only_match<'d>(devices: &'d [DeviceRow], serial: &str) -> Outcome<&'d DeviceR
 
 fn parse_state(text: &str) -> Result<DeviceState, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|_| {
-        "one of imported, staged, checked-in, running, completed, failed, stalled, quarantined"
+        "one of imported, staged, checked-in, running, completed, failed, stopped, stalled, quarantined"
             .to_owned()
     })
 }

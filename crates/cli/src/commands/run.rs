@@ -78,8 +78,8 @@ pub(crate) enum Run {
 /// `run list`
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only runs in this state: running, stalled, failed or completed
-    #[arg(long, value_parser = ["running", "stalled", "failed", "completed"])]
+    /// Only runs in this state: running, stalled, failed, stopped or completed
+    #[arg(long, value_parser = ["running", "stalled", "failed", "stopped", "completed"])]
     state: Option<String>,
     /// Only runs of machines of this site
     #[arg(long)]
@@ -220,7 +220,11 @@ fn no_run(text: &str) -> Failure {
 }
 
 fn has_ended(row: &RunRow) -> bool {
-    row.ended_at_ms.is_some() || matches!(row.state, DeviceState::Completed | DeviceState::Failed)
+    row.ended_at_ms.is_some()
+        || matches!(
+            row.state,
+            DeviceState::Completed | DeviceState::Failed | DeviceState::Stopped
+        )
 }
 
 /// Watches one run by asking again and again; survives a server that restarts.
@@ -375,7 +379,11 @@ fn end(detail: &RunDetail, output: &Output) -> Outcome<()> {
         .as_ref()
         .map(|step| format!(" at step {step}"))
         .unwrap_or_default();
-    let mut failure = Failure::new(format!("the run of {name} {}{step}", row.state));
+    let what = match row.state {
+        DeviceState::Stopped => "was stopped".to_owned(),
+        state => state.to_string(),
+    };
+    let mut failure = Failure::new(format!("the run of {name} {what}{step}"));
     if let Some(cause) = causes(&row.errors) {
         failure = failure.because(cause);
     }
@@ -622,6 +630,7 @@ mod tests {
             ended_at_ms: Some(42_000),
             elapsed_seconds: 42,
             expected_seconds: 960,
+            expected_from: wire::admin_api::ExpectedFrom::Deployment,
             content: ContentBytes {
                 unchanged: 1 << 30,
                 local: 3 << 20,

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteRow};
 
-use crate::commands::deployment::parse_seconds;
+use crate::commands::deployment::parse_expected;
 use crate::failure::{Outcome, Trying};
 use crate::output::{Look, Output, Table, clean, count, moment, seconds};
 use crate::settings::connect;
@@ -60,8 +60,8 @@ pub(crate) struct Set {
     /// How many machines run at a time; 0 for no limit
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
-    /// How long a run is expected to take there, such as 16m
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    /// How long a run is expected to take there, such as 16m, for deployments that don't say it; 0 takes it away
+    #[arg(long, value_name = "TIME", value_parser = parse_expected)]
     expected: Option<u64>,
     /// Its time zone, such as Europe/Oslo
     #[arg(long, value_name = "NAME")]
@@ -182,7 +182,7 @@ fn render_detail(detail: &SiteDetail, look: &Look) -> String {
         false => &site.time_zone,
     };
     let expected = match site.expected_seconds {
-        0 => "as the deployment says".to_owned(),
+        0 => "not said here".to_owned(),
         expected => seconds(expected),
     };
     for (name, value) in [

@@ -3,8 +3,8 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use wire::webhooks::{
-    AttemptRow, DeliveryRow, MadeWebhook, NewWebhook, WEBHOOK_CA_BYTES_MAX, WebhookEvent,
-    WebhookRow,
+    AttemptRow, DeliveryRow, MadeWebhook, NewWebhook, OLD_SECRET_HOURS, WEBHOOK_CA_BYTES_MAX,
+    WebhookChange, WebhookEvent, WebhookRow,
 };
 
 use crate::failure::{Failure, Outcome, Trying};
@@ -42,6 +42,16 @@ pub(crate) enum Webhook {
     /// Let a receiver go on, and deliver what waits
     #[command(after_help = "Example:\n  forestage webhook resume 1")]
     Resume(One),
+    /// Change a receiver; what isn't said stays, and so do its secret and its log
+    #[command(
+        after_help = "Example:\n  forestage webhook change 1 --event run.completed --event run.failed"
+    )]
+    Change(Change),
+    /// Give a receiver a new secret
+    ///
+    /// It is shown this once. For 24 hours messages are signed with the old one, too.
+    #[command(after_help = "Example:\n  forestage webhook new-secret 1")]
+    NewSecret(One),
     /// Remove a receiver with its log
     #[command(after_help = "Example:\n  forestage webhook remove 1")]
     Remove(One),
@@ -61,6 +71,31 @@ pub(crate) struct Add {
     /// The authority of the receiver's certificate (PEM), in place of those the server's system trusts
     #[arg(long, value_name = "FILE")]
     ca: Option<Utf8PathBuf>,
+}
+
+/// `webhook change`
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    one: One,
+    /// Where to: https://…, or http:// to the server's own machine
+    #[arg(long)]
+    url: Option<String>,
+    /// One line for people
+    #[arg(long)]
+    title: Option<String>,
+    /// What it is told, and nothing else; may be repeated
+    #[arg(long = "event", value_name = "EVENT")]
+    events: Vec<WebhookEvent>,
+    /// It is told of everything
+    #[arg(long, conflicts_with = "events")]
+    all_events: bool,
+    /// The authority of the receiver's certificate (PEM), in place of those the server's system trusts
+    #[arg(long, value_name = "FILE")]
+    ca: Option<Utf8PathBuf>,
+    /// The authorities that the server's system trusts
+    #[arg(long, conflicts_with = "ca")]
+    no_ca: bool,
 }
 
 /// A command about one webhook.
@@ -145,6 +180,13 @@ pub(crate) fn run(command: &Webhook, output: &Output) -> Outcome<()> {
                 format!("webhook {webhook} goes on, {waiting} waiting\n")
             })
         }
+        Webhook::Change(command) => change(command, output),
+        Webhook::NewSecret(One { webhook }) => {
+            let made = connect()?
+                .new_webhook_secret(*webhook)
+                .trying(|| format!("cannot give webhook {webhook} a new secret"))?;
+            output.answer(&made, |look| render_secret(&made, look))
+        }
         Webhook::Remove(One { webhook }) => {
             connect()?
                 .remove_webhook(*webhook)
@@ -155,14 +197,7 @@ pub(crate) fn run(command: &Webhook, output: &Output) -> Outcome<()> {
 }
 
 fn add(add: &Add, output: &Output) -> Outcome<()> {
-    let ca_pem = match &add.ca {
-        None => String::new(),
-        Some(path) => {
-            let bytes = read_limited(path, WEBHOOK_CA_BYTES_MAX as u64)
-                .trying(|| format!("cannot read {path}"))?;
-            String::from_utf8(bytes).trying(|| format!("cannot read {path} as PEM"))?
-        }
-    };
+    let ca_pem = read_ca(add.ca.as_ref())?.unwrap_or_default();
     let new = NewWebhook {
         url: add.url.clone(),
         title: add.title.clone(),
@@ -173,6 +208,41 @@ fn add(add: &Add, output: &Output) -> Outcome<()> {
         .add_webhook(&new)
         .trying(|| format!("cannot add a webhook to {}", add.url))?;
     output.answer(&made, |look| render_made(&made, look))
+}
+
+fn read_ca(path: Option<&Utf8PathBuf>) -> Outcome<Option<String>> {
+    let Some(path) = path else { return Ok(None) };
+    let bytes =
+        read_limited(path, WEBHOOK_CA_BYTES_MAX as u64).trying(|| format!("cannot read {path}"))?;
+    let pem = String::from_utf8(bytes).trying(|| format!("cannot read {path} as PEM"))?;
+    Ok(Some(pem))
+}
+
+fn change(command: &Change, output: &Output) -> Outcome<()> {
+    let says_events = command.all_events || !command.events.is_empty();
+    let ca_pem = match command.no_ca {
+        true => Some(String::new()),
+        false => read_ca(command.ca.as_ref())?,
+    };
+    let change = WebhookChange {
+        url: command.url.clone(),
+        title: command.title.clone(),
+        events: says_events.then(|| command.events.clone()),
+        ca_pem,
+    };
+    let webhook = command.one.webhook;
+    let row = connect()?
+        .change_webhook(webhook, &change)
+        .trying(|| format!("cannot change webhook {webhook}"))?;
+    output.answer(&row, |look| render_list(std::slice::from_ref(&row), look))
+}
+
+fn render_secret(made: &MadeWebhook, look: &Look) -> String {
+    format!(
+        "webhook {} has a new secret\n  secret  {}  (shown only now; the old one is good for {OLD_SECRET_HOURS} hours)\n",
+        made.webhook.webhook,
+        look.paint.bold(&made.secret)
+    )
 }
 
 fn render_made(made: &MadeWebhook, look: &Look) -> String {

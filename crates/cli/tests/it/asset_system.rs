@@ -1,5 +1,7 @@
 //! What other systems get: the asset table, and messages.
 
+use serde_json::json;
+
 use crate::world::World;
 
 #[test]
@@ -62,6 +64,31 @@ fn a_webhook_from_its_first_day_to_its_last() {
             .contains("1 message waiting")
     );
     world.run(&["webhook", "resend", "1", &message]);
+    let said = world.run(&["webhook", "new-secret", "1"]);
+    assert!(
+        said.contains("whsec_") && said.contains("good for 24 hours"),
+        "{said}"
+    );
+    assert!(!said.contains(made["secret"].as_str().unwrap()));
+    let change = [
+        "webhook",
+        "change",
+        "1",
+        "--url",
+        "http://127.0.0.1:9/other",
+    ];
+    let changed = world.json(&change);
+    assert_eq!(
+        (&changed["url"], &changed["title"], &changed["events"]),
+        (
+            &"http://127.0.0.1:9/other".into(),
+            &"Eiendeler".into(),
+            &json!(["run.completed"])
+        )
+    );
+    let everything = world.json(&["webhook", "change", "1", "--all-events"]);
+    assert_eq!(everything["events"], json!([]));
+    assert_eq!(world.json(&["webhook", "log", "1"])[0]["message"], message);
     world.run(&["webhook", "remove", "1"]);
     assert_eq!(world.run(&["webhook", "list"]), "no webhooks yet\n");
     let (code, _, stderr) = world.fail(&["webhook", "add", "http://assets.example/hook"]);

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::json;
+
 use crate::world::{World, failed};
 
 const SEQUENCE: &str = include_str!("tiny.yaml");
@@ -384,6 +386,7 @@ fn the_school() {
     variables(&world);
     plans(&world);
     assets(&world);
+    classes_and_models(&world);
     world.run(&["device", "reset-key", "PF1"]);
     assert_eq!(world.fail(&["device", "reset-key", "PF2"]).0, 1);
 
@@ -496,6 +499,42 @@ fn plans(world: &World) {
     let words = [&plan[..], &["--file", "wrong.yaml", "--all"]].concat();
     assert!(world.fail(&words).1.starts_with("wrong.yaml:"));
     assert_eq!(world.fail(&[&plan[..], &["tiny"]].concat()).0, 2);
+}
+
+fn classes_and_models(world: &World) {
+    let set = ["class", "set", "BJO", "1STA"];
+    world.run(&[&set[..], &["--title", "Studie", "--software", "java"]].concat());
+    let class = &world.json(&[&set[..], &["--year", "2026/27"]].concat())["class"];
+    assert_eq!(
+        (&class["title"], &class["school-year"], &class["software"]),
+        (&"Studie".into(), &"2026/27".into(), &json!(["java"])),
+        "what isn't said stays"
+    );
+    let none = world.json(&[&set[..], &["--no-software"]].concat());
+    assert_eq!(none["class"]["software"], json!([]));
+    let site = world.json(&["site", "set", "BJO", "--expected", "20m"]);
+    assert_eq!(site["site"]["expected-seconds"], 1200);
+    let deployment = world.json(&["deployment", "change", "autumn", "--expected", "0"]);
+    assert_eq!(deployment["expected-seconds"], 0);
+    assert_eq!(
+        world.run(&["run", "list", "--state", "stopped"]),
+        "no runs\n"
+    );
+
+    let alias = ["model", "alias", "Book 14 PC (5Z1A2)"];
+    let said = world.json(&[&alias[..], &["--is", "Book 14", "--vendor", "Acme"]].concat());
+    assert_eq!(
+        (&said["vendor"], &said["product"]),
+        (&"Acme".into(), &"Book 14".into())
+    );
+    assert!(world.run(&["model", "aliases"]).contains("Acme Book 14"));
+    let itself = ["model", "alias", "BOOK  14", "--is", "Book 14"];
+    assert!(world.fail(&itself).2.contains("own name"));
+    world.run(&["model", "unalias", "book 14 pc (5z1a2)"]);
+    assert_eq!(
+        world.run(&["model", "aliases"]),
+        "no names of vendors yet\n"
+    );
 }
 
 fn assets(world: &World) {

@@ -244,7 +244,7 @@ impl Fleet {
         let sites: BTreeMap<String, String> = sites.into_iter().collect();
         // A machine that nobody imported is at no site.
         let is_seen = |serial: &str| match sites.get(serial) {
-            Some(site) => user.sees(site),
+            Some(site) => user.covers(site),
             None => user.sees_all(),
         };
         let deployed: Vec<String> = sqlx::query_scalar(

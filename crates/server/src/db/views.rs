@@ -160,7 +160,8 @@ fn select(engine: Engine) -> String {
          CASE WHEN {seen_product} <> '' THEN {seen_product} ELSE product END AS product, \
          CASE WHEN {seen_product} <> '' THEN {seen_sku} ELSE sku END AS sku, \
          host_name, site_code, site_name, class, pupil_id, pupil_name, deployment, sequence, \
-         CASE WHEN run_state = 'completed' THEN 'completed' WHEN run_state IN ('failed', 'aborted') THEN 'failed' \
+         CASE WHEN run_state = 'completed' THEN 'completed' WHEN run_state = 'failed' THEN 'failed' \
+         WHEN run_state = 'aborted' THEN 'stopped' \
          WHEN run_state <> '' AND {now} - run_seen_at_ms > {stalled_ms} THEN 'stalled' \
          WHEN run_state <> '' THEN 'running' WHEN checked_in_at_ms > 0 THEN 'checked-in' \
          WHEN said <> '{{}}' OR {staged} THEN 'staged' ELSE 'imported' END AS state, \

@@ -113,7 +113,7 @@ pub(crate) async fn change(
     let id: DeviceId = parse(&id)?;
     let wanted: AssetChange = read_json(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
-    let before = state.device_for_in(&user, &mut db, id).await?;
+    let before = state.own_device_in(&user, &mut db, id).await?;
     let after = Corrected::of(&before, wanted)?;
     let changes = after.changes_of(&before);
     if !changes.is_empty() {
@@ -183,7 +183,7 @@ impl Corrected {
             .await
             .doing("look up a site")?;
         // Whoever looks after one site can't send machines to another, nor learn which there are.
-        if known.is_none() || !user.sees(&self.site) {
+        if known.is_none() || !user.covers(&self.site) {
             return Err(Failure::not_found(format!("site {}", self.site))
                 .hint("make the site first, or ask an administrator"));
         }

@@ -64,7 +64,11 @@ async fn become_so(
     let wanted: AssetReason = read_json(body, JSON_BYTES_MAX).await?;
     let reason = clean(&wanted.reason, REASON_CHARS_MAX);
     let mut db = state.db().write().await?;
-    let before = state.device_for_in(user, &mut db, id).await?;
+    let before = match becomes {
+        // Whoever has it in the room, or had, may say so, whomever it belongs to.
+        AssetState::Stolen => state.device_for_in(user, &mut db, id).await?,
+        AssetState::Retired | AssetState::InUse => state.own_device_in(user, &mut db, id).await?,
+    };
     if before.asset_state == becomes.word() {
         let message = format!("{} is {} already", before.serial, becomes.word());
         return Err(Failure::conflict("same-state", message).hint("nothing was changed"));

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
-use wire::admin_api::{CollectionRow, DeviceRow, MemberChange};
+use wire::admin_api::{CollectionChange, CollectionRow, DeviceRow, MemberChange};
 use wire::names::CollectionName;
 
 use crate::db::commit;
@@ -28,7 +28,7 @@ pub(crate) async fn list(
     state.collections_for(&user).await.map(Json)
 }
 
-/// `PUT /api/v1/collections/{name}`
+/// `PUT /api/v1/collections/{name}`: what isn't said stays as it is.
 pub(crate) async fn put(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
@@ -36,8 +36,8 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Json<CollectionRow>, Failure> {
     let name: CollectionName = parse(&name)?;
-    let row: CollectionRow = read_json(body, JSON_BYTES_MAX).await?;
-    if row.name != name {
+    let change: CollectionChange = read_json(body, JSON_BYTES_MAX).await?;
+    if change.name != name {
         return Err(Failure::bad_request(
             "other-name",
             "the name in the path is another one",
@@ -45,13 +45,20 @@ pub(crate) async fn put(
     }
     let mut db = state.db().write().await?;
     sqlx::query(
-        "INSERT INTO collections (name, title) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET title = excluded.title",
+        "INSERT INTO collections (name, title) VALUES ($1, '') ON CONFLICT (name) DO NOTHING",
     )
     .bind(name.as_str())
-    .bind(clean(&row.title, TITLE_CHARS_MAX))
     .execute(&mut *db)
     .await
     .doing("store a collection")?;
+    if let Some(title) = &change.title {
+        sqlx::query("UPDATE collections SET title = $1 WHERE name = $2")
+            .bind(clean(title, TITLE_CHARS_MAX))
+            .bind(name.as_str())
+            .execute(&mut *db)
+            .await
+            .doing("store the title of a collection")?;
+    }
     audit(&mut db, &user.name, "collection-stored", name.as_str(), "").await?;
     commit(db).await?;
     find(&state, &name).await.map(Json)
@@ -85,11 +92,11 @@ pub(crate) async fn change_members(
     find(&state, &name).await?;
     let mut db = state.db().write().await?;
     for device in &change.add {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         membership::put_in(&mut db, &name, &device.to_string()).await?;
     }
     for device in &change.remove {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         let reason = format!("taken out by {}", user.name);
         membership::take_out(&mut db, &name, &device.to_string(), &reason).await?;
     }

@@ -1,14 +1,14 @@
 //! The devices as a table for a spreadsheet: what the overview shows, with the same filter.
 
 use axum::extract::{Extension, Query, State};
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::Response;
 use wire::admin_api::DeviceRow;
 
 use crate::error::Failure;
 use crate::people::auth::User;
 use crate::people::reach::told;
 use crate::people::roles::May;
+use crate::spreadsheet;
 use crate::state::AppState;
 use crate::web::filter::{Clock, Filter, FilterQuery};
 use crate::web::overview;
@@ -48,51 +48,29 @@ pub(crate) async fn csv(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
     Query(query): Query<FilterQuery>,
-) -> Result<impl IntoResponse, Failure> {
+) -> Result<Response, Failure> {
     let (fleet, clock) = (state.fleet().await?, Clock::now());
     let rows = overview::within(&fleet, &user.reach);
     let shown = overview::select(&rows, &Filter::from(query), clock);
     let rows = shown.iter();
     let rows = rows.map(|row| told(&fleet, &user, row, clock.now_ms));
-    let text = table(rows, user.may(May::ViewPupils)).map_err(|source| Failure::System {
-        what: "write a table",
-        source,
-    })?;
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (
-            header::CONTENT_DISPOSITION,
-            "attachment; filename=\"devices.csv\"",
-        ),
-    ];
-    Ok((headers, text))
+    let columns = columns(user.may(May::ViewPupils));
+    spreadsheet::file("devices.csv", columns, rows.map(|row| cells(&row, columns)))
 }
 
-fn table(
-    rows: impl Iterator<Item = DeviceRow>,
-    with_pupils: bool,
-) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
-    // The mark of byte order: without it, Excel takes Norwegian letters for something else.
-    let mut bytes = "\u{feff}".as_bytes().to_vec();
-    let mut writer = csv::Writer::from_writer(&mut bytes);
-    let columns = COLUMNS.len() - usize::from(!with_pupils);
-    writer.write_record(&COLUMNS[..columns])?;
-    for row in rows {
-        let record = record(&row).map(|text| defused(&text));
-        writer.write_record(&record[..columns])?;
-    }
-    writer.flush()?;
-    drop(writer);
-    Ok(bytes)
+fn columns(with_pupils: bool) -> &'static [&'static str] {
+    &COLUMNS[..COLUMNS.len() - usize::from(!with_pupils)]
+}
+
+fn cells(row: &DeviceRow, columns: &[&str]) -> Vec<String> {
+    record(row).into_iter().take(columns.len()).collect()
 }
 
 fn record(row: &DeviceRow) -> [String; COLUMNS.len()] {
     let run = row.run.as_ref();
     let text = |value: Option<String>| value.unwrap_or_default();
     let collections: Vec<_> = row.collections.iter().map(|name| name.as_str()).collect();
-    let seen = row
-        .last_seen_at_ms
-        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    let seen = row.last_seen_at_ms.map(spreadsheet::moment);
     [
         text(row.name.clone()),
         row.serial.clone(),
@@ -119,7 +97,7 @@ fn record(row: &DeviceRow) -> [String; COLUMNS.len()] {
                 .to_string()
         })),
         text(run.map(|run| run.content.network_packed.to_string())),
-        text(seen.map(|seen| seen.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())),
+        text(seen),
         text(row.message.clone()),
         text(row.boot_image.clone()),
         text(row.seen_site.clone()),
@@ -128,26 +106,9 @@ fn record(row: &DeviceRow) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// A spreadsheet takes a text that begins like this for a formula and runs it; an apostrophe makes it a text again.
-fn defused(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn formulas_are_texts() {
-        for text in ["=1+1", "+47 1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
-            assert_eq!(defused(text), format!("'{text}"));
-        }
-        assert_eq!(defused("Åse 1=2"), "Åse 1=2");
-    }
 
     #[test]
     fn every_device_is_a_line_of_the_same_width() {
@@ -155,7 +116,9 @@ mod tests {
         rows[0].class = "=HYPERLINK(\"x\"),\"\n".into();
         rows[0].pupil = Some("Åse".into());
         for with_pupils in [true, false] {
-            let bytes = table(rows.iter().cloned(), with_pupils).unwrap();
+            let columns = columns(with_pupils);
+            let lines = rows.iter().map(|row| cells(row, columns));
+            let bytes = spreadsheet::bytes(columns, lines).unwrap();
             let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap();
             let mut reader = csv::Reader::from_reader(text);
             let read: Vec<_> = reader.records().map(Result::unwrap).collect();

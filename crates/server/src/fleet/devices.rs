@@ -96,8 +96,8 @@ pub(crate) async fn reset_key(
     Path(id): Path<String>,
 ) -> Result<Json<DeviceRow>, Failure> {
     let id: DeviceId = parse(&id)?;
-    state.device_for(&user, id).await?;
     let mut db = state.db().write().await?;
+    state.own_device_in(&user, &mut db, id).await?;
     for sql in [
         "DELETE FROM device_keys WHERE device = $1",
         "DELETE FROM device_sessions WHERE device = $1",

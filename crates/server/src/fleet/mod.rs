@@ -1,5 +1,6 @@
 //! The fleet: machines as they were bought, found, grouped and aimed at.
 
+pub(crate) mod aliases;
 pub(crate) mod asset;
 pub(crate) mod asset_computers;
 pub(crate) mod asset_state;
@@ -87,6 +88,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .put("/api/v1/classes/{site}/{name}", May::Deploy, classes::put)
         .delete("/api/v1/classes/{site}/{name}", May::Deploy, classes::remove)
         .get("/api/v1/models", May::View, models::list)
+        .get("/api/v1/model-aliases", May::View, aliases::list)
+        .put("/api/v1/model-aliases/{name}", May::ChangeAssets, aliases::put)
+        .delete("/api/v1/model-aliases/{name}", May::ChangeAssets, aliases::remove)
         .post("/api/v1/device-names", May::Deploy, names::name)
         .get("/api/v1/sites", May::View, sites::list)
         .get("/api/v1/sites/{code}", May::View, sites::get)

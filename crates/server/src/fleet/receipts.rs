@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use serde_json::json;
+use sqlx::FromRow;
 use wire::admin_api::ReceiptRow;
 use wire::digest::Digest;
 use wire::names::DeviceId;
@@ -24,6 +25,7 @@ use crate::limits::{
 };
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::reach::Placed;
 use crate::people::roles::Role;
 use crate::routes::page::PageQuery;
 use crate::routes::read_json;
@@ -31,8 +33,25 @@ use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::emit_device;
 
-/// Document, time of arrival, device and site if known, and who sent it.
-type StoredReceipt = (String, i64, Option<String>, Option<String>, String);
+/// A receipt as stored, with the device it tells of, if that is known.
+#[derive(FromRow)]
+struct StoredReceipt {
+    document: String,
+    received_at_ms: i64,
+    id: Option<String>,
+    site: Option<String>,
+    seen_site: Option<String>,
+    sent_by: String,
+}
+
+impl Placed for StoredReceipt {
+    fn sites(&self) -> (&str, &str) {
+        (
+            self.site.as_deref().unwrap_or_default(),
+            self.seen_site.as_deref().unwrap_or_default(),
+        )
+    }
+}
 
 /// `GET /api/v1/receipts`
 pub(crate) async fn list(
@@ -48,7 +67,7 @@ pub(crate) async fn list(
 /// Those of the machines in reach, newest first; a factory operator sees the ones they sent.
 pub(crate) async fn seen(state: &AppState, user: &User) -> Result<Vec<ReceiptRow>, Failure> {
     let rows: Vec<StoredReceipt> = sqlx::query_as(
-        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM receipts \
+        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, devices.seen_site, receipts.sent_by FROM receipts \
          LEFT JOIN devices ON devices.serial_key = receipts.serial_key AND receipts.serial_key <> '' \
          ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $1",
     )
@@ -66,7 +85,7 @@ pub(crate) async fn of_device(
     device: DeviceId,
 ) -> Result<Vec<ReceiptRow>, Failure> {
     let rows: Vec<StoredReceipt> = sqlx::query_as(
-        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, receipts.sent_by FROM devices \
+        "SELECT receipts.document, receipts.received_at_ms, devices.id, devices.site, devices.seen_site, receipts.sent_by FROM devices \
          JOIN receipts ON receipts.serial_key = devices.serial_key AND receipts.serial_key <> '' \
          WHERE devices.id = $1 ORDER BY receipts.received_at_ms DESC, receipts.digest LIMIT $2",
     )
@@ -79,18 +98,16 @@ pub(crate) async fn of_device(
 }
 
 fn told_rows(user: &User, rows: Vec<StoredReceipt>) -> Result<Vec<ReceiptRow>, Failure> {
-    let sees = |site: Option<&str>, sent_by: &str| match user.role {
-        Role::FactoryOperator => sent_by == user.name,
-        _ => user.sees(site.unwrap_or_default()),
+    let sees = |row: &StoredReceipt| match user.role {
+        Role::FactoryOperator => row.sent_by == user.name,
+        _ => user.sees(row),
     };
-    let seen = rows
-        .into_iter()
-        .filter(|(_, _, _, site, sent_by)| sees(site.as_deref(), sent_by));
-    let row = |(document, received_at_ms, device, _, _): (String, i64, Option<String>, _, _)| {
+    let seen = rows.into_iter().filter(sees);
+    let row = |row: StoredReceipt| {
         Ok(ReceiptRow {
-            receipt: stored("receipt", &document)?,
-            received_at_ms,
-            device: told(user, device.and_then(|id| id.parse().ok())),
+            receipt: stored("receipt", &row.document)?,
+            received_at_ms: row.received_at_ms,
+            device: told(user, row.id.and_then(|id| id.parse().ok())),
         })
     };
     seen.map(row).collect()

@@ -38,7 +38,7 @@ struct StoredView {
 impl StoredView {
     fn exists_for(&self, user: &User) -> bool {
         let site = Filter::of_query(&self.query).site;
-        site.is_none_or(|site| user.sees(&site))
+        site.is_none_or(|site| user.covers(&site))
     }
 
     fn view(self) -> SavedView {

@@ -247,7 +247,7 @@ pub(crate) async fn list(
     };
     let devices = state.stored_devices_for(&user).await?;
     let is_seen = |row: &VariableRow| match row.scope {
-        VariableScope::Site => user.sees(&row.name),
+        VariableScope::Site => user.covers(&row.name),
         VariableScope::Device => devices.iter().any(|device| device.serial_key == row.name),
         _ => true,
     };

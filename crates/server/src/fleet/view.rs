@@ -137,7 +137,7 @@ impl Fleet {
     #[must_use]
     pub fn pupil(&self, user: &User, device: DeviceId) -> Option<&str> {
         let holder = self.holders.get(&device)?;
-        let may_know = user.may(May::ViewPupils) && user.sees(&holder.site);
+        let may_know = user.may(May::ViewPupils) && user.covers(&holder.site);
         may_know.then_some(holder.name.as_str())
     }
 

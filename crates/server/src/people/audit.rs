@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use ipnet::IpNet;
 use serde::Deserialize;
 use sqlx::FromRow;
@@ -20,6 +21,7 @@ use crate::error::{Doing as _, Failure, stored_text};
 use crate::fleet::targeting::subnets;
 use crate::limits::LIST_ROWS_MAX;
 use crate::routes::page::{PageQuery, next_page};
+use crate::spreadsheet::{self, TABLE_ROWS_MAX};
 use crate::state::{AppState, now_ms};
 
 /// Rows read at a time while a text is looked for.
@@ -311,8 +313,38 @@ pub(crate) async fn audit_rows(
     Ok((headers, Json(rows)))
 }
 
+/// `GET /api/v1/audit.csv`: all rows that fit, the newest ones if there are more than a table holds.
+pub(crate) async fn csv(
+    State(state): State<AppState>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failure> {
+    let (mut rows, mut cursor) = (Vec::new(), None);
+    loop {
+        let left = TABLE_ROWS_MAX - rows.len();
+        let (some, next) = state.audit_page(&wanted, cursor, left).await?;
+        rows.extend(some);
+        match next {
+            Some(_) if rows.len() < TABLE_ROWS_MAX => cursor = next,
+            _ => break,
+        }
+    }
+    let columns = ["row", "when", "who", "from", "action", "subject", "details"];
+    let rows = rows.into_iter().map(|row| {
+        vec![
+            row.number.to_string(),
+            spreadsheet::moment(row.at_ms),
+            row.who,
+            row.address,
+            row.action,
+            row.subject,
+            row.detail,
+        ]
+    });
+    spreadsheet::file("audit.csv", &columns, rows)
+}
+
 /// The filter as it stood in the query, for the link to the next page.
-fn page_query(wanted: &Wanted) -> Vec<(&'static str, String)> {
+pub(crate) fn page_query(wanted: &Wanted) -> Vec<(&'static str, String)> {
     let number = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
     [
         ("who", wanted.who.clone()),

@@ -191,6 +191,101 @@ async fn a_foreign_machine_is_not_there() {
     assert!(compared >= 30, "{compared}");
 }
 
+/// A machine of another school that is at theirs now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_is_looked_at_and_reported_and_nothing_else() {
+    let world = World::new().await;
+    let (mut looked, mut refused) = (0, 0);
+    let of_a_machine = |route: &&Route| {
+        route.path.starts_with("/api/v1/devices/{id}") || route.path.contains("{run}")
+    };
+    for route in crate::routes::table().iter().filter(of_a_machine) {
+        for (name, role) in OF_ONE_SITE {
+            if !is_of_people(route) || !allowed(role).contains(&route.may) {
+                continue;
+            }
+            let (method, token) = (route.method.as_str(), format!("good-{name}"));
+            let path = path(route, &world.visitor);
+            let answer = world.ask(method, &path, Some(&token), body(route)).await;
+            let (status, said) = (answer.status(), json_of(answer).await);
+            let what = format!("{method} {path} as {name}: {status} {said}");
+            if method == "GET" {
+                assert_eq!(status, StatusCode::OK, "{what}");
+                looked += 1;
+            } else if route.path.ends_with("/report-stolen") {
+                let is_reported = status == StatusCode::OK || said["code"] == "same-state";
+                assert!(is_reported, "{what}");
+            } else {
+                let told = (status, said["code"].as_str());
+                assert_eq!(told, (StatusCode::FORBIDDEN, Some("visitor")), "{what}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        looked >= 10 && refused >= 6,
+        "{looked} looked at, {refused} refused"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_is_in_lists_as_long_as_it_is_there_and_in_no_figures() {
+    let world = World::new().await;
+    let visitor = &world.visitor;
+    let of = async |name: &str, path: &str| {
+        let token = format!("good-{name}");
+        text_of(world.ask("GET", path, Some(&token), "").await).await
+    };
+    let lists = [
+        "/api/v1/devices",
+        "/api/v1/devices.csv",
+        "/api/v1/runs",
+        "/api/v1/receipts",
+        "/api/v1/find?text=PF3",
+        "/api/v1/sites/BJO",
+        "/",
+        "/devices",
+        "/devices/PF3",
+        "/devices/PF3/plan",
+        "/runs",
+    ];
+    let figures = ["/api/v1/asset-computers", "/api/v1/insights", "/wall"];
+    for (name, _) in OF_ONE_SITE {
+        for path in lists {
+            let said = of(name, path).await;
+            assert!(said.contains("PF3"), "{path} as {name}: {said}");
+            for secret in [visitor.pupil_name, visitor.number, &visitor.pupil] {
+                assert!(!said.contains(secret), "{path} tells {name} {secret}");
+            }
+        }
+        for path in figures {
+            let said = of(name, path).await;
+            assert!(
+                !said.contains("PF3") && !said.contains("KON"),
+                "{path} as {name}: {said}"
+            );
+        }
+        let page = of(name, "/devices/PF3").await;
+        assert!(page.contains("Kongsbakken"), "whose it is");
+        assert!(
+            !page.contains("/retire") && !page.contains("/reset-key"),
+            "{page}"
+        );
+        let run = of(name, &format!("/runs/{}", visitor.run)).await;
+        assert!(!run.contains("/stop\""), "{run}");
+    }
+    // It goes home.
+    world.move_visitor("KON").await;
+    for (name, _) in OF_ONE_SITE {
+        for path in lists.iter().filter(|path| !path.contains("PF3")) {
+            assert!(!of(name, path).await.contains("PF3"), "{path} as {name}");
+        }
+        let found = of(name, "/api/v1/find?text=PF3").await;
+        assert_eq!(found, "[]", "as {name}");
+    }
+    assert!(of("admin", "/api/v1/devices").await.contains("PF3"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_names_what_is_foreign_is_refused_and_changes_nothing() {
     let world = World::new().await;
@@ -797,6 +892,14 @@ async fn pages_are_guarded_by_the_same_table() {
             && allowed(Role::SchoolAdmin).contains(&page.may)
             && !page.path.starts_with("/live/")
         {
+            let visitor = filled(page.path, &world.visitor);
+            if ["{run}", "{serial}"]
+                .iter()
+                .any(|part| page.path.contains(part))
+            {
+                let status = ask(&visitor, Some("good-school-admin")).await;
+                assert_eq!(status, StatusCode::OK, "{visitor}");
+            }
             let foreign = filled(page.path, &world.foreign);
             let status = ask(&foreign, Some("good-school-admin")).await;
             assert_eq!(status, StatusCode::NOT_FOUND, "{foreign}");

@@ -39,6 +39,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/pupils/{id}/export", May::Assign, personal::export)
         .post("/api/v1/pupils/{id}/erase", May::Assign, personal::erase)
         .get("/api/v1/assignments", May::ViewPupils, history::list)
+        .get("/api/v1/assignments.csv", May::ViewPupils, history::csv)
         .post("/api/v1/assignments", May::Assign, hand_out::post)
         .post("/api/v1/assignments/scan", May::Assign, scan::post)
         .post("/api/v1/assignments/pairs", May::Assign, hand_out::post_pairs)

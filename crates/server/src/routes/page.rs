@@ -110,6 +110,18 @@ pub(crate) fn encode(text: &str) -> String {
         .collect()
 }
 
+/// Names and values as they stand behind an address; nothing if there are none.
+pub(crate) fn query_of(pairs: &[(&'static str, String)]) -> String {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    match pairs.is_empty() {
+        true => String::new(),
+        false => format!("?{}", pairs.join("&")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{PageQuery, next_page};

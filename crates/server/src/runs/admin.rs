@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use wire::admin_api::{RunDetail, RunRow};
 use wire::names::RunId;
 
@@ -13,6 +14,7 @@ use crate::people::auth::User;
 use crate::routes::page::{PageQuery, next_page};
 use crate::routes::parse;
 use crate::runs::list::RunQuery;
+use crate::spreadsheet::{self, TABLE_ROWS_MAX};
 use crate::state::{AppState, Change};
 
 /// Runs in an answer to someone who doesn't say how many.
@@ -32,6 +34,56 @@ pub(crate) async fn list(
     let next = next.map(|row| row.run);
     let headers = next_page("/api/v1/runs", &query.pairs(), limit, next);
     Ok((headers, Json(rows)))
+}
+
+/// `GET /api/v1/runs.csv`: all runs that fit, the newest ones if there are more than a table holds.
+pub(crate) async fn csv(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Query(query): Query<RunQuery>,
+) -> Result<Response, Failure> {
+    let (rows, _) = state.runs_for(&user, &query, None, TABLE_ROWS_MAX).await?;
+    let columns = [
+        "run",
+        "serial",
+        "name",
+        "deployment",
+        "sequence",
+        "state",
+        "step",
+        "steps",
+        "step-title",
+        "started",
+        "ended",
+        "elapsed-seconds",
+        "expected-seconds",
+        "local-bytes",
+        "network-bytes",
+        "error",
+    ];
+    let rows = rows.into_iter().map(|row| {
+        let local = row.content.unchanged.saturating_add(row.content.local);
+        vec![
+            row.run.to_string(),
+            row.serial,
+            row.name.unwrap_or_default(),
+            row.deployment.to_string(),
+            row.sequence.to_string(),
+            row.state.to_string(),
+            row.step_number.to_string(),
+            row.step_count.to_string(),
+            row.step_title,
+            spreadsheet::moment(row.started_at_ms),
+            row.ended_at_ms
+                .map_or_else(String::new, spreadsheet::moment),
+            row.elapsed_seconds.to_string(),
+            row.expected_seconds.to_string(),
+            local.to_string(),
+            row.content.network_packed.to_string(),
+            row.errors.join(": "),
+        ]
+    });
+    spreadsheet::file("runs.csv", &columns, rows)
 }
 
 /// `GET /api/v1/runs/{run}`
@@ -54,7 +106,7 @@ pub(crate) async fn stop(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
-    state.run_for(&user, run).await?;
+    state.own_run(&user, run).await?;
     let mut db = state.db().write().await?;
     let stopped = sqlx::query("UPDATE runs SET stop = 1 WHERE id = $1 AND state = 'running'")
         .bind(run.to_string())

@@ -31,15 +31,16 @@ pub(crate) async fn get(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<RunEvents>, Failure> {
     let run: RunId = parse(&run)?;
-    let found: Option<(i64, i64, String)> = sqlx::query_as(
-        "SELECT runs.take, runs.acknowledged, devices.site FROM runs JOIN devices ON devices.id = runs.device \
+    let found: Option<(i64, i64, String, String)> = sqlx::query_as(
+        "SELECT runs.take, runs.acknowledged, devices.site, devices.seen_site FROM runs JOIN devices ON devices.id = runs.device \
          WHERE runs.id = $1",
     )
     .bind(run.to_string())
     .fetch_optional(state.db().read())
     .await
     .doing("read a run")?;
-    let Some((take, acknowledged, _)) = found.filter(|(_, _, site)| user.reach.covers(site)) else {
+    let found = found.filter(|(_, _, site, seen)| user.sees(&(site.as_str(), seen.as_str())));
+    let Some((take, acknowledged, ..)) = found else {
         return Err(Failure::not_found(format!("run {run}")));
     };
     // One more than fits says whether there is another page.

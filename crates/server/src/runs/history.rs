@@ -13,6 +13,7 @@ use wire::admin_api::{Deployment, DeviceState};
 use wire::event::ContentBytes;
 use wire::names::{DeviceId, RunId};
 
+use super::expected::{USUAL_RUNS_MIN, as_seconds, expected};
 use super::live::{Live, load};
 use super::rows::run_state;
 use crate::db::{Db, commit};
@@ -141,6 +142,8 @@ pub(crate) struct History {
     current: RwLock<Arc<Past>>,
     /// By sequence and model, as long as no other run has ended.
     medians: Mutex<HashMap<MedianKey, Arc<Medians>>>,
+    /// By sequence, as long as no other run has ended.
+    usual: Mutex<HashMap<String, Option<u64>>>,
 }
 
 impl History {
@@ -153,6 +156,20 @@ impl History {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(past);
         let mut medians = self.medians.lock().unwrap_or_else(PoisonError::into_inner);
         medians.clear();
+        let mut usual = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+        usual.clear();
+    }
+
+    /// The middle of how long completed runs of this sequence took, once there are enough: as [`Self::medians`], without any
+    /// question to the database.
+    pub(crate) fn usual_seconds(&self, sequence: &str) -> Option<u64> {
+        let mut kept = self.usual.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(sequence) {
+            return *known;
+        }
+        let made = usual_seconds(&self.current(), sequence);
+        kept.insert(sequence.to_owned(), made);
+        made
     }
 
     /// How long the steps of this sequence usually take on this model: from what was last read, without any question to the
@@ -165,6 +182,15 @@ impl History {
             .or_insert_with(|| Arc::new(medians(&self.current(), fleet, sequence, model)));
         Arc::clone(made)
     }
+}
+
+fn usual_seconds(past: &Past, sequence: &str) -> Option<u64> {
+    let done = past
+        .runs()
+        .filter(|run| &*run.sequence == sequence && run.state == DeviceState::Completed);
+    let mut took: Vec<_> = done.map(|run| run.elapsed_seconds).collect();
+    took.sort_unstable();
+    (took.len() >= USUAL_RUNS_MIN).then(|| nearest_rank(&took, 50))
 }
 
 fn medians(past: &Past, fleet: &Fleet, sequence: &str, model: &str) -> Medians {
@@ -216,6 +242,7 @@ struct Ended {
     state: String,
     started_at_ms: i64,
     ended_at_ms: i64,
+    expected_there: i64,
 }
 
 /// Keeps one text for all that say the same.
@@ -274,7 +301,10 @@ impl History {
             .doing("look for runs that go on")?;
         let since = (before.newest_ms - OVERLAP_MS).max(0);
         let ended: Vec<Ended> = sqlx::query_as(
-            "SELECT id, device, deployment, sequence, state, started_at_ms, ended_at_ms FROM runs \
+            "SELECT runs.id, runs.device, deployment, sequence, state, started_at_ms, ended_at_ms, \
+             COALESCE(place.expected_seconds, 0) AS expected_there FROM runs \
+             LEFT JOIN devices ON devices.id = runs.device \
+             LEFT JOIN sites place ON place.code = COALESCE(NULLIF(devices.seen_site, ''), devices.site) \
              WHERE ended_at_ms > $1",
         )
         .bind(since)
@@ -306,7 +336,7 @@ impl History {
 
 async fn take_in(db: &Db, past: &mut Past, new: Vec<(RunId, Ended)>) -> Result<(), Failure> {
     let mut written = written(db, &new).await?;
-    let expected = expected(db).await?;
+    let said = said(db).await?;
     let mut names = Names::of(&past.names);
     let mut texts = Texts::default();
     for some in new.chunks(WRITTEN_AT_ONCE) {
@@ -335,7 +365,13 @@ async fn take_in(db: &Db, past: &mut Past, new: Vec<(RunId, Ended)>) -> Result<(
                 state: run_state(&ended.state, 0),
                 ended_at_ms: ended.ended_at_ms,
                 elapsed_seconds: u64::try_from(elapsed).unwrap_or(0),
-                expected_seconds: expected.get(&ended.deployment).copied().unwrap_or(0),
+                // Figures compare how long runs took with what somebody said, never with themselves.
+                expected_seconds: expected(
+                    said.get(&ended.deployment).copied().unwrap_or(0),
+                    as_seconds(ended.expected_there),
+                    None,
+                )
+                .0,
                 content: figures.content,
                 failed_step: figures.failed_step,
                 message: figures.message,
@@ -383,18 +419,18 @@ async fn written(
     Ok(read.collect())
 }
 
-/// How long runs of each deployment are expected to take.
-async fn expected(db: &Db) -> Result<HashMap<String, u64>, Failure> {
+/// How long runs are expected to take as each deployment says.
+async fn said(db: &Db) -> Result<HashMap<String, u64>, Failure> {
     let documents: Vec<(String, String)> = sqlx::query_as("SELECT name, document FROM deployments")
         .fetch_all(db.read())
         .await
         .doing("read the deployments")?;
-    let mut expected = HashMap::new();
+    let mut said = HashMap::new();
     for (name, document) in documents {
         let deployment: Deployment = stored("deployment", &document)?;
-        expected.insert(name, deployment.expected_seconds);
+        said.insert(name, deployment.expected_seconds);
     }
-    Ok(expected)
+    Ok(said)
 }
 
 async fn write_down(db: &Db, made: Vec<(&String, i64, String)>) -> Result<(), Failure> {

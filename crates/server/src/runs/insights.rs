@@ -83,7 +83,7 @@ pub(crate) async fn insights_for(
 ) -> Result<Insights, Failure> {
     let past = state.history().read(state.db()).await?;
     let fleet = state.fleet().await?;
-    let rows = overview::within(&fleet, &user.reach);
+    let rows = overview::belonging(&fleet, &user.reach);
     let chosen = Chosen::of(rows, &past, filter, period, TimeZone::system());
     Ok(chosen.insights(&past))
 }
@@ -132,6 +132,10 @@ impl<'a> Chosen<'a> {
             .rows
             .iter()
             .filter(|row| row.state == DeviceState::Completed);
+        let stopped = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.state == DeviceState::Stopped);
         let local = self.runs.iter().map(|(_, run)| local_bytes(run));
         let network = self.runs.iter().map(|(_, run)| run.content.network_packed);
         Insights {
@@ -139,6 +143,7 @@ impl<'a> Chosen<'a> {
             devices: count(self.rows.len()),
             completed: count(completed.count()),
             runs: count(self.runs.len()),
+            stopped: count(stopped.count()),
             local_bytes: local.fold(0, u64::saturating_add),
             network_bytes: network.fold(0, u64::saturating_add),
             sites: self.sites(),
@@ -160,7 +165,9 @@ impl<'a> Chosen<'a> {
                     figures.completed += 1;
                     done.insert(run.device);
                 }
-                _ => figures.failed += 1,
+                DeviceState::Failed => figures.failed += 1,
+                // Whoever stops a run says nothing about what would have come of it.
+                _ => {}
             }
             figures.done_so_far = count(done.len());
             figures.local_bytes = figures.local_bytes.saturating_add(local_bytes(run));
@@ -206,7 +213,8 @@ impl<'a> Chosen<'a> {
             };
             match run.state {
                 DeviceState::Completed => figures.completed += 1,
-                _ => figures.failed += 1,
+                DeviceState::Failed => figures.failed += 1,
+                _ => {}
             }
         }
         hours

@@ -18,10 +18,11 @@ use crate::state::{AppState, now_ms};
 use crate::web::filter::state_key;
 
 /// The states that a run can be in.
-pub(crate) const RUN_STATES: [DeviceState; 4] = [
+pub(crate) const RUN_STATES: [DeviceState; 5] = [
     DeviceState::Running,
     DeviceState::Stalled,
     DeviceState::Failed,
+    DeviceState::Stopped,
     DeviceState::Completed,
 ];
 
@@ -64,7 +65,7 @@ impl RunQuery {
         if state.is_none() && !wanted.is_empty() {
             let message = format!("a run is never {wanted}");
             return Err(Failure::bad_request("bad-state", message)
-                .hint("running, stalled, failed or completed"));
+                .hint("running, stalled, failed, stopped or completed"));
         }
         Ok(state)
     }
@@ -121,11 +122,10 @@ impl AppState {
     ) -> Result<(Vec<RunRow>, bool), Failure> {
         let (state, since_ms) = (query.state()?, query.since_ms()?);
         let mut behind = self.behind(user, cursor).await?;
-        let site = query.site.trim();
-        let site = match &user.reach {
-            Reach::Everywhere => site,
-            Reach::Site(own) if site.is_empty() || site == own => own,
-            Reach::Site(_) | Reach::Nowhere => return Ok((Vec::new(), false)),
+        let reach = match &user.reach {
+            Reach::Everywhere => "",
+            Reach::Site(own) => own,
+            Reach::Nowhere => return Ok((Vec::new(), false)),
         };
         let devices = if query.is_about_devices() {
             let fleet = self.fleet().await?;
@@ -142,14 +142,15 @@ impl AppState {
         loop {
             let batch = limit.saturating_add(1);
             let mut runs = sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
-                .bind(site)
+                .bind(query.site.trim())
                 .bind(query.deployment.trim())
                 .bind(query.collection.trim())
                 .bind(since_ms)
                 .bind(behind.started_at_ms)
                 .bind(&behind.id)
                 .bind(now_ms() - millis(STALLED_AFTER))
-                .bind(i64::try_from(batch).unwrap_or(i64::MAX));
+                .bind(i64::try_from(batch).unwrap_or(i64::MAX))
+                .bind(reach);
             for device in devices.iter().flatten() {
                 runs = runs.bind(device);
             }
@@ -191,7 +192,7 @@ impl AppState {
         };
         let run: RunId = stored_text("run id", cursor).map_err(|_| gone())?;
         let run = self.stored_run(run).await?;
-        let run = run.filter(|run| user.sees(&run.site)).ok_or_else(gone)?;
+        let run = run.filter(|run| user.sees(run)).ok_or_else(gone)?;
         Ok(Behind {
             started_at_ms: run.started_at_ms,
             id: run.id,
@@ -204,7 +205,8 @@ impl AppState {
 fn sql(state: Option<DeviceState>, devices: usize) -> String {
     let state = match state {
         Some(DeviceState::Completed) => "AND runs.state = 'completed'",
-        Some(DeviceState::Failed) => "AND runs.state IN ('failed', 'aborted')",
+        Some(DeviceState::Failed) => "AND runs.state = 'failed'",
+        Some(DeviceState::Stopped) => "AND runs.state = 'aborted'",
         Some(DeviceState::Stalled) => "AND runs.state = 'running' AND runs.last_seen_at_ms < $7",
         Some(DeviceState::Running) => "AND runs.state = 'running'",
         _ => "",
@@ -212,7 +214,7 @@ fn sql(state: Option<DeviceState>, devices: usize) -> String {
     let devices = match devices {
         0 => String::new(),
         count => {
-            let places: Vec<_> = (9..9 + count).map(|place| format!("${place}")).collect();
+            let places: Vec<_> = (10..10 + count).map(|place| format!("${place}")).collect();
             format!("AND runs.device IN ({})", places.join(", "))
         }
     };
@@ -220,7 +222,7 @@ fn sql(state: Option<DeviceState>, devices: usize) -> String {
     format!(
         "{} {state} {devices} ORDER BY runs.started_at_ms DESC, runs.id LIMIT $8",
         runs_sql!(
-            "WHERE ($1 = '' OR devices.site = $1) AND ($2 = '' OR runs.deployment = $2) \
+            "WHERE ($9 = '' OR devices.site = $9 OR devices.seen_site = $9) AND ($1 = '' OR devices.site = $1) AND ($2 = '' OR runs.deployment = $2) \
              AND ($3 = '' OR deployments.collection = $3) AND runs.started_at_ms >= $4 AND $7 > 0 \
              AND (runs.started_at_ms < $5 OR (runs.started_at_ms = $5 AND runs.id > $6))"
         )

@@ -6,6 +6,7 @@ pub(crate) mod check_in;
 pub(crate) mod decided;
 pub(crate) mod due;
 pub(crate) mod events;
+pub(crate) mod expected;
 pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod insights;
@@ -33,6 +34,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/insights.csv", May::View, insights::tables::csv)
         .get("/api/v1/insights.html", May::View, crate::web::insights_report)
         .get("/api/v1/runs", May::View, admin::list)
+        .get("/api/v1/runs.csv", May::View, admin::csv)
         .get("/api/v1/runs/{run}", May::View, admin::get)
         .get("/api/v1/runs/{run}/events", May::View, held::get)
         .post("/api/v1/runs/{run}/stop", May::Operate, admin::stop)

@@ -22,6 +22,7 @@ use crate::fleet::targeting::sites::slots_of;
 use crate::fleet::variables::{ScopeNames, layered, scoped_for};
 use crate::people::audit::audit;
 use crate::runs::due::{self, Standing};
+use crate::runs::expected;
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, now_ms};
 use crate::webhooks::outbox::emit;
@@ -338,6 +339,8 @@ async fn make(
     let selection =
         sequence::select::select(&sequence, &stage, &device.model(), &variables, &published);
     let device_id: DeviceId = stored_text("device id", &device.id)?;
+    let there = expected::of_site(db, device.place()).await?;
+    let (expected_seconds, _) = expected::expected(deployment.expected_seconds, there, None);
     let order = Order {
         format: 1,
         run: RunId::random(),
@@ -350,7 +353,7 @@ async fn make(
             .into_iter()
             .map(|(package, _)| package)
             .collect(),
-        expected_seconds: deployment.expected_seconds,
+        expected_seconds,
     };
     Ok(Some((version, order)))
 }

@@ -60,16 +60,10 @@ impl AppState {
     ///
     /// # Errors
     /// If the database or the content library fails.
-    pub async fn device_plan(&self, serial: &str) -> Result<Option<DevicePlan>, Failure> {
-        let key = name_key(serial);
-        let device = self
-            .stored_devices()
-            .await?
-            .into_iter()
-            .find(|device| device.serial == serial || key.as_ref() == Some(&device.serial_key));
-        let Some(device) = device else {
-            return Ok(None);
-        };
+    pub(crate) async fn device_plan(
+        &self,
+        device: StoredDevice,
+    ) -> Result<Option<DevicePlan>, Failure> {
         let material = Material::read(self, PlannedSequence::Due, None).await?;
         let mut plans = plan_devices(self, material, vec![device], true).await?;
         Ok(plans.pop())

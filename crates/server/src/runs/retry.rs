@@ -38,7 +38,7 @@ pub(crate) async fn retry(
     Path(run): Path<String>,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
-    state.run_for(&user, run).await?;
+    state.own_run(&user, run).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;
     match earlier.state.as_str() {
@@ -79,7 +79,7 @@ pub(crate) async fn rerun(
     body: Body,
 ) -> Result<Json<RunRow>, Failure> {
     let run: RunId = parse(&run)?;
-    state.run_for(&user, run).await?;
+    state.own_run(&user, run).await?;
     let request: RerunRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let earlier = earlier(&mut db, run).await?;

@@ -25,6 +25,7 @@ use crate::fleet::targeting::membership;
 use crate::fleet::view::{Fleet, Holder, Holders, as_of};
 use crate::limits::{LAST_LINE_CHARS_MAX, LAST_LINES_MAX, STALLED_AFTER};
 use crate::people::auth::millis;
+use crate::runs::expected::{as_seconds, expected};
 use crate::runs::live::{Live, read_event};
 use crate::runs::retry::to_rerun;
 use crate::state::{AppState, now_ms};
@@ -97,8 +98,9 @@ pub(crate) struct StoredDevice {
 pub(crate) struct StoredRun {
     pub(crate) id: String,
     pub(crate) device: String,
-    serial: String,
+    pub(crate) serial: String,
     pub(crate) site: String,
+    pub(crate) seen_site: String,
     deployment: String,
     sequence: String,
     pub(crate) state: String,
@@ -109,6 +111,7 @@ pub(crate) struct StoredRun {
     identity: String,
     take: i64,
     document: String,
+    expected_there: i64,
 }
 
 macro_rules! devices_sql {
@@ -135,10 +138,12 @@ pub(crate) use devices_sql;
 macro_rules! runs_sql {
     ($rest:literal) => {
         concat!(
-            "SELECT runs.id, runs.device, devices.serial, devices.site, runs.deployment, runs.sequence, runs.state, ",
+            "SELECT runs.id, runs.device, devices.serial, devices.site, devices.seen_site, runs.deployment, runs.sequence, runs.state, ",
             "runs.server_bytes, runs.started_at_ms, runs.ended_at_ms, runs.last_seen_at_ms, runs.identity, runs.take, ",
-            "deployments.document FROM runs JOIN devices ON devices.id = runs.device ",
+            "deployments.document, COALESCE(place.expected_seconds, 0) AS expected_there ",
+            "FROM runs JOIN devices ON devices.id = runs.device ",
             "JOIN deployments ON deployments.name = runs.deployment ",
+            "LEFT JOIN sites place ON place.code = COALESCE(NULLIF(devices.seen_site, ''), devices.site) ",
             $rest
         )
     };
@@ -639,6 +644,11 @@ impl AppState {
         let ended_at_ms = (run.ended_at_ms > 0).then_some(run.ended_at_ms);
         let elapsed_ms = (ended_at_ms.unwrap_or(now) - run.started_at_ms).max(0);
         let current = live.view.current_step();
+        let (expected_seconds, expected_from) = expected(
+            deployment.expected_seconds,
+            as_seconds(run.expected_there),
+            self.history().usual_seconds(&run.sequence),
+        );
         Ok(RunRow {
             run: id,
             device: stored_text("device id", &run.device)?,
@@ -654,7 +664,8 @@ impl AppState {
             started_at_ms: run.started_at_ms,
             ended_at_ms,
             elapsed_seconds: u64::try_from(elapsed_ms / 1000).unwrap_or(0),
-            expected_seconds: deployment.expected_seconds,
+            expected_seconds,
+            expected_from,
             content: live.view.content(),
             server_bytes: u64::try_from(run.server_bytes).unwrap_or(0),
             interface_bytes: live.interface_bytes.values().sum(),
@@ -678,7 +689,8 @@ fn last_lines(said: &[String]) -> Vec<String> {
 pub(crate) fn run_state(stored: &str, silent_ms: i64) -> DeviceState {
     match stored {
         "completed" => DeviceState::Completed,
-        "failed" | "aborted" => DeviceState::Failed,
+        "failed" => DeviceState::Failed,
+        "aborted" => DeviceState::Stopped,
         _ if silent_ms > millis(STALLED_AFTER) => DeviceState::Stalled,
         _ => DeviceState::Running,
     }

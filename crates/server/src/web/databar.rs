@@ -69,6 +69,8 @@ pub fn databar(elapsed: u64, expected: u64, state: DeviceState) -> Bar {
 fn tone(elapsed: u64, expected: u64, state: DeviceState) -> Tone {
     match state {
         DeviceState::Failed => Tone::Failed,
+        // What somebody broke off says nothing about how long it takes.
+        DeviceState::Stopped => Tone::Plain,
         _ if expected == 0 => Tone::Plain,
         DeviceState::Completed => Tone::Hue(hue(distance(elapsed, expected).abs())),
         // Being below the expected time says nothing while the run goes on.
@@ -95,6 +97,7 @@ fn hue(distance: f64) -> u8 {
 fn label(elapsed: u64, expected: u64, state: DeviceState) -> String {
     match state {
         DeviceState::Failed => "failed".to_owned(),
+        DeviceState::Stopped => "stopped".to_owned(),
         DeviceState::Stalled => "stalled".to_owned(),
         _ if expected == 0 => "no estimate".to_owned(),
         DeviceState::Completed if distance(elapsed, expected).abs() <= TOLERANCE => {
@@ -150,13 +153,14 @@ mod tests {
 
     use super::*;
 
-    const STATES: [DeviceState; 8] = [
+    const STATES: [DeviceState; 9] = [
         DeviceState::Imported,
         DeviceState::Staged,
         DeviceState::CheckedIn,
         DeviceState::Running,
         DeviceState::Completed,
         DeviceState::Failed,
+        DeviceState::Stopped,
         DeviceState::Stalled,
         DeviceState::Quarantined,
     ];
@@ -233,6 +237,7 @@ mod tests {
         );
         check(300, 1200, DeviceState::Failed, 12, Tone::Failed, "failed");
         check(300, 0, DeviceState::Failed, 100, Tone::Failed, "failed");
+        check(1300, 1200, DeviceState::Stopped, 54, Tone::Plain, "stopped");
         check(300, 0, DeviceState::Running, 0, Tone::Plain, "no estimate");
         check(900, 1200, DeviceState::Stalled, 37, Tone::Hue(0), "stalled");
     }

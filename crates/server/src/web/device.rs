@@ -80,11 +80,13 @@ pub(super) async fn show(
     let asset = state.asset_for(&user, row.device).await?;
     let sites = state.site_rows(&user.reach).await?;
     let id = Path(row.device.to_string());
-    let startable = match visitor.user.may(May::Operate) {
+    let is_own = visitor.user.covers(&row.site);
+    let may_operate = visitor.user.may(May::Operate) && is_own;
+    let startable = match may_operate {
         true => state.startable(&row).await?,
         false => Vec::new(),
     };
-    let cancelled = match visitor.user.may(May::Operate) {
+    let cancelled = match may_operate {
         true => state.cancelled_for(&row).await?,
         false => Vec::new(),
     };
@@ -108,8 +110,9 @@ pub(super) async fn show(
         cancelled,
     };
     let rights = Rights {
-        change: visitor.user.may(May::ChangeAssets),
+        change: visitor.user.may(May::ChangeAssets) && is_own,
         report_stolen: visitor.user.may(May::Assign),
+        is_own,
     };
     let content = page(visitor.words, &known, rights);
     Ok(visitor.page(title(&known.row), None, &content))
@@ -127,6 +130,8 @@ pub struct Rights {
     pub change: bool,
     /// Report it stolen.
     pub report_stolen: bool,
+    /// It is of a site that they look after, not a visitor there.
+    pub is_own: bool,
 }
 
 /// The content of the page.
@@ -136,7 +141,9 @@ pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
     let actions = html! {
         (layout::chip(words, row.state))
         a.button href=(layout::plan_address(&row.serial)) { (words.t("Plan of a run")) }
-        a.button href={ "/api/v1/labels.png?devices=" (encode(&row.serial)) } download={ (row.serial) ".png" } { (words.t("Label (PNG)")) }
+        @if rights.is_own {
+            a.button href={ "/api/v1/labels.png?devices=" (encode(&row.serial)) } download={ (row.serial) ".png" } { (words.t("Label (PNG)")) }
+        }
         @for deployment in &known.startable { (start(words, row, deployment)) }
         @for one in &known.cancelled {
             (uncancel(words, one.name.as_str(), row.device, one.confirm.as_deref(),
@@ -150,13 +157,17 @@ pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
     };
     html! {
         (draw::head(&[("/devices", words.t("Devices"))], title(row), "", &actions))
+        @if !rights.is_own { (visiting(words, row)) }
         @if let Some(out) = &row.out_of_use { (out_of_use(words, out)) }
         section.card aria-label=(words.t("Facts")) { (facts(words, known)) }
         @if let Some(message) = &row.message { p.notice { (layout::icon(layout::WARNING)) (layout::prose(message)) } }
         (forms(words, known, rights))
         (runs(words, &known.runs))
         @if !known.hand_outs.is_empty() {
-            (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &history_table(words, &known.hand_outs)))
+            (draw::block("hand-outs-title", words.t("Hand-outs and returns"), "", &html! {
+                (history_table(words, &known.hand_outs))
+                p { a href={ "/api/v1/assignments.csv?device=" (row.device) } download="hand-outs.csv" { "CSV" } }
+            }))
         }
         (variable_rows(words, &known.variables))
         (receipt_rows(words, &known.receipts))
@@ -173,6 +184,16 @@ fn start(words: Words, row: &DeviceRow, deployment: &Startable) -> Markup {
             data-confirm=(words.fill(en("Start {deployment} for this machine?"), &[("deployment", &name)]))
             data-done=(words.t("It begins when the machine checks in.")) {
             (words.fill(en("Start {deployment}"), &[("deployment", &name)]))
+        }
+    }
+}
+
+/// That it belongs to another school, and what that means.
+fn visiting(words: Words, row: &DeviceRow) -> Markup {
+    let site = layout::or_dash(&row.site_name);
+    html! {
+        p.notice {
+            (words.fill("It belongs to {site} and checked in at your school. You can look at it and report it stolen; its own school or an administrator does the rest.", &[("site", &site)]))
         }
     }
 }
@@ -370,7 +391,12 @@ fn runs(words: Words, runs: &[RunRow]) -> Markup {
     let content = if rows.is_empty() {
         html! { p.muted { (words.t("No run yet.")) } }
     } else {
-        draw::table(words.t("Runs"), &columns, &[5, 6], &rows)
+        html! {
+            (draw::table(words.t("Runs"), &columns, &[5, 6], &rows))
+            @if let Some(run) = runs.first() {
+                p { a href={ "/runs?device=" (encode(&run.serial)) } { (words.t("All its runs, with filters and CSV")) } }
+            }
+        }
     };
     draw::block(
         "runs-title",
@@ -488,10 +514,12 @@ mod tests {
         let everything = Rights {
             change: true,
             report_stolen: true,
+            is_own: true,
         };
         let nothing = Rights {
             change: false,
             report_stolen: false,
+            is_own: true,
         };
         let html = page(Words::ENGLISH, &known, everything).into_string();
         assert!(html.contains(&format!("/runs/{}", run.run)) && html.contains("reset-key"));

@@ -12,12 +12,13 @@ const TEXT_CHARS_MAX: usize = 100;
 const MEGABYTE: u64 = 1_000_000;
 
 /// All states, in the order of a device's life; the troubled ones last.
-pub const STATES: [DeviceState; 8] = [
+pub const STATES: [DeviceState; 9] = [
     DeviceState::Imported,
     DeviceState::Staged,
     DeviceState::CheckedIn,
     DeviceState::Running,
     DeviceState::Completed,
+    DeviceState::Stopped,
     DeviceState::Failed,
     DeviceState::Stalled,
     DeviceState::Quarantined,
@@ -485,6 +486,7 @@ pub const fn state_key(state: DeviceState) -> &'static str {
         DeviceState::Running => "running",
         DeviceState::Completed => "completed",
         DeviceState::Failed => "failed",
+        DeviceState::Stopped => "stopped",
         DeviceState::Stalled => "stalled",
         DeviceState::Quarantined => "quarantined",
     }

@@ -168,6 +168,10 @@ fn spoken(visitor: &Visitor) -> Markup {
         ("close", words.t("Close")),
         ("type", words.t("Type {n} to confirm")),
         ("not-a-number", words.t("This must be a whole number.")),
+        (
+            "not-minutes",
+            words.t("These must be minutes, such as 16 or 1:30."),
+        ),
         ("not-json", words.t("This must be JSON.")),
         ("selected", words.t("{n} selected")),
         ("bulk-done", words.t("Done for {n}.")),

@@ -34,7 +34,7 @@ pub(super) async fn show(
 ) -> Result<Markup, Failure> {
     let (filter, period) = (Filter::from(query), Period::from(period));
     let told = insights_for(&state, &visitor.user, &filter, period).await?;
-    let rows = overview::within(&*state.fleet().await?, &visitor.user.reach);
+    let rows = overview::belonging(&*state.fleet().await?, &visitor.user.reach);
     let content = page(visitor.words, &told, &rows, &filter, period);
     Ok(visitor.page(visitor.words.t("Insights"), None, &content))
 }
@@ -61,6 +61,7 @@ fn summary(words: Words, told: &Insights) -> Markup {
     html! {
         (words.fill("{n} of {m} machines are done", &[("n", &told.completed), ("m", &told.devices)]))
         " · " (words.count(told.runs, "{n} run ended", "{n} runs ended"))
+        @if told.stopped > 0 { ", " (words.fill("{n} of them stopped by administrators", &[("n", &told.stopped)])) }
         " · " (told.time_zone)
     }
 }

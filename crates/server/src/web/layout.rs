@@ -47,6 +47,7 @@ pub const fn state_icon(state: DeviceState) -> &'static str {
         DeviceState::Running => "M4.500 2.800v10.400L13 8Z",
         DeviceState::Completed => "M3 8.500 6.500 12 13 4.500",
         DeviceState::Failed => "M4 4l8 8M12 4l-8 8",
+        DeviceState::Stopped => "M4 4h8v8H4Z",
         DeviceState::Stalled => {
             "M8 1.800a6.200 6.200 0 1 1 0 12.400A6.200 6.200 0 0 1 8 1.800ZM8 4.800V8l2.200 1.500"
         }
@@ -80,6 +81,7 @@ pub const fn state_word(state: DeviceState) -> &'static str {
         DeviceState::Running => en("Running"),
         DeviceState::Completed => en("Completed"),
         DeviceState::Failed => en("Failed"),
+        DeviceState::Stopped => en("Stopped"),
         DeviceState::Stalled => en("Stalled"),
         DeviceState::Quarantined => en("Quarantined"),
     }

@@ -94,7 +94,7 @@ pub fn collections(words: Words, rows: &[CollectionRow], may_deploy: bool) -> Ma
                 label for="name" { (words.t("Name")) }
                 input #name name="name" data-too required autocomplete="off" spellcheck="false" placeholder="pupils-2026";
                 label for="title" { (words.t("Title")) }
-                input #title name="title" maxlength=(TITLE_CHARS_MAX) autocomplete="off";
+                input #title name="title" maxlength=(TITLE_CHARS_MAX) data-changed autocomplete="off";
                 div.buttons { button.primary { (words.t("Make the collection")) } }
             }
         } }

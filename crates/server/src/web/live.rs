@@ -298,7 +298,7 @@ impl<S: Source> Follow for Wall<S> {
 
     async fn update(&mut self) -> Result<Option<Event>, Failure> {
         let fleet = self.source.fleet().await?;
-        let rows = overview::within(&fleet, &self.source.user().reach);
+        let rows = overview::belonging(&fleet, &self.source.user().reach);
         let parts = wall::parts(self.words, &rows, self.site.trim(), Clock::now());
         let changed = news_of(&mut self.parts, parts);
         let update = (!changed.is_empty()).then(|| json!({ "parts": changed }).to_string());

@@ -79,6 +79,7 @@ fn pages_all() -> Pages {
         .get("/sites", May::View, Section::Sites, targeting::show_sites)
         .get("/sites/{code}", May::View, Section::Sites, targeting::show_site)
         .get("/classes", May::View, Section::Classes, targeting::show_classes)
+        .get("/classes/{site}/{name}", May::View, Section::Classes, targeting::show_class)
         .get("/models", May::View, Section::Models, targeting::show_models)
         .get("/collections/{name}", May::View, Section::Collections, targeting::show_collection)
         .get("/deployments/new", May::Deploy, Section::Deployments, targeting::new_deployment)

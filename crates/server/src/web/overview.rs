@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use maud::{Markup, html};
-use wire::admin_api::{DeviceRow, DeviceState, RunRow};
+use wire::admin_api::{DeviceRow, DeviceState, ExpectedFrom, RunRow};
 use wire::views::{SavedView, VIEW_NAME_CHARS_MAX};
 
 use super::assets;
@@ -55,11 +55,26 @@ impl Sight<'_> {
     fn picks(&self) -> bool {
         self.user.may(May::Operate) || self.user.may(May::Deploy)
     }
+
+    /// Whether there is anything that they may do with this one: nothing with a visitor, and what is in quarantine is
+    /// decided about elsewhere.
+    fn may_pick(&self, row: &DeviceRow) -> bool {
+        self.picks() && row.state != DeviceState::Quarantined && self.user.covers(&row.site)
+    }
 }
 
 /// The rows that someone with this reach sees.
 #[must_use]
 pub fn within(fleet: &Fleet, reach: &Reach) -> Vec<Arc<DeviceRow>> {
+    let rows = fleet.rows().iter();
+    rows.filter(|row| reach.sees(row.as_ref()))
+        .cloned()
+        .collect()
+}
+
+/// The rows that figures are made of: those that belong to the sites in reach, wherever they are.
+#[must_use]
+pub fn belonging(fleet: &Fleet, reach: &Reach) -> Vec<Arc<DeviceRow>> {
     let rows = fleet.rows().iter();
     rows.filter(|row| reach.covers(&row.site))
         .cloned()
@@ -91,9 +106,10 @@ pub fn sort_key(row: &DeviceRow, sort: Option<Sort>) -> String {
         DeviceState::Quarantined => 2,
         DeviceState::Running => 3,
         DeviceState::CheckedIn => 4,
-        DeviceState::Completed => 5,
-        DeviceState::Staged => 6,
-        DeviceState::Imported => 7,
+        DeviceState::Stopped => 5,
+        DeviceState::Completed => 6,
+        DeviceState::Staged => 7,
+        DeviceState::Imported => 8,
     };
     // The latest to finish stands first; rows of a run that goes on keep their places while it does.
     let ended = row.run.as_ref().and_then(|run| run.ended_at_ms);
@@ -606,7 +622,7 @@ pub fn device(sight: Sight<'_>, row: &DeviceRow, now_ms: i64) -> Markup {
         tbody id=(row_id(row)) class={ "device s-" (state_key(row.state)) } role="rowgroup" data-key=(sort_key(row, sight.filter.sort)) {
             tr role="row" {
                 th.name role="rowheader" scope="row" {
-                    @if sight.picks() && row.state != DeviceState::Quarantined { (pick(words, row)) }
+                    @if sight.may_pick(row) { (pick(words, row)) }
                     @match &row.run {
                         Some(run) => { a href={ "/runs/" (run.run) } { (layout::or_dash(name)) } }
                         None => { span { (layout::or_dash(name)) } }
@@ -823,11 +839,20 @@ pub fn elapsed(words: Words, run: &RunRow) -> Markup {
             data-expected=(run.expected_seconds) {
             span.line {
                 span.elapsed { (format::clock(run.elapsed_seconds)) }
-                @if run.expected_seconds > 0 { span.muted { " / " (format::clock(run.expected_seconds)) } }
+                @if run.expected_seconds > 0 { span.muted title=[who_expects(words, run.expected_from)] { " / " (format::clock(run.expected_seconds)) } }
                 span.label { (label) }
             }
             (layout::bar(&bar))
         }
+    }
+}
+
+/// Who says how long it takes, if it isn't who usually does.
+fn who_expects(words: Words, from: ExpectedFrom) -> Option<&'static str> {
+    match from {
+        ExpectedFrom::Deployment | ExpectedFrom::Nobody => None,
+        ExpectedFrom::Site => Some(words.t("As the site says")),
+        ExpectedFrom::EarlierRuns => Some(words.t("The median of earlier runs")),
     }
 }
 
@@ -841,6 +866,7 @@ fn bar_label(words: Words, label: &str) -> String {
     }
     let known = [
         en("failed"),
+        en("stopped"),
         en("stalled"),
         en("no estimate"),
         en("on time"),
@@ -886,7 +912,8 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
         | DeviceState::Staged
         | DeviceState::CheckedIn
         | DeviceState::Running
-        | DeviceState::Completed => return None,
+        | DeviceState::Completed
+        | DeviceState::Stopped => return None,
     };
     let failed = (row.state == DeviceState::Failed).then_some(run).flatten();
     Some(html! {

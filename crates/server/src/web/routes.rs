@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use wire::admin_api::DeviceRow;
 use wire::names::RunId;
 
 use super::filter::{Clock, Filter, FilterQuery};
@@ -69,7 +70,12 @@ pub(super) async fn show_run(
         .device_row_for(&visitor.user, detail.row.device)
         .await?;
     let all = state.runs_of_device(detail.row.device).await?;
-    let content = run::run_page(sight(&visitor), &detail, device.as_ref(), &all);
+    let content = run::run_page(
+        sight(&visitor, device.as_ref()),
+        &detail,
+        device.as_ref(),
+        &all,
+    );
     let live = format!("/live/runs/{run}");
     let title = format!(
         "{}: {}",
@@ -79,10 +85,12 @@ pub(super) async fn show_run(
     Ok(visitor.page(&title, Some(&live), &content))
 }
 
-fn sight(visitor: &Visitor) -> run::Sight {
+/// What the visitor may do on the page of a run of this device: nothing with one that is a visitor, too.
+fn sight(visitor: &Visitor, device: Option<&DeviceRow>) -> run::Sight {
+    let is_own = device.is_some_and(|row| visitor.user.covers(&row.site));
     run::Sight {
         words: visitor.words,
-        may_operate: visitor.user.may(May::Operate),
+        may_operate: visitor.user.may(May::Operate) && is_own,
     }
 }
 
@@ -186,11 +194,13 @@ pub(super) async fn live_run(
     let permit = streams
         .try_acquire_owned()
         .map_err(|_| too_many_streams())?;
-    Ok({
-        let sight = sight(&visitor);
-        let source = Seen::by(visitor.user, state);
-        live::run(source, sight, run, after, permit).into_response()
-    })
+    let device = match state.run_row_for(&visitor.user, run).await? {
+        Some(row) => state.device_row_for(&visitor.user, row.device).await?,
+        None => None,
+    };
+    let sight = sight(&visitor, device.as_ref());
+    let source = Seen::by(visitor.user, state);
+    Ok(live::run(source, sight, run, after, permit).into_response())
 }
 
 pub(super) async fn live_wall(

@@ -139,6 +139,12 @@ fn actions(words: Words, detail: &RunDetail) -> Markup {
                     (words.t("Retry from the failed step")) }
                 (rerun(words, detail, &asked(en("Run all steps again on {name}?"))))
             }
+            DeviceState::Stopped => {
+                button.primary type="button" data-api=(address("retry"))
+                    data-done=(words.t("It goes on when the machine checks in.")) {
+                    (words.t("Go on from where it was")) }
+                (rerun(words, detail, &asked(en("Run all steps again on {name}?"))))
+            }
             DeviceState::Completed => {
                 (rerun(words, detail, &asked(en("Run all steps again on {name}?"))))
             }
@@ -171,6 +177,7 @@ fn failure(words: Words, detail: &RunDetail) -> Markup {
     match detail.row.state {
         DeviceState::Failed => failed(words, detail),
         DeviceState::Stalled => stalled(words, &detail.row),
+        DeviceState::Stopped => stopped(words, &detail.row),
         DeviceState::Imported
         | DeviceState::Staged
         | DeviceState::CheckedIn
@@ -256,6 +263,22 @@ fn stalled(words: Words, row: &RunRow) -> Markup {
                 p {
                     (words.t("Look whether it has power and a network. It goes on by itself from where it was, and reports what it did meanwhile."))
                 }
+            }
+        }
+    }
+}
+
+fn stopped(words: Words, row: &RunRow) -> Markup {
+    html! {
+        section.card.s-stopped #run-failure aria-label=(words.t("Stopped")) {
+            h2 { (layout::icon(layout::state_icon(DeviceState::Stopped))) (words.t("Stopped")) }
+            p.what {
+                (words.t("An administrator stopped the run; nothing went wrong.")) " "
+                (words.fill("Step {n} of {m}", &[("n", &row.step_number), ("m", &row.step_count)]))
+            }
+            div.hint {
+                b { (words.t("To go on from there:")) } " " code { "forestage run retry " (row.serial) }
+                p { (words.t("If its deployment is stopped, resume that: all machines that were stopped with it go on.")) }
             }
         }
     }
@@ -733,6 +756,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_run_is_no_failure_and_says_how_it_goes_on() {
+        let (device, detail) = sample_of(DeviceState::Stopped);
+        let html = drawn(&detail, Some(&device)).into_string();
+        assert!(html.contains("nothing went wrong") && html.contains("forestage run retry "));
+        assert!(!html.contains("What went wrong") && !html.contains("s-failed"));
+    }
+
+    #[test]
     fn no_text_of_a_run_becomes_markup() {
         let device = sample::hostile_device();
         sample::assert_harmless(&drawn(&sample::hostile_detail(), Some(&device)).into_string());
@@ -796,6 +827,7 @@ mod tests {
         };
         assert_eq!(buttons(DeviceState::Running, true), [true, false, false]);
         assert_eq!(buttons(DeviceState::Failed, true), [false, true, true]);
+        assert_eq!(buttons(DeviceState::Stopped, true), [false, true, true]);
         assert_eq!(buttons(DeviceState::Completed, true), [false, false, true]);
         assert_eq!(buttons(DeviceState::Failed, false), [false; 3]);
     }

@@ -6,13 +6,14 @@ use serde::Deserialize;
 use wire::admin_api::{DeviceState, RunRow};
 use wire::names::RunId;
 
-use super::filter::{Filter, encode, state_key};
+use super::filter::{Filter, state_key};
 use super::overview::{self, Choice};
 use super::visitor::Visitor;
 use super::words::{Words, en};
 use super::{draw, format, layout};
 use crate::error::Failure;
 use crate::people::auth::User;
+use crate::routes::page::query_of;
 use crate::runs::list::{RUN_STATES, RunQuery};
 use crate::state::AppState;
 
@@ -27,13 +28,7 @@ pub(super) struct PageQuery {
 
 /// The address of the list of these runs.
 pub(super) fn address(query: &RunQuery) -> String {
-    let pairs = query.pairs().into_iter();
-    let pairs = pairs.map(|(name, value)| format!("{name}={}", encode(&value)));
-    let query = pairs.collect::<Vec<_>>().join("&");
-    match query.as_str() {
-        "" => "/runs".to_owned(),
-        query => format!("/runs?{query}"),
-    }
+    format!("/runs{}", query_of(&query.pairs()))
 }
 
 /// The runs of the devices that a filter of the overview shows, as far as a list of runs can tell them apart.
@@ -126,6 +121,7 @@ fn filters(words: Words, query: &RunQuery, choices: &[Choice<'_>]) -> Markup {
             }
             button type="submit" { (words.t("Apply")) }
             @if !query.pairs().is_empty() { a.clear href="/runs" { (words.t("Clear")) } }
+            a.clear href={ "/api/v1/runs.csv" (query_of(&query.pairs())) } download="runs.csv" { "CSV" }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A school year's worth of sample devices, for the tests of the pages and for `examples/pages.rs`.
 
 use uuid::Uuid;
-use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable, StepRow};
+use wire::admin_api::{
+    DeviceRow, DeviceState, ExpectedFrom, LogLine, RunDetail, RunRow, RunVariable, StepRow,
+};
 use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
 use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName, StepPath};
@@ -137,6 +139,7 @@ fn state_of(number: usize) -> DeviceState {
         17 => DeviceState::Quarantined,
         3 | 20 => DeviceState::CheckedIn,
         0..=9 => DeviceState::Running,
+        18 => DeviceState::Stopped,
         10..=18 => DeviceState::Completed,
         19..=25 => DeviceState::Staged,
         _ => DeviceState::Imported,
@@ -229,6 +232,7 @@ fn run(
     let (elapsed, step) = match state {
         DeviceState::Running => (ELAPSED[number], (number % 9) + 1),
         DeviceState::Failed => (ELAPSED[number], 7),
+        DeviceState::Stopped => (288, 7),
         DeviceState::Stalled => (402, 6),
         DeviceState::Completed => (360 + 61 * (number as u64 - 10), 12),
         _ => return None,
@@ -251,6 +255,7 @@ fn run(
         ended_at_ms: (!running && state != DeviceState::Stalled).then_some(NOW_MS - 1000),
         elapsed_seconds: elapsed,
         expected_seconds: 600,
+        expected_from: ExpectedFrom::Deployment,
         content: ContentBytes {
             unchanged: 2_310_000_000,
             local: 412_000_000,

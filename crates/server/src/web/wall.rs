@@ -36,7 +36,7 @@ pub(super) async fn show(
     Query(query): Query<WallQuery>,
 ) -> Result<Markup, Failure> {
     let fleet = state.fleet().await?;
-    let rows = overview::within(&fleet, &visitor.user.reach);
+    let rows = overview::belonging(&fleet, &visitor.user.reach);
     let site = query.site.trim();
     let live = match site {
         "" => "/live/wall".to_owned(),
@@ -150,7 +150,10 @@ fn progress(words: Words, rows: &[&DeviceRow], site: &str) -> Markup {
             DeviceState::Failed | DeviceState::Stalled | DeviceState::Quarantined => {
                 group.trouble += 1;
             }
-            DeviceState::Imported | DeviceState::Staged | DeviceState::CheckedIn => {}
+            DeviceState::Imported
+            | DeviceState::Staged
+            | DeviceState::CheckedIn
+            | DeviceState::Stopped => {}
         }
     }
     let title = if by_class {

@@ -95,15 +95,58 @@ fn new(words: Words) -> Markup {
                 input #url name="url" type="url" required maxlength=(WEBHOOK_URL_BYTES_MAX) autocomplete="off";
                 label for="title" { (words.t("Who is told")) }
                 input #title name="title" maxlength=(TITLE_CHARS_MAX) autocomplete="off";
-                fieldset {
-                    legend { (words.t("Is told of this only; none: of everything")) }
-                    @for event in WebhookEvent::ALL.into_iter().filter(|event| *event != WebhookEvent::Test) {
-                        label.check { input type="checkbox" name="events" value=(event) data-type="each"; " " code { (event) } }
-                    }
-                }
+                (events_field(words, &[]))
                 label for="ca" { (words.t("Certificate of its authority (PEM), if it isn't a public one")) }
                 textarea #ca name="ca-pem" rows="3" maxlength=(WEBHOOK_CA_BYTES_MAX) {}
                 div.buttons { button.primary { (words.t("Make the webhook")) } }
+            }
+        }
+    }
+}
+
+/// What it is told; ticked is what it is told now.
+fn events_field(words: Words, told: &[WebhookEvent]) -> Markup {
+    html! {
+        fieldset {
+            legend { (words.t("Is told of this only; none: of everything")) }
+            @for event in WebhookEvent::ALL.into_iter().filter(|event| *event != WebhookEvent::Test) {
+                label.check { input type="checkbox" name="events" value=(event) data-type="each" checked[told.contains(&event)]; " " code { (event) } }
+            }
+        }
+    }
+}
+
+/// The form of a webhook that exists, filled in. Texts that aren't changed aren't sent, and stay as they are.
+fn change(words: Words, path: &str, webhook: &WebhookRow) -> Markup {
+    html! {
+        details.edit { summary { (words.t("Change the webhook")) }
+            form.stacked.card data-api={ "PUT " (path) } data-done=(words.t("Stored.")) {
+                label for="url" { (words.t("Address, beginning with https://")) }
+                input #url name="url" type="url" required value=(webhook.url) maxlength=(WEBHOOK_URL_BYTES_MAX) data-changed autocomplete="off";
+                label for="title" { (words.t("Who is told")) }
+                input #title name="title" value=(webhook.title) maxlength=(TITLE_CHARS_MAX) data-changed data-empty="send" autocomplete="off";
+                (events_field(words, &webhook.events))
+                label for="ca" {
+                    (words.t("Certificate of its authority (PEM), if it isn't a public one"))
+                    @if webhook.own_ca { " " span.muted { (words.t("(there is one; leave this empty to keep it)")) } }
+                }
+                textarea #ca name="ca-pem" rows="3" maxlength=(WEBHOOK_CA_BYTES_MAX) {}
+                div.buttons { button.primary { (words.t("Store")) } }
+            }
+        }
+    }
+}
+
+/// A new secret, shown once.
+fn new_secret(words: Words, path: &str, webhook: &WebhookRow) -> Markup {
+    html! {
+        details.edit { summary { (words.t("New secret")) }
+            form.stacked.card data-api={ "POST " (path) "/new-secret" } data-secret="secret" {
+                p { (words.t("It is shown once. For a day messages are signed with the old one, too, so that nothing is lost while the receiver gets the new one.")) }
+                @if webhook.old_secret_until_ms.is_some() {
+                    p.notice { (words.t("The secret before the present one would end at once.")) }
+                }
+                div.buttons { button.danger { (words.t("Make a new secret")) } }
             }
         }
     }
@@ -137,7 +180,14 @@ fn one(words: Words, webhook: &WebhookRow, deliveries: &[DeliveryRow]) -> Markup
             (words.t("Is told of"), html! { (told) }),
             (words.t("Made by"), html! { (webhook.created_by) }),
             (words.t("Made"), words.time(webhook.created_at_ms)),
+            (words.t("Signed with the old secret, too, until"), match webhook.old_secret_until_ms {
+                Some(at_ms) => words.time(at_ms),
+                None => html! { "—" },
+            }),
         ]))
+        (change(words, &path, webhook))
+        (new_secret(words, &path, webhook))
+        script src=(assets::address("people.js")) defer {}
         @if deliveries.is_empty() {
             (draw::empty(words.t("Nothing was sent yet"), words.t("Send a test message to see whether it arrives.")))
         } @else {
@@ -205,6 +255,7 @@ mod tests {
             own_ca: false,
             state: state.into(),
             reason: String::new(),
+            old_secret_until_ms: None,
             waiting: 0,
             failed: 1,
             created_by: "ingrid".into(),

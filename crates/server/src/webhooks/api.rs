@@ -8,8 +8,9 @@ use axum::extract::{Extension, Path, State};
 use serde_json::json;
 use sqlx::FromRow;
 use wire::webhooks::{
-    AttemptRow, DELIVERIES_MAX, DeliveryRow, MadeWebhook, NewWebhook, WEBHOOK_CA_BYTES_MAX,
-    WEBHOOK_URL_BYTES_MAX, WEBHOOKS_MAX, WebhookEvent, WebhookRow,
+    AttemptRow, DELIVERIES_MAX, DeliveryRow, MadeWebhook, NewWebhook, OLD_SECRET_HOURS,
+    WEBHOOK_CA_BYTES_MAX, WEBHOOK_URL_BYTES_MAX, WEBHOOKS_MAX, WebhookChange, WebhookEvent,
+    WebhookRow,
 };
 
 use super::{outbox, post, sender};
@@ -25,6 +26,7 @@ use crate::text::clean;
 
 /// How long the task that delivers leaves a message of the test button alone: longer than one attempt takes.
 const TEST_MS: i64 = 30_000;
+const HOUR_MS: i64 = 3_600_000;
 
 /// A webhook as stored.
 #[derive(FromRow)]
@@ -38,6 +40,7 @@ struct Stored {
     reason: String,
     created_by: String,
     created_at_ms: i64,
+    old_until_ms: i64,
     waiting: i64,
     failed: i64,
 }
@@ -54,6 +57,7 @@ impl Stored {
             own_ca: !self.ca_pem.is_empty(),
             state: self.state,
             reason: self.reason,
+            old_secret_until_ms: (self.old_until_ms > now_ms()).then_some(self.old_until_ms),
             waiting: u64::try_from(self.waiting).unwrap_or(0),
             failed: u64::try_from(self.failed).unwrap_or(0),
             created_by: self.created_by,
@@ -67,7 +71,7 @@ impl AppState {
     pub(crate) async fn webhooks(&self) -> Result<Vec<WebhookRow>, Failure> {
         let rows: Vec<Stored> = sqlx::query_as(
             "SELECT webhooks.id, webhooks.url, webhooks.title, webhooks.events, webhooks.ca_pem, webhooks.state, \
-             webhooks.reason, webhooks.created_by, webhooks.created_at_ms, \
+             webhooks.reason, webhooks.created_by, webhooks.created_at_ms, webhooks.old_until_ms, \
              (SELECT COUNT(*) FROM webhook_deliveries w WHERE w.webhook = webhooks.id AND w.state = 'waiting') \
              AS waiting, \
              (SELECT COUNT(*) FROM webhook_deliveries f WHERE f.webhook = webhooks.id AND f.state = 'failed') \
@@ -101,15 +105,8 @@ pub(crate) async fn add(
     body: Body,
 ) -> Result<Json<MadeWebhook>, Failure> {
     let new: NewWebhook = read_json(body, JSON_BYTES_MAX).await?;
-    if new.url.len() > WEBHOOK_URL_BYTES_MAX || new.ca_pem.len() > WEBHOOK_CA_BYTES_MAX {
-        return Err(Failure::bad_request(
-            "too-long",
-            "the address or the certificates are too long",
-        ));
-    }
-    let url = post::parse_url(new.url.trim())
-        .map_err(|error| Failure::bad_request("bad-url", error.to_string()))?;
-    post::trust(&new.ca_pem).map_err(|error| Failure::bad_request("bad-ca", error.to_string()))?;
+    let url = checked_url(&new.url)?;
+    check_ca(&new.ca_pem)?;
     let names: Vec<&str> = new.events.iter().map(|event| event.name()).collect();
     let salt = secret::random_hex()?;
     let mut db = state.db().write().await?;
@@ -144,6 +141,132 @@ pub(crate) async fn add(
         webhook: state.webhook(id).await?,
         secret: state.webhook_key().secret(&salt).text(),
     }))
+}
+
+fn checked_url(text: &str) -> Result<url::Url, Failure> {
+    if text.len() > WEBHOOK_URL_BYTES_MAX {
+        return Err(Failure::bad_request("too-long", "the address is too long"));
+    }
+    post::parse_url(text.trim()).map_err(|error| Failure::bad_request("bad-url", error.to_string()))
+}
+
+fn check_ca(pem: &str) -> Result<(), Failure> {
+    if pem.len() > WEBHOOK_CA_BYTES_MAX {
+        let message = "the certificates are too long";
+        return Err(Failure::bad_request("too-long", message));
+    }
+    post::trust(pem)
+        .map(|_| ())
+        .map_err(|error| Failure::bad_request("bad-ca", error.to_string()))
+}
+
+/// `PUT /api/v1/webhooks/{id}`: what isn't said stays as it is, and so do secret and log. What waits goes to the new address.
+pub(crate) async fn change(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<WebhookRow>, Failure> {
+    let id: i64 = parse(&id)?;
+    let change: WebhookChange = read_json(body, JSON_BYTES_MAX).await?;
+    let mut said: Vec<(&'static str, &'static str, String)> = Vec::new();
+    if let Some(url) = &change.url {
+        let url = checked_url(url)?;
+        said.push((
+            "UPDATE webhooks SET url = $1 WHERE id = $2",
+            "address",
+            url.to_string(),
+        ));
+    }
+    if let Some(title) = &change.title {
+        said.push((
+            "UPDATE webhooks SET title = $1 WHERE id = $2",
+            "title",
+            clean(title, TITLE_CHARS_MAX),
+        ));
+    }
+    if let Some(events) = &change.events {
+        let names: Vec<&str> = events.iter().map(|event| event.name()).collect();
+        said.push((
+            "UPDATE webhooks SET events = $1 WHERE id = $2",
+            "events",
+            to_json("write a list of events", &names)?,
+        ));
+    }
+    if let Some(pem) = &change.ca_pem {
+        check_ca(pem)?;
+        said.push((
+            "UPDATE webhooks SET ca_pem = $1 WHERE id = $2",
+            "authorities",
+            pem.trim().to_owned(),
+        ));
+    }
+    let mut db = state.db().write().await?;
+    require(&mut db, id).await?;
+    for (sql, _, value) in &said {
+        sqlx::query(*sql)
+            .bind(value)
+            .bind(id)
+            .execute(&mut *db)
+            .await
+            .doing("change a webhook")?;
+    }
+    // An address can hold a password; the audit says what was changed, not to what.
+    let what: Vec<&str> = said.iter().map(|(_, what, _)| *what).collect();
+    let what = what.join(", ");
+    audit(
+        &mut db,
+        &user.name,
+        "webhook-changed",
+        &id.to_string(),
+        &what,
+    )
+    .await?;
+    commit(db).await?;
+    state.webhook(id).await.map(Json)
+}
+
+/// `POST /api/v1/webhooks/{id}/new-secret`: shown this once. For a day messages are signed with the old one, too.
+pub(crate) async fn new_secret(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+) -> Result<Json<MadeWebhook>, Failure> {
+    let id: i64 = parse(&id)?;
+    let salt = secret::random_hex()?;
+    let mut db = state.db().write().await?;
+    require(&mut db, id).await?;
+    sqlx::query("UPDATE webhooks SET old_salt = salt, old_until_ms = $1, salt = $2 WHERE id = $3")
+        .bind(now_ms() + i64::from(OLD_SECRET_HOURS) * HOUR_MS)
+        .bind(&salt)
+        .bind(id)
+        .execute(&mut *db)
+        .await
+        .doing("give a webhook a new secret")?;
+    audit(
+        &mut db,
+        &user.name,
+        "webhook-secret-made",
+        &id.to_string(),
+        "",
+    )
+    .await?;
+    commit(db).await?;
+    Ok(Json(MadeWebhook {
+        webhook: state.webhook(id).await?,
+        secret: state.webhook_key().secret(&salt).text(),
+    }))
+}
+
+async fn require(db: &mut Write, id: i64) -> Result<(), Failure> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT id FROM webhooks WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&mut **db)
+        .await
+        .doing("look for a webhook")?;
+    found
+        .map(|_| ())
+        .ok_or_else(|| Failure::not_found(format!("webhook {id}")))
 }
 
 /// `DELETE /api/v1/webhooks/{id}`: with its messages and its log.

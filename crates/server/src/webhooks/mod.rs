@@ -21,7 +21,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .get("/api/v1/webhooks", May::Administer, api::list)
         .post("/api/v1/webhooks", May::Administer, api::add)
+        .put("/api/v1/webhooks/{id}", May::Administer, api::change)
         .delete("/api/v1/webhooks/{id}", May::Administer, api::remove)
+        .post("/api/v1/webhooks/{id}/new-secret", May::Administer, api::new_secret)
         .post("/api/v1/webhooks/{id}/test", May::Administer, api::test)
         .post("/api/v1/webhooks/{id}/pause", May::Administer, api::pause)
         .post("/api/v1/webhooks/{id}/resume", May::Administer, api::resume)

@@ -8,6 +8,7 @@ use sqlx::FromRow;
 use tokio::task::JoinSet;
 
 use super::post::{self, Answer, PostError};
+use super::sign::WebhookKey;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, chain};
 use crate::people::audit::audit;
@@ -56,13 +57,16 @@ pub(super) struct Delivery {
     url: String,
     ca_pem: String,
     salt: String,
+    old_salt: String,
+    old_until_ms: i64,
 }
 
 macro_rules! deliveries_sql {
     ($rest:literal) => {
         concat!(
             "SELECT webhook_deliveries.webhook, webhook_deliveries.event, webhook_events.message_id, ",
-            "webhook_events.body, webhook_deliveries.attempts, webhooks.url, webhooks.ca_pem, webhooks.salt ",
+            "webhook_events.body, webhook_deliveries.attempts, webhooks.url, webhooks.ca_pem, webhooks.salt, ",
+            "webhooks.old_salt, webhooks.old_until_ms ",
             "FROM webhook_deliveries JOIN webhook_events ON webhook_events.id = webhook_deliveries.event ",
             "JOIN webhooks ON webhooks.id = webhook_deliveries.webhook ",
             $rest
@@ -166,13 +170,12 @@ pub(super) async fn find(
 pub(super) async fn attempt(state: &AppState, delivery: &Delivery) -> Result<(), Failure> {
     let now = now_ms();
     let seconds = now / 1000;
-    let secret = state.webhook_key().secret(&delivery.salt);
     let headers = [
         ("webhook-id", delivery.message_id.clone()),
         ("webhook-timestamp", seconds.to_string()),
         (
             "webhook-signature",
-            secret.signature(&delivery.message_id, seconds, &delivery.body),
+            signatures(state.webhook_key(), delivery, now),
         ),
     ];
     let start = Instant::now();
@@ -184,6 +187,19 @@ pub(super) async fn attempt(state: &AppState, delivery: &Delivery) -> Result<(),
     )
     .await;
     note(state, delivery, now, start.elapsed(), &result).await
+}
+
+/// The header `webhook-signature`. A receiver that hasn't got the new secret yet finds the signature of the old one in it.
+fn signatures(key: &WebhookKey, delivery: &Delivery, at_ms: i64) -> String {
+    let signature = |salt: &str| {
+        let secret = key.secret(salt);
+        secret.signature(&delivery.message_id, at_ms / 1000, &delivery.body)
+    };
+    let new = signature(&delivery.salt);
+    match delivery.old_until_ms > at_ms {
+        true => format!("{new} {}", signature(&delivery.old_salt)),
+        false => new,
+    }
 }
 
 /// What becomes of a delivery.
@@ -337,6 +353,27 @@ mod tests {
             status,
             head: String::new(),
         })
+    }
+
+    #[test]
+    fn the_old_secret_signs_until_its_time_is_over() {
+        let key = WebhookKey::of([7; 32]);
+        let delivery = Delivery {
+            webhook: 1,
+            event: 1,
+            message_id: "m".into(),
+            body: "{}".into(),
+            attempts: 0,
+            url: String::new(),
+            ca_pem: String::new(),
+            salt: "new".into(),
+            old_salt: "old".into(),
+            old_until_ms: 5000,
+        };
+        let signed = |salt: &str, seconds| key.secret(salt).signature("m", seconds, "{}");
+        let both = format!("{} {}", signed("new", 4), signed("old", 4));
+        assert_eq!(signatures(&key, &delivery, 4999), both);
+        assert_eq!(signatures(&key, &delivery, 5000), signed("new", 5));
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl WebhookKey {
         secret::seed(&folder.join("webhook.key")).map(Self)
     }
 
+    #[cfg(test)]
+    pub(super) const fn of(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
     pub(super) fn secret(&self, salt: &str) -> Secret {
         Secret(mac(&self.0, salt.as_bytes()))
     }

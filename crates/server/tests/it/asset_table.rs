@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wire::asset_computers::AssetComputerPage;
 
-use crate::harness::{Machine, Site, good_run, send};
+use crate::harness::{Machine, Site, event, good_run, send};
 
 const ASSETS: &str = "serial;asset tag;site code;site name;class;vendor;product\n\
     PF1;=1+1;BJO;Bjørnøya skole;8B;Acme;Book 13\nPF2;A2;BJO;;9A;;\nPF3;A3;TRO;Tromsø \"vest\" skole;;;\n";
@@ -35,10 +35,26 @@ fn fleet(site: &Site) {
         (running.state.as_str(), &running.host_name),
         ("running", &None)
     );
-    assert_eq!(
-        send(&device, order.run, &good_run(order.run)).acknowledged,
-        6
-    );
+    let path = format!("/api/v1/runs/{}", order.run);
+    let ask = |what: &str| -> Value {
+        let nothing = serde_json::json!({});
+        let asked = site.admin.send("POST", &format!("{path}/{what}"), &nothing);
+        asked.unwrap()
+    };
+    ask("stop");
+    let aborted = serde_json::json!({"kind": "run-aborted", "reason": "an administrator"});
+    let mut events = good_run(order.run)[..1].to_vec();
+    events.push(event(order.run, 2, aborted));
+    assert_eq!(send(&device, order.run, &events).acknowledged, 2);
+    let stopped = page(site, "?state=stopped").computers;
+    assert_eq!(stopped.len(), 1, "it didn't fail");
+    ask("retry");
+    // It goes on, with all that it hasn't told yet.
+    let mut rest = good_run(order.run).split_off(1);
+    for (event, seq) in rest.iter_mut().zip(3_u64..) {
+        event["seq"] = seq.into();
+    }
+    assert_eq!(send(&device, order.run, &rest).acknowledged, 7);
 }
 
 fn page(site: &Site, query: &str) -> AssetComputerPage {

@@ -1,7 +1,7 @@
 //! Rules of collections, and a deployment from its preview to its end.
 
 use serde_json::json;
-use wire::admin_api::{CollectionRow, Deployment, DeviceState, MemberChange};
+use wire::admin_api::{CollectionChange, Deployment, DeviceState, MemberChange};
 use wire::collections::{CollectionRule, ExclusionChange, MemberWhy};
 use wire::deployments::{CapRequest, DeviceList, ResumeRequest, StopRequest, Window};
 use wire::device_api::CheckInReply;
@@ -30,12 +30,11 @@ fn told(reply: CheckInReply) -> String {
 }
 
 fn collection(site: &Site, name: &str) {
-    let row = CollectionRow {
+    let change = CollectionChange {
         name: name.parse().unwrap(),
-        title: String::new(),
-        members: 0,
+        title: None,
     };
-    site.admin.put_collection(&row).unwrap();
+    site.admin.put_collection(&change).unwrap();
 }
 
 #[test]
@@ -258,7 +257,20 @@ fn a_stop_acts_at_once_and_a_resume_goes_on() {
         json!({"kind": "run-aborted", "reason": "an administrator"}),
     );
     send(&client, order.run, &[aborted]);
-    assert_eq!(site.device("PF1").state, DeviceState::Failed);
+    assert_eq!(site.device("PF1").state, DeviceState::Stopped);
+    let status = site.admin.deployment_status(&name).unwrap();
+    assert_eq!((status.failed.len(), status.states["stopped"]), (0, 1));
+    let runs = |state: &str| -> usize {
+        let path = format!("/api/v1/runs?state={state}");
+        site.admin
+            .get::<Vec<serde_json::Value>>(&path)
+            .unwrap()
+            .len()
+    };
+    assert_eq!((runs("stopped"), runs("failed")), (1, 0));
+    let told: wire::insights::Insights = site.admin.get("/api/v1/insights").unwrap();
+    assert_eq!((told.runs, told.stopped, told.failures.len()), (1, 1, 0));
+    assert_eq!(told.days.iter().map(|day| day.failed).sum::<u64>(), 0);
     site.resume(&name);
     match machine.check_in(&site) {
         CheckInReply::Run {

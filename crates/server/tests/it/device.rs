@@ -358,7 +358,7 @@ fn a_run_belongs_to_its_device_and_can_be_stopped() {
             json!({"kind": "run-aborted", "reason": "stopped by an admin"}),
         )],
     );
-    assert_eq!(site.device("PF1").state, DeviceState::Failed);
+    assert_eq!(site.device("PF1").state, DeviceState::Stopped);
     assert!(matches!(
         Machine::new("PF1").check_in(&site),
         CheckInReply::Refused { .. }

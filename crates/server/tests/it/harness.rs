@@ -13,7 +13,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 use server::{DatabaseUrl, Patience, Ready, ServerConfig, serve_until};
 use wire::admin_api::{
-    CollectionRow, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
+    CollectionChange, Deployment, DeviceRow, Login, PrestageDefinition, Purpose, Token,
 };
 use wire::deployments::ResumeRequest;
 use wire::device_api::{
@@ -370,10 +370,9 @@ impl Site {
         self.admin
             .put_sequence(&"deploy".parse().unwrap(), SEQUENCE)
             .unwrap();
-        let collection = CollectionRow {
+        let collection = CollectionChange {
             name: "laptops".parse().unwrap(),
-            title: "Laptops".into(),
-            members: 0,
+            title: Some("Laptops".into()),
         };
         self.admin.put_collection(&collection).unwrap();
         let autumn = Deployment {

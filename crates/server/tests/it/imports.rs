@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use wire::admin_api::{DeviceState, ReceiptRow};
+use wire::classes::AliasChange;
 use wire::device_api::CheckInReply;
 use wire::imports::{
     AcceptImport, ImportDraft, ImportProfile, ImportSettings, ImportState, RowResult, UndoImport,
@@ -422,4 +423,87 @@ fn an_accepted_import_is_reconciled_with_the_receipts() {
         refusal(site.admin.reconcile_serials(&unknown)).1,
         "bad-state"
     );
+}
+
+#[test]
+fn a_vendors_name_for_a_model_is_asked_about_once_and_then_understood() {
+    let site = site();
+    let name = "Book 14 Notebook PC (5Z1A2)";
+    // Imported while nobody knew what it meant.
+    site.import(&format!("serial;vendor;model\nPF3;Acme;{name}\n"));
+    let text = format!(
+        "Serienr;Produsent;Modell\nPF1;ACME AS;{}\nPF2;Acme;Book 14\n",
+        name.to_lowercase()
+    );
+    assert!(
+        upload(&site, &text).unknown_models.is_empty(),
+        "no model is known yet"
+    );
+    site.receipt("PF3", 1, "staged");
+    let draft = upload(&site, &text);
+    let unknown: Vec<_> = draft
+        .unknown_models
+        .iter()
+        .map(|model| (model.product.clone(), model.rows))
+        .collect();
+    assert_eq!(unknown, [(name.to_lowercase(), 1)]);
+    let state_of = |serial: &str| {
+        let asked = ReconcileSerials {
+            serials: vec![serial.to_owned()],
+            ..ReconcileSerials::default()
+        };
+        site.admin.reconcile_serials(&asked).unwrap().rows[0].state
+    };
+    assert_eq!(state_of("PF3"), ReconciledState::WrongModel);
+
+    let is = |product: &str| AliasChange {
+        product: product.into(),
+        ..AliasChange::default()
+    };
+    let alias = site.admin.put_model_alias(name, &is("book  14")).unwrap();
+    assert_eq!(
+        (alias.vendor.as_str(), alias.product.as_str()),
+        ("Acme", "Book 14")
+    );
+    assert_ne!(state_of("PF3"), ReconciledState::WrongModel);
+    // What was looked at would do something else now.
+    let id = draft.import.import;
+    let seen = AcceptImport {
+        seen: draft.plan,
+        ..AcceptImport::default()
+    };
+    assert_eq!(
+        refusal(site.admin.accept_import(id, &seen)),
+        (409, "plan-changed".into())
+    );
+    let again: ImportDraft = site.admin.get(&format!("/api/v1/imports/{id}")).unwrap();
+    assert!(again.unknown_models.is_empty());
+    site.admin
+        .accept_import(id, &AcceptImport::default())
+        .unwrap();
+    let model = site.device("PF1").model;
+    assert_eq!(
+        (model.vendor.as_str(), model.product.as_str()),
+        ("Acme", "Book 14")
+    );
+    let same = upload(&site, &text).import.counts;
+    assert_eq!(
+        (same.unchanged, same.changed),
+        (2, 0),
+        "the same file changes nothing"
+    );
+
+    for (name, product, status) in [
+        ("book 14", "Book 14", 400),
+        (" ", "Book 14", 400),
+        ("another", name, 409),
+        ("Book 14", "Slate 11", 409),
+    ] {
+        let refused = refusal(site.admin.put_model_alias(name, &is(product)));
+        assert_eq!(refused, (status, "bad-alias".into()), "{name} is {product}");
+    }
+    assert_eq!(site.admin.model_aliases().unwrap().len(), 1);
+    site.admin.remove_model_alias(&name.to_uppercase()).unwrap();
+    assert_eq!(refusal(site.admin.remove_model_alias(name)).0, 404);
+    assert_eq!(state_of("PF3"), ReconciledState::WrongModel);
 }

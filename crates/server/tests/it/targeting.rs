@@ -1,7 +1,9 @@
 //! Where machines are, and how many run at a time.
 
 use serde_json::{Value, json};
+use wire::admin_api::{Deployment, ExpectedFrom};
 use wire::device_api::CheckInReply;
+use wire::insights::Insights;
 use wire::sites::{SiteChange, SiteMove};
 
 use super::harness::{Machine, Site, good_run, send};
@@ -26,6 +28,84 @@ fn idle(reply: CheckInReply) -> (String, Option<u64>) {
         } => (message, retry_seconds),
         other => panic!("{other:?}"),
     }
+}
+
+/// What the databar of a machine's run is drawn of.
+fn expected(site: &Site, serial: &str) -> (u64, ExpectedFrom) {
+    let run = site.device(serial).run.unwrap();
+    (run.expected_seconds, run.expected_from)
+}
+
+#[test]
+fn a_run_is_expected_to_take_what_its_deployment_says_else_what_the_site_does() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial;skolekode\nPF1;BJØ\nPF2;BJØ\n");
+    let says = |seconds: u64| {
+        let change = SiteChange {
+            expected_seconds: Some(seconds),
+            ..SiteChange::default()
+        };
+        site.admin.put_site("BJØ", &change).unwrap();
+    };
+    says(1200);
+    let (client, order) = Machine::new("PF1").order(&site);
+    assert_eq!(order.expected_seconds, 600, "on the machine's own screen");
+    assert_eq!(expected(&site, "PF1"), (600, ExpectedFrom::Deployment));
+    let deployment = site.admin.deployments().unwrap().remove(0);
+    site.change(&Deployment {
+        expected_seconds: 0,
+        ..deployment
+    });
+    assert_eq!(expected(&site, "PF1"), (1200, ExpectedFrom::Site));
+    let (_, order_of_site) = Machine::new("PF2").order(&site);
+    assert_eq!(order_of_site.expected_seconds, 1200);
+    send(&client, order.run, &good_run(order.run));
+    let told: Insights = site.admin.get("/api/v1/insights").unwrap();
+    assert_eq!(told.times.expected_seconds, 1200, "figures, too");
+    says(0);
+    assert_eq!(expected(&site, "PF2"), (0, ExpectedFrom::Nobody));
+}
+
+#[test]
+fn what_a_change_does_not_say_stays_as_it_is() {
+    let site = Site::new();
+    site.prepare(10);
+    site.import("serial;skolekode;class\nPF1;BJØ;8B\n");
+    let put = |path: &str, body: Value| -> Value {
+        let path = format!("/api/v1/{path}");
+        site.admin.send("PUT", &path, &body).unwrap()
+    };
+    let all = json!({
+        "title": "Studie", "school-year": "2026/27", "teacher": "Åse", "software": ["geogebra"]
+    });
+    assert_eq!(put("classes/BJ%C3%98/8B", all.clone())["class"], all);
+    let one = put("classes/BJ%C3%98/8B", json!({ "title": "Naturfag" }));
+    let mut expected = all;
+    expected["title"] = "Naturfag".into();
+    assert_eq!(one["class"], expected);
+    let none = put(
+        "classes/BJ%C3%98/8B",
+        json!({ "teacher": "", "software": [] }),
+    );
+    assert_eq!(none["class"]["teacher"], "", "what is said to be empty is");
+    assert_eq!(none["class"]["software"], json!([]));
+    assert_eq!(none["class"]["title"], "Naturfag");
+    let of = |title: Option<&str>| match title {
+        Some(title) => json!({ "name": "pupils", "title": title }),
+        None => json!({ "name": "pupils" }),
+    };
+    put("collections/pupils", of(Some("All pupils")));
+    assert_eq!(put("collections/pupils", of(None))["title"], "All pupils");
+    assert_eq!(put("collections/pupils", of(Some("")))["title"], "");
+    put(
+        "sites/BJ%C3%98",
+        json!({ "name": "Bjørnøya", "subnets": ["10.1.0.0/16"], "slots": 4 }),
+    );
+    let after = put("sites/BJ%C3%98", json!({ "time-zone": "Europe/Oslo" }));
+    let after = &after["site"];
+    let kept = (&after["name"], &after["subnets"][0], &after["slots"]);
+    assert_eq!(kept, (&json!("Bjørnøya"), &json!("10.1.0.0/16"), &json!(4)));
 }
 
 #[test]

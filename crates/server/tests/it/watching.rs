@@ -1,10 +1,13 @@
 //! What those who watch a rollout are told: figures, medians, runs.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 use wire::admin_api::{RunDetail, RunRow};
 use wire::event::Environment;
 use wire::insights::Insights;
 
+use crate::admin::refusal;
 use crate::harness::{Machine, Site, event, good_run, send};
 
 fn insights(site: &Site, query: &str) -> Insights {
@@ -163,4 +166,66 @@ fn figures_outlive_the_server_and_stand_beside_the_steps() {
             .iter()
             .any(|variable| variable.name == "site")
     );
+}
+
+/// A list as a table: each line by the titles of its columns.
+fn table(site: &Site, path: &str) -> Vec<HashMap<String, String>> {
+    let bytes = site
+        .admin
+        .get_bytes(&format!("/api/v1/{path}"), 1 << 20)
+        .unwrap();
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap();
+    let mut reader = csv::Reader::from_reader(text);
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+#[test]
+fn what_happened_comes_as_tables_with_the_filters_of_its_lists() {
+    let site = site();
+    let runs = table(&site, "runs.csv?device=pf1&state=completed");
+    assert_eq!(runs.len(), 1);
+    assert_eq!(
+        (runs[0]["serial"].as_str(), runs[0]["state"].as_str()),
+        ("PF1", "completed")
+    );
+    assert!(runs[0]["ended"].ends_with('Z') && runs[0]["error"].is_empty());
+    assert_eq!(table(&site, "runs.csv?state=failed").len(), 0);
+
+    let made = |path: &str, body: serde_json::Value| -> serde_json::Value {
+        site.admin.send("POST", path, &body).unwrap()
+    };
+    for (serial, number, name) in [("PF1", "olan1", "=Ola"), ("PF2", "karn1", "Kari")] {
+        let pupil = made(
+            "/api/v1/pupils",
+            json!({ "external-id": number, "name": name, "site": "BJO", "class": "8B" }),
+        );
+        let device = site.device(serial).device;
+        let hand_out = json!({ "device": device, "pupil": pupil["pupil"]["pupil"] });
+        made("/api/v1/assignments", hand_out);
+    }
+    let serials = |query: &str| -> Vec<String> {
+        let rows = table(&site, &format!("assignments.csv{query}"));
+        rows.into_iter().map(|row| row["serial"].clone()).collect()
+    };
+    assert_eq!(serials("").len(), 2);
+    assert_eq!(serials("?text=pf2"), ["PF2"]);
+    assert_eq!(serials("?text=8b&open=true").len(), 2);
+    // Names of pupils don't stand in addresses.
+    assert!(serials("?text=Kari").is_empty());
+    assert!(serials("?until=2020-01-01").is_empty());
+    assert_eq!(serials("?since=2020-01-01").len(), 2);
+    let rows = table(&site, "assignments.csv?text=PF1");
+    assert_eq!(rows[0]["name"], "'=Ola", "no formula");
+    let list: Vec<serde_json::Value> = site.admin.get("/api/v1/assignments?text=PF2").unwrap();
+    assert_eq!((list.len(), &list[0]["serial"]), (1, &json!("PF2")));
+    let bad = site
+        .admin
+        .get::<serde_json::Value>("/api/v1/assignments?since=soon");
+    assert_eq!(refusal(bad), (400, "bad-day".into()));
+
+    let audit = table(&site, "audit.csv?action=pupil-added");
+    let all = table(&site, "audit.csv");
+    assert_eq!(audit.len(), 2);
+    assert!(all.len() > 2 && all.iter().any(|row| row["who"] == "admin"));
+    assert!(audit.iter().all(|row| row["action"] == "pupil-added"));
 }

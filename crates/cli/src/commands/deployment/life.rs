@@ -140,10 +140,7 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
         ]);
     }
     if !failed.is_empty() {
-        text.push_str(&format!(
-            "\nfailed or stopped\n{}",
-            failed.render(look, "  ")
-        ));
+        text.push_str(&format!("\nfailed\n{}", failed.render(look, "  ")));
     }
     text
 }

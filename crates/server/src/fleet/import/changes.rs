@@ -9,6 +9,7 @@ use wire::names::{CollectionName, DeviceId};
 use super::columns::Field;
 use super::plan::{CLEAR, Fleet, Known, Planned, Values, site_code};
 use crate::error::{Doing as _, Failure, to_json};
+use crate::fleet::aliases::Aliases;
 use crate::fleet::assets::require_collection;
 use crate::fleet::version::fleet_version;
 use crate::state::AppState;
@@ -80,7 +81,7 @@ pub(crate) async fn fleet(connection: &mut sqlx::AnyConnection) -> Result<Fleet,
             .or_default()
             .insert(name, value);
     }
-    let mut fleet = Fleet::default();
+    let mut fleet = Fleet::empty(Aliases::read(connection).await?);
     for asset in assets {
         let values = Values {
             serial: asset.serial,

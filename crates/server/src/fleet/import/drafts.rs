@@ -1,11 +1,11 @@
 //! Imports as they are kept: the file, how it is read, what became of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use wire::imports::{
     FieldChange, ImportColumn, ImportCounts, ImportDraft, ImportLine, ImportProfile, ImportRow,
-    ImportSettings, ImportState, RowResult,
+    ImportSettings, ImportState, RowResult, UnknownModel,
 };
 
 use super::changes::fleet;
@@ -15,6 +15,7 @@ use super::profiles::{self, mapping};
 use super::rows::{Row, rows};
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored};
+use crate::fleet::aliases::{KnownModels, known_models, model_key};
 use crate::fleet::assets::bad_file;
 use crate::limits::LIST_ROWS_MAX;
 use crate::people::auth::User;
@@ -26,6 +27,8 @@ use crate::table::{self, Book, Sheet};
 const SAMPLES_MAX: usize = 3;
 /// A sample, in characters.
 const SAMPLE_CHARS_MAX: usize = 60;
+/// Names of models that are asked about: a file with more has its columns mixed up.
+const UNKNOWN_MODELS_MAX: usize = 20;
 /// The profile that is none.
 const NO_PROFILE: &str = "none";
 
@@ -291,12 +294,16 @@ pub(crate) async fn show(
             let mut connection = state.db().read().acquire().await.doing("read the fleet")?;
             let fleet = fleet(&mut connection).await?;
             let same_as = same_as(&mut connection, &row).await?;
+            let known = known_models(&mut connection).await?;
             drop(connection);
             let reach = user.reach.clone();
             blocking(move || {
                 let mut reading = reading;
                 let planned = plan(std::mem::take(&mut reading.rows), &fleet, &reach);
-                Ok(draft(row, reading, &planned, same_as, window))
+                Ok(ImportDraft {
+                    unknown_models: unknown_models(&planned, &known),
+                    ..draft(row, reading, &planned, same_as, window)
+                })
             })
             .await
         }
@@ -332,10 +339,35 @@ fn draft(
         problems: reading.problems,
         same_as,
         plan: digest(planned),
+        unknown_models: Vec::new(),
         rows_total,
         rows: rows.into_iter().map(Planned::line).collect(),
         undone: None,
     }
+}
+
+/// The names of models that nothing else says, those of most rows first.
+fn unknown_models(planned: &[Planned], known: &KnownModels) -> Vec<UnknownModel> {
+    if known.is_empty() {
+        return Vec::new();
+    }
+    let mut unknown: BTreeMap<String, UnknownModel> = BTreeMap::new();
+    for row in planned.iter().filter(|row| row.result.is_valid()) {
+        let product = &row.becomes.product;
+        let key = model_key(product);
+        if key.is_empty() || known.contains_key(&key) {
+            continue;
+        }
+        let model = unknown.entry(key).or_insert_with(|| UnknownModel {
+            product: product.clone(),
+            rows: 0,
+        });
+        model.rows += 1;
+    }
+    let mut unknown: Vec<UnknownModel> = unknown.into_values().collect();
+    unknown.sort_by_key(|model| std::cmp::Reverse(model.rows));
+    unknown.truncate(UNKNOWN_MODELS_MAX);
+    unknown
 }
 
 /// Imports of the same bytes that are in the fleet.
@@ -432,6 +464,7 @@ async fn done(state: &AppState, row: ImportRow, window: Window) -> Result<Import
         problems: Vec::new(),
         same_as: Vec::new(),
         plan: String::new(),
+        unknown_models: Vec::new(),
         rows_total,
         rows: rows.iter().map(DoneRow::line).collect::<Result<_, _>>()?,
         undone: undone.transpose()?,

@@ -8,6 +8,7 @@ use wire::imports::{FieldChange, ImportCounts, ImportLine, RowResult};
 
 use super::columns::Field;
 use super::rows::Row;
+use crate::fleet::aliases::Aliases;
 use crate::fleet::identity::name_key;
 use crate::people::roles::Reach;
 
@@ -70,6 +71,18 @@ impl Values {
                 })
             })
             .collect()
+    }
+
+    /// With the names that the machines of the model say, where a vendor calls it otherwise.
+    fn of_its_model(self, aliases: &Aliases) -> Self {
+        match aliases.meant(&self.product) {
+            Some((vendor, product)) => Self {
+                vendor: vendor.clone(),
+                product: product.clone(),
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// What a row says, over what was known. A column that the file doesn't have and an empty cell say nothing; a cell
@@ -136,9 +149,19 @@ pub(crate) struct Fleet {
     by_serial: HashMap<String, Known>,
     serial_by_uuid: HashMap<String, String>,
     serial_by_tag: HashMap<String, String>,
+    /// What vendors call models.
+    aliases: Aliases,
 }
 
 impl Fleet {
+    /// A fleet without a machine.
+    pub(crate) fn empty(aliases: Aliases) -> Self {
+        Self {
+            aliases,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn insert(&mut self, serial_key: String, known: Known) {
         let values = &known.values;
         if !values.uuid.is_empty() {
@@ -197,7 +220,7 @@ pub(crate) fn plan(rows: Vec<Row>, fleet: &Fleet, reach: &Reach) -> Vec<Planned>
             let known = fleet.get(&row.serial_key).cloned();
             let nothing = Values::default();
             let before = known.as_ref().map_or(&nothing, |known| &known.values);
-            let becomes = before.merged(&row);
+            let becomes = before.merged(&row).of_its_model(&fleet.aliases);
             let (result, problems) =
                 decide(&row, known.as_ref(), &becomes, fleet, &mut claims, reach);
             Planned {

@@ -12,6 +12,7 @@ use wire::reconciliation::{ReconciledCounts, ReconciledFilter, ReconciledRow, Re
 
 use super::judge::{Built, Bundles, Claim, Claims, Ordered, judge};
 use crate::error::{Doing as _, Failure, stored};
+use crate::fleet::aliases::Aliases;
 use crate::fleet::identity::name_key;
 use crate::fleet::import::drafts::{self, DoneRow};
 use crate::limits::ASSET_TEXT_CHARS_MAX;
@@ -92,7 +93,7 @@ pub(crate) async fn of_import(
     let rows = rows.iter().filter(|row| row.result().is_valid());
     let order = rows
         .filter_map(|row| by_id.get(row.device.as_str()).map(|known| (row, *known)))
-        .filter(|(_, known)| user.sees(&known.site))
+        .filter(|(_, known)| user.covers(&known.site))
         .map(|(row, known)| ordered(row, known))
         .collect::<Result<Vec<_>, _>>()?;
     answer(state, user, Some(&import), order, &fleet, question).await
@@ -118,7 +119,7 @@ pub(crate) async fn of_serials(
     question: Question,
 ) -> Result<Reconciliation, Failure> {
     let fleet = fleet(state).await?;
-    let seen = fleet.iter().filter(|known| user.sees(&known.site));
+    let seen = fleet.iter().filter(|known| user.covers(&known.site));
     let by_key: HashMap<&str, &Known> = seen
         .map(|known| (known.serial_key.as_str(), known))
         .collect();
@@ -146,10 +147,16 @@ async fn answer(
     state: &AppState,
     user: &User,
     import: Option<&ImportRow>,
-    order: Vec<Ordered>,
+    mut order: Vec<Ordered>,
     fleet: &[Known],
     question: Question,
 ) -> Result<Reconciliation, Failure> {
+    let mut db = state.db().read().acquire().await.doing("read the models")?;
+    let aliases = Aliases::read(&mut db).await?;
+    drop(db);
+    for machine in &mut order {
+        machine.model = aliases.resolved(std::mem::take(&mut machine.model));
+    }
     let known: HashSet<String> = fleet.iter().map(|known| known.serial_key.clone()).collect();
     let claims = claims(state, user, fleet).await?;
     let bundles = bundles(state, &question.oldest).await?;
@@ -204,7 +211,7 @@ async fn claims(state: &AppState, user: &User, fleet: &[Known]) -> Result<Claims
     let mut claims = Claims::new();
     for (key, document, received_at_ms, sent_by) in rows {
         let is_seen = match sites.get(key.as_str()).filter(|_| !key.is_empty()) {
-            Some(site) => user.sees(site),
+            Some(site) => user.covers(site),
             None => user.sees_all(),
         };
         if is_seen || sent_by == user.name {

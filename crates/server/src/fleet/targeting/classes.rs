@@ -6,10 +6,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use sqlx::AnyConnection;
-use wire::classes::{ClassChange, ClassRow, SOFTWARE_MAX};
+use wire::classes::{Class, ClassChange, ClassRow, SOFTWARE_MAX};
 use wire::names::PackageName;
 
-use crate::db::commit;
+use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
 use crate::fleet::targeting::preview::number;
 use crate::fleet::targeting::sites::site_code;
@@ -48,7 +48,7 @@ pub(crate) async fn list(
     state.class_rows(&user.reach).await.map(Json)
 }
 
-/// `PUT /api/v1/classes/{site}/{name}`
+/// `PUT /api/v1/classes/{site}/{name}`: what isn't said stays as it is.
 pub(crate) async fn put(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
@@ -64,10 +64,12 @@ pub(crate) async fn put(
         ));
     }
     let change: ClassChange = read_json(body, JSON_BYTES_MAX).await?;
-    let unique: BTreeSet<&PackageName> = change.software.iter().collect();
-    if change.software.len() > SOFTWARE_MAX || unique.len() < change.software.len() {
-        let message = format!("a class has at most {SOFTWARE_MAX} packages, each once");
-        return Err(Failure::bad_request("bad-software", message));
+    if let Some(software) = &change.software {
+        let unique: BTreeSet<&PackageName> = software.iter().collect();
+        if software.len() > SOFTWARE_MAX || unique.len() < software.len() {
+            let message = format!("a class has at most {SOFTWARE_MAX} packages, each once");
+            return Err(Failure::bad_request("bad-software", message));
+        }
     }
     let mut db = state.db().write().await?;
     let known: Option<String> = sqlx::query_scalar("SELECT code FROM sites WHERE code = $1")
@@ -80,43 +82,96 @@ pub(crate) async fn put(
             Failure::not_found(format!("site {site}")).hint("`forestage site set` makes it")
         );
     }
-    sqlx::query(
-        "INSERT INTO classes (site, name, school_year, title, teacher) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (site, name) DO UPDATE SET school_year = excluded.school_year, title = excluded.title, \
-         teacher = excluded.teacher",
-    )
-    .bind(&site)
-    .bind(&name)
-    .bind(clean(&change.school_year, TITLE_CHARS_MAX))
-    .bind(clean(&change.title, TITLE_CHARS_MAX))
-    .bind(clean(&change.teacher, TITLE_CHARS_MAX))
-    .execute(&mut *db)
-    .await
-    .doing("store a class")?;
-    forget_software(&mut db, &site, &name).await?;
-    for (position, package) in (0_i64..).zip(&change.software) {
-        sqlx::query(
-            "INSERT INTO class_software (site, class, package, position) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(&site)
-        .bind(&name)
-        .bind(package.as_str())
-        .bind(position)
-        .execute(&mut *db)
-        .await
-        .doing("store the software of a class")?;
-    }
-    let words: Vec<&str> = change.software.iter().map(PackageName::as_str).collect();
+    store(&mut db, (&site, &name), &change).await?;
     audit(
         &mut db,
         &user.name,
         "class-stored",
         &format!("{site} {name}"),
-        &words.join(" "),
+        &in_words(&change),
     )
     .await?;
     commit(db).await?;
-    find(&state, &user.reach, &site, &name).await.map(Json)
+    state.class_row(&user.reach, &site, &name).await.map(Json)
+}
+
+async fn store(
+    db: &mut Write,
+    (site, name): (&str, &str),
+    change: &ClassChange,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO classes (site, name, school_year, title, teacher) VALUES ($1, $2, '', '', '') \
+         ON CONFLICT (site, name) DO NOTHING",
+    )
+    .bind(site)
+    .bind(name)
+    .execute(&mut **db)
+    .await
+    .doing("store a class")?;
+    let texts = [
+        (
+            "UPDATE classes SET school_year = $1 WHERE site = $2 AND name = $3",
+            &change.school_year,
+        ),
+        (
+            "UPDATE classes SET title = $1 WHERE site = $2 AND name = $3",
+            &change.title,
+        ),
+        (
+            "UPDATE classes SET teacher = $1 WHERE site = $2 AND name = $3",
+            &change.teacher,
+        ),
+    ];
+    for (sql, text) in texts {
+        if let Some(text) = text {
+            sqlx::query(sql)
+                .bind(clean(text, TITLE_CHARS_MAX))
+                .bind(site)
+                .bind(name)
+                .execute(&mut **db)
+                .await
+                .doing("store a class")?;
+        }
+    }
+    let Some(software) = &change.software else {
+        return Ok(());
+    };
+    forget_software(db, site, name).await?;
+    for (position, package) in (0_i64..).zip(software) {
+        sqlx::query(
+            "INSERT INTO class_software (site, class, package, position) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(site)
+        .bind(name)
+        .bind(package.as_str())
+        .bind(position)
+        .execute(&mut **db)
+        .await
+        .doing("store the software of a class")?;
+    }
+    Ok(())
+}
+
+fn in_words(change: &ClassChange) -> String {
+    let software = change.software.as_ref().map(|software| {
+        let names: Vec<&str> = software.iter().map(PackageName::as_str).collect();
+        format!("software {}", names.join(" "))
+    });
+    let parts = [
+        change
+            .school_year
+            .as_ref()
+            .map(|year| format!("school year {year}")),
+        change.title.as_ref().map(|title| format!("title {title}")),
+        // Who teaches it is a person; what the audit has to say is that it was changed.
+        change.teacher.as_ref().map(|_| "teacher".to_owned()),
+        software,
+    ];
+    clean(
+        &parts.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        TITLE_CHARS_MAX,
+    )
 }
 
 /// `DELETE /api/v1/classes/{site}/{name}`: what is known of it; devices keep its name.
@@ -125,7 +180,7 @@ pub(crate) async fn remove(
     Extension(user): Extension<User>,
     Path((site, name)): Path<(String, String)>,
 ) -> Result<Json<ClassRow>, Failure> {
-    let row = find(&state, &user.reach, &site, &name).await?;
+    let row = state.class_row(&user.reach, &site, &name).await?;
     let mut db = state.db().write().await?;
     forget_software(&mut db, &site, &name).await?;
     sqlx::query("DELETE FROM classes WHERE site = $1 AND name = $2")
@@ -156,19 +211,20 @@ async fn forget_software(db: &mut AnyConnection, site: &str, name: &str) -> Resu
     Ok(())
 }
 
-async fn find(
-    state: &AppState,
-    reach: &Reach,
-    site: &str,
-    name: &str,
-) -> Result<ClassRow, Failure> {
-    let rows = state.class_rows(reach).await?;
-    rows.into_iter()
-        .find(|row| row.site == site && row.name == name)
-        .ok_or_else(|| Failure::not_found(format!("class {name} at {site}")))
-}
-
 impl AppState {
+    /// One class, or 404.
+    pub(crate) async fn class_row(
+        &self,
+        reach: &Reach,
+        site: &str,
+        name: &str,
+    ) -> Result<ClassRow, Failure> {
+        let rows = self.class_rows(reach).await?;
+        rows.into_iter()
+            .find(|row| row.site == site && row.name == name)
+            .ok_or_else(|| Failure::not_found(format!("class {name} at {site}")))
+    }
+
     /// Every class that someone made or an asset names, at the sites that `reach` covers.
     ///
     /// # Errors
@@ -206,7 +262,7 @@ impl AppState {
             row.is_made = true;
             let missing = software.iter().map(ToString::to_string);
             row.missing = missing.filter(|name| !packages.contains(name)).collect();
-            row.class = ClassChange {
+            row.class = Class {
                 school_year,
                 title,
                 teacher,

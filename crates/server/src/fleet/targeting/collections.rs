@@ -121,11 +121,11 @@ pub(crate) async fn exclude(
     let mut db = state.db().write().await?;
     require(&Definitions::read(&mut db, None).await?, &name)?;
     for device in &change.exclude {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         membership::exclude(&mut db, &name, &device.to_string(), &reason).await?;
     }
     for device in &change.include {
-        state.device_for_in(&user, &mut db, *device).await?;
+        state.own_device_in(&user, &mut db, *device).await?;
         membership::lift(&mut db, &name, &device.to_string()).await?;
     }
     let detail = format!(

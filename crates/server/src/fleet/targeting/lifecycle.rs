@@ -176,7 +176,7 @@ pub(crate) async fn start(
     let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut begun = Vec::new();
     for id in devices {
-        let device = state.device_for_in(&user, &mut db, id).await?;
+        let device = state.own_device_in(&user, &mut db, id).await?;
         match start_one(&state, &mut db, &deployment, &device, &zones).await? {
             Ok(run) => {
                 audit(
@@ -363,7 +363,7 @@ pub(crate) async fn cancel(
     find(&mut db, &name).await?;
     let mut stopped = Vec::new();
     for id in &devices {
-        state.device_for_in(&user, &mut db, *id).await?;
+        state.own_device_in(&user, &mut db, *id).await?;
         sqlx::query(
             "INSERT INTO deployment_cancelled (deployment, device, who, at_ms) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (deployment, device) DO NOTHING",
@@ -427,7 +427,7 @@ pub(crate) async fn uncancel(
     let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut again = Vec::new();
     for id in devices {
-        let device = state.device_for_in(&user, &mut db, id).await?;
+        let device = state.own_device_in(&user, &mut db, id).await?;
         let taken_back =
             sqlx::query("DELETE FROM deployment_cancelled WHERE deployment = $1 AND device = $2")
                 .bind(name.as_str())
@@ -595,7 +595,7 @@ impl AppState {
             states,
             cancelled: cancelled
                 .into_iter()
-                .filter(|(_, site)| user.sees(site))
+                .filter(|(_, site)| user.covers(site))
                 .map(|(device, _)| device)
                 .take(NAMED_MAX)
                 .collect(),
@@ -614,11 +614,7 @@ fn failed_run(row: &DeviceRow) -> Option<FailedRun> {
         run: run.run,
         serial: row.serial.clone(),
         step: run.failed_step.as_ref().map(ToString::to_string),
-        error: run
-            .errors
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "it was stopped".into()),
+        error: run.errors.first().cloned().unwrap_or_default(),
     })
 }
 

@@ -309,24 +309,25 @@ pub(crate) async fn of_some(
         .collect())
 }
 
-/// Every collection with the number of members at sites that `sees` says yes to.
+/// Every collection with the number of members that `sees` says yes to, by the site they belong to and the one where they are.
 pub(crate) async fn collection_rows(
     db: &mut AnyConnection,
-    sees: &(dyn Fn(&str) -> bool + Sync),
+    sees: &(dyn Fn((&str, &str)) -> bool + Sync),
 ) -> Result<Vec<CollectionRow>, Failure> {
     let titles: Vec<(String, String)> =
         sqlx::query_as("SELECT name, title FROM collections ORDER BY name")
             .fetch_all(&mut *db)
             .await
             .doing("read the collections")?;
-    let sites: Vec<(String, String)> = sqlx::query_as("SELECT id, site FROM devices")
-        .fetch_all(&mut *db)
-        .await
-        .doing("read the sites of devices")?;
+    let sites: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT id, site, seen_site FROM devices")
+            .fetch_all(&mut *db)
+            .await
+            .doing("read the sites of devices")?;
     let seen: HashSet<String> = sites
         .into_iter()
-        .filter(|(_, site)| sees(site))
-        .map(|(id, _)| id)
+        .filter(|(_, site, seen)| sees((site, seen)))
+        .map(|(id, ..)| id)
         .collect();
     let mut counts: BTreeMap<CollectionName, u32> = BTreeMap::new();
     for (device, collections) in of_all(db).await? {

@@ -24,6 +24,7 @@ use crate::people::audit::audit;
 use crate::people::auth::{User, millis};
 use crate::people::roles::Reach;
 use crate::routes::read_json;
+use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 
@@ -132,15 +133,11 @@ pub(crate) async fn move_to_seen(
     let mut moved = Vec::new();
     let mut db = state.db().write().await?;
     for device in wanted.devices {
-        let found: Option<(String, String)> =
-            sqlx::query_as("SELECT site, seen_site FROM devices WHERE id = $1")
-                .bind(device.to_string())
-                .fetch_optional(&mut *db)
-                .await
-                .doing("look up a device")?;
-        let (site, seen) = found
-            .filter(|(site, _)| user.reach.covers(site))
-            .ok_or_else(|| Failure::not_found(format!("device {device}")))?;
+        let StoredDevice {
+            site,
+            seen_site: seen,
+            ..
+        } = state.own_device_in(&user, &mut db, device).await?;
         if seen.is_empty() || seen == site {
             answer.unmoved += 1;
             continue;
@@ -473,8 +470,6 @@ impl AppState {
         .doing("read who is in the wrong place")?;
         let misplaced = misplaced
             .into_iter()
-            // Where a foreign machine belongs is told to nobody who may not see it.
-            .filter(|(_, _, site, _)| reach.covers(site))
             .map(|(id, serial, site, seen_site)| {
                 Ok(MisplacedDevice {
                     device: stored_text("device id", &id)?,

@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) state: AppState,
     pub(super) own: Machine,
     pub(super) foreign: Machine,
+    /// Of another school, and at their own now.
+    pub(super) visitor: Machine,
     _folder: tempfile::TempDir,
 }
 
@@ -144,6 +146,7 @@ impl World {
             state,
             own: Machine::new("BJO", "PF1", "Kari Nordmann", "karnor01"),
             foreign: Machine::new("TRO", "PF2", "Ola Sørmann", "olasor01"),
+            visitor: Machine::new("KON", "PF3", "Nils Vestmann", "nilves01"),
             _folder: folder,
         };
         world.fill().await;
@@ -152,7 +155,7 @@ impl World {
 
     /// A machine at each of two sites, with all that hangs on one.
     async fn fill(&mut self) {
-        let csv = "serial;site code;site name\nPF1;BJO;Bjørnøya skole\nPF2;TRO;Tromsø skole\n";
+        let csv = "serial;site code;site name\nPF1;BJO;Bjørnøya skole\nPF2;TRO;Tromsø skole\nPF3;KON;Kongsbakken\n";
         let report = self
             .ask("POST", "/api/v1/assets/import", Some("good-admin"), csv)
             .await;
@@ -180,12 +183,12 @@ impl World {
             .await
             .unwrap();
         }
-        for machine in [&mut self.own, &mut self.foreign] {
+        for machine in [&mut self.own, &mut self.foreign, &mut self.visitor] {
             let row = rows
                 .as_array()
                 .unwrap()
                 .iter()
-                .find(|row| row["site"] == machine.site);
+                .find(|row| row["serial"] == machine.serial);
             machine.device = row.unwrap()["device"].as_str().unwrap().to_owned();
             let facts = Facts {
                 serial: machine.serial.into(),
@@ -213,8 +216,9 @@ impl World {
             .unwrap();
         }
         commit(db).await.unwrap();
-        for is_own in [true, false] {
-            let machine = if is_own { &self.own } else { &self.foreign };
+        self.move_visitor("BJO").await;
+        for number in 0..3 {
+            let machine = [&self.own, &self.foreign, &self.visitor][number];
             let receipt = json!({
                 "format": 1, "serial": machine.serial, "uuid": null, "vendor": "Acme", "product": "Book 14", "macs": [],
                 "disk": "/dev/nvme0n1", "disk-serial": "D1", "disk-bytes": 1 << 30, "prestage": "book",
@@ -228,14 +232,24 @@ impl World {
             let ask = json!({ "device": machine.device, "pupil": pupil });
             let assignment =
                 self.made("/api/v1/assignments", ask).await["made"]["assignment"].clone();
-            let machine = if is_own {
-                &mut self.own
-            } else {
-                &mut self.foreign
-            };
+            let all = [&mut self.own, &mut self.foreign, &mut self.visitor];
+            let machine = all.into_iter().nth(number).unwrap();
             machine.pupil = pupil.as_str().unwrap().to_owned();
             machine.assignment = assignment.as_str().unwrap().to_owned();
         }
+    }
+
+    /// The visitor checks in from the addresses of this site.
+    pub(super) async fn move_visitor(&self, site: &str) {
+        let mut db = self.state.db().write().await.unwrap();
+        sqlx::query("UPDATE devices SET seen_site = $1 WHERE id = $2")
+            .bind(site)
+            .bind(&self.visitor.device)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        commit(db).await.unwrap();
+        self.state.fleet_view().mark_everything();
     }
 
     async fn made(&self, path: &str, body: Value) -> Value {

@@ -1,7 +1,8 @@
 //! Machines as they were bought, found, grouped and aimed at.
 
 use wire::admin_api::{
-    AssetImportReport, CollectionRow, Deployment, DeviceRow, MemberChange, ReceiptRow,
+    AssetImportReport, CollectionChange, CollectionRow, Deployment, DeviceRow, MemberChange,
+    ReceiptRow,
 };
 use wire::assets::{AssetChange, AssetDetail, AssetReason};
 use wire::deployments::StopRequest;
@@ -26,8 +27,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("GET", "/api/v1/collections", "List the collections.", "Members are counted as far as one sees them.")
         .answers::<Vec<CollectionRow>>(r#"[{"name":"pupils-2026","title":"New pupils","members":2500}]"#)
         .whole()
-        .of("PUT", "/api/v1/collections/{name}", "Store a collection.", "")
-        .takes::<CollectionRow>(r#"{"name":"pupils-2026","title":"New pupils"}"#)
+        .of("PUT", "/api/v1/collections/{name}", "Make a collection or change it.", "What is left out stays as it is.")
+        .takes::<CollectionChange>(r#"{"name":"pupils-2026","title":"New pupils"}"#)
         .answers::<CollectionRow>("")
         .fails(400, "other-name", "The name in the path is another one.")
         .of("GET", "/api/v1/collections/{name}/members", "List the machines in a collection.", "")

@@ -1,7 +1,9 @@
 //! Rules of collections, the life of deployments, classes, models, names.
 
 use wire::admin_api::Deployment;
-use wire::classes::{ClassChange, ClassRow, ModelRow, NamePlan, NameRequest};
+use wire::classes::{
+    AliasChange, ClassChange, ClassRow, ModelAlias, ModelRow, NamePlan, NameRequest,
+};
 use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
 use wire::deployments::{
     Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, ResumeRequest,
@@ -60,11 +62,22 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .of("GET", "/api/v1/classes", "List the classes that someone made or an asset names.", "")
         .answers::<Vec<ClassRow>>("")
         .whole()
-        .of("PUT", "/api/v1/classes/{site}/{name}", "Make a class or change it.", "Sequences see its software as `class_software`.")
-        .takes::<ClassChange>(r#"{"school-year":"2026/27","title":"Naturfag","teacher":"","software":["geogebra"]}"#)
+        .of("PUT", "/api/v1/classes/{site}/{name}", "Make a class or change it.", "What is left out stays as it is. Sequences see its software as `class_software`.")
+        .takes::<ClassChange>(r#"{"school-year":"2026/27","title":"Naturfag","software":["geogebra"]}"#)
         .answers::<ClassRow>("")
         .of("DELETE", "/api/v1/classes/{site}/{name}", "Forget what is known of a class.", "Devices keep its name.")
         .answers::<ClassRow>("")
+        .of("GET", "/api/v1/model-aliases", "List the names that vendors use for models.", "")
+        .answers::<Vec<ModelAlias>>("")
+        .whole()
+        .of("PUT", "/api/v1/model-aliases/{name}", "Say which model a vendor's name stands for.", "Imports and comparisons with receipts take it for that model. Letter case and the number of blanks make no difference. Assets that were imported before stay as they are until their file is imported again.")
+        .takes::<AliasChange>(r#"{"product":"HP EliteBook 840 14 inch G10 Notebook PC"}"#)
+        .answers::<ModelAlias>("")
+        .fails(400, "bad-alias", "The name is empty, or the model's own.")
+        .fails(409, "bad-alias", "The product is itself such a name, or other names stand for this one.")
+        .fails(409, "too-many", "There are 5000 names already.")
+        .of("DELETE", "/api/v1/model-aliases/{name}", "Forget a vendor's name for a model.", "")
+        .answers::<ModelAlias>("")
         .of("GET", "/api/v1/views", "List one's own views of the overview, and those that are shared.", "A shared view that names a site out of reach isn't listed.")
         .answers::<Vec<SavedView>>("")
         .whole()

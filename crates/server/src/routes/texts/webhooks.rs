@@ -1,7 +1,7 @@
 //! Webhooks, and what the server tells of itself.
 
 use wire::asset_computers::AssetComputerPage;
-use wire::webhooks::{DeliveryRow, MadeWebhook, NewWebhook, WebhookRow};
+use wire::webhooks::{DeliveryRow, MadeWebhook, NewWebhook, WebhookChange, WebhookRow};
 
 use crate::routes::docs::Texts;
 
@@ -25,6 +25,14 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .fails(400, "bad-url", "The address can't be used, and why.")
         .fails(400, "bad-ca", "The certificates can't be used, and why.")
         .fails(409, "too-many", "There are 20 already.")
+        .of("PUT", "/api/v1/webhooks/{id}", "Change a webhook.", "What is left out stays as it is, and so do its secret and its log. What waits goes to the new address.")
+        .takes::<WebhookChange>(r#"{"events":["run.completed","run.failed"]}"#)
+        .answers::<WebhookRow>("")
+        .fails(400, "bad-url", "It isn't `https://`, or `http://` to the server's own machine.")
+        .fails(400, "bad-ca", "These are no certificates in PEM.")
+        .fails(400, "too-long", "The address or the certificates are too long.")
+        .of("POST", "/api/v1/webhooks/{id}/new-secret", "Give a webhook a new secret.", "It is shown once. For 24 hours messages are signed with the old one, too: `webhook-signature` then holds two signatures.")
+        .answers::<MadeWebhook>("")
         .of("DELETE", "/api/v1/webhooks/{id}", "Remove a webhook with its messages and its log.", "")
         .answers::<()>("null")
         .of("POST", "/api/v1/webhooks/{id}/test", "Send a test message at once.", "The answer says what came of it.")

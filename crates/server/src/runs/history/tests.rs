@@ -113,6 +113,26 @@ fn the_median_is_of_the_model_as_soon_as_there_are_enough_runs_of_it() {
 }
 
 #[test]
+fn what_a_sequence_usually_takes_is_known_after_a_few_runs_that_were_completed() {
+    let mut past = past_of(&sample::kept());
+    let run = |past: &Past, state| Arc::clone(past.runs().find(|run| run.state == state).unwrap());
+    let (done, failed) = (
+        run(&past, DeviceState::Completed),
+        run(&past, DeviceState::Failed),
+    );
+    past.runs.clear();
+    for number in 1..u128::try_from(USUAL_RUNS_MIN).unwrap() {
+        again(&mut past, &done, number, sample::NOW_MS);
+        again(&mut past, &failed, 100 + number, sample::NOW_MS);
+    }
+    assert_eq!(usual_seconds(&past, &done.sequence), None);
+    again(&mut past, &done, 99, sample::NOW_MS);
+    let usual = usual_seconds(&past, &done.sequence);
+    assert_eq!(usual, Some(done.elapsed_seconds));
+    assert_eq!(usual_seconds(&past, "another-sequence"), None);
+}
+
+#[test]
 fn names_of_steps_have_a_limit() {
     let mut names = Names::of(&[]);
     let name = |number: usize| StepName {

@@ -40,7 +40,11 @@ fn the_figures_add_up() {
         .iter()
         .map(|hour| hour.completed + hour.failed)
         .sum();
-    assert_eq!((told.hours.len(), began), (24, told.runs));
+    // Nobody counts as a failure what was stopped.
+    assert_eq!(told.stopped, in_state(DeviceState::Stopped));
+    assert_eq!((told.hours.len(), began + told.stopped), (24, told.runs));
+    let ended: u64 = told.days.iter().map(|day| day.completed + day.failed).sum();
+    assert_eq!(ended + told.stopped, told.runs);
 }
 
 /// A device that ran thrice counts once as done, and all its runs count as runs.

@@ -1,7 +1,7 @@
 // Forms that call the admin API: `<form data-api="PUT /api/v1/sites/{code}">`.
 //
 // The fields become the JSON body by their names; those named in the path go there, with `data-too` into both. `data-type` on a field says what it
-// is: `number`, `boolean`, `json`, `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
+// is: `number`, `minutes` (`16` or `1:30`, sent as seconds), `boolean`, `json`, `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
 // an empty field is left out unless `data-empty="send"`. A name with dots makes objects. Several checkboxes of one name
 // with `data-type="each"` make a list. `<input type="file" data-body>` sends the file's bytes as the whole body, and the
 // other fields become the query; `data-named="file"` puts the file's name there under that key. `data-query` on a field puts
@@ -22,6 +22,11 @@
     if (type === "number") {
       if (!/^-?\d+$/.test(text.trim())) throw Object.assign(new Error(say("not-a-number")), { field });
       return Number(text);
+    }
+    if (type === "minutes") {
+      const parts = text.trim().match(/^(\d{1,5})(?::([0-5]\d))?$/);
+      if (text.trim() !== "" && !parts) throw Object.assign(new Error(say("not-minutes")), { field });
+      return parts ? Number(parts[1]) * 60 + Number(parts[2] ?? 0) : 0;
     }
     if (type === "json") {
       try { return JSON.parse(text); } catch { throw Object.assign(new Error(say("not-json")), { field }); }

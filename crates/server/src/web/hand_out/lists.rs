@@ -9,9 +9,10 @@ use super::super::layout::{device_address, or_dash};
 use super::super::words::Words;
 use super::super::{assets, draw};
 use super::shown::{class_address, class_select};
+use crate::pupils::history;
 use crate::pupils::labels::paper::PAPERS;
 use crate::pupils::register::Filter;
-use crate::routes::page::encode;
+use crate::routes::page::{encode, query_of};
 
 /// Rows that a page shows; the next page has the others.
 const ROWS_SHOWN_MAX: usize = 500;
@@ -337,13 +338,30 @@ pub(in crate::web) fn history_table(words: Words, rows: &[AssignmentRow]) -> Mar
 }
 
 /// All hand-outs and returns.
-pub(super) fn history(words: Words, rows: &[AssignmentRow]) -> Markup {
+pub(super) fn history(words: Words, filter: &history::Filter, rows: &[AssignmentRow]) -> Markup {
+    let query = query_of(&filter.pairs());
+    let and = if query.is_empty() { '?' } else { '&' };
     html! {
         div.headline.page-title { h1 { (words.t("Hand-outs and returns")) } span.muted { (rows.len()) } }
         (tabs(words, "/pupils/history"))
+        form.hand-out-filter method="get" action="/pupils/history" role="search" {
+            label for="h-text" { (words.t("Serial number, asset tag, class or by whom")) }
+            input id="h-text" name="text" type="search" value=(filter.text) maxlength="100" autocomplete="off";
+            label for="h-since" { (words.t("From|day")) }
+            input id="h-since" name="since" type="date" value=(filter.since);
+            label for="h-until" { (words.t("To|day")) }
+            input id="h-until" name="until" type="date" value=(filter.until);
+            label.check {
+                input type="checkbox" name="open" value="true" checked[filter.open];
+                span { (words.t("Only what is out")) }
+            }
+            button type="submit" { (words.t("Show")) }
+            @if !query.is_empty() { a href="/pupils/history" { (words.t("Show all")) } }
+            a href={ "/api/v1/assignments.csv" (query) } download="hand-outs.csv" { "CSV" }
+        }
         (history_table(words, &rows[..rows.len().min(ROWS_SHOWN_MAX)]))
         @if let Some(last) = rows.get(ROWS_SHOWN_MAX.saturating_sub(1)) {
-            p { a href={ "/pupils/history?before=" (last.handed_out_at_ms) } { (words.t("Older ones")) } }
+            p { a href={ "/pupils/history" (query) (and) "before=" (last.handed_out_at_ms) } { (words.t("Older ones")) } }
         }
     }
 }

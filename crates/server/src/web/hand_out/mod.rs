@@ -158,7 +158,7 @@ async fn show_history(
     Query(filter): Query<history::Filter>,
 ) -> Result<Markup, Failure> {
     let rows = state.assignments_for(&visitor.user, &filter).await?;
-    let content = lists::history(visitor.words, &rows);
+    let content = lists::history(visitor.words, &filter, &rows);
     Ok(visitor.page(visitor.words.t("Hand-outs and returns"), None, &content))
 }
 

@@ -11,8 +11,10 @@ use wire::imports::{
 
 use super::list::{collection_select, state_word};
 use super::parts::{Kind, kinds, notice, turn, with};
+use crate::fleet::aliases::KnownModels;
 use crate::web::draw;
 use crate::web::layout;
+use crate::web::targeting::fleet::model_select;
 use crate::web::words::{Words, en};
 
 /// Rows that stay and are named; the API names all.
@@ -28,6 +30,8 @@ pub(super) struct Shown<'s> {
     pub(super) page: usize,
     pub(super) collections: &'s [CollectionRow],
     pub(super) profiles: &'s [ImportProfile],
+    /// The models that a name in the file can stand for.
+    pub(super) known: &'s KnownModels,
     /// What taking it back would do, with force or without.
     pub(super) undo: Option<&'s (bool, UndoReport)>,
 }
@@ -54,6 +58,7 @@ pub(super) fn import(shown: &Shown<'_>) -> Markup {
         @if let Some(report) = &import.undone {
             (draw::block("undone-title", words.t("What was taken back"), "", &undone(words, report)))
         }
+        @if !import.unknown_models.is_empty() { (models(shown)) }
         @if !import.columns.is_empty() { (reading(shown)) }
         (rows(shown))
     }
@@ -136,6 +141,31 @@ fn accept(words: Words, import: &ImportDraft) -> Markup {
             }
         }
     }
+}
+
+/// Names of models that nothing else says: which model each of them is.
+fn models(shown: &Shown<'_>) -> Markup {
+    let (words, known) = (shown.words, shown.known);
+    let unknown = &shown.import.unknown_models;
+    let content = html! {
+        p { (words.t("No machine, no stick and no prestage uses these names. If a vendor calls a known model so, say which one it is: this file and later ones are then read with its own name. A model that is new here needs nothing.")) }
+        @for (at, model) in unknown.iter().enumerate() {
+            @let id = format!("model-{at}");
+            form.model-name data-api="PUT /api/v1/model-aliases/{name}" data-done=(words.t("Remembered, and read again")) {
+                input type="hidden" name="name" value=(model.product);
+                label for=(id) { b { (model.product) } " (" (words.count(model.rows.into(), en("{n} row"), en("{n} rows"))) ")" }
+                span { (words.t("is the model")) }
+                (model_select(&id, known))
+                button { (words.t("Remember")) }
+            }
+        }
+    };
+    draw::block(
+        "models-title",
+        words.t("Models that nobody knows by these names"),
+        "",
+        &content,
+    )
 }
 
 /// What the columns were taken for, with samples, and how to correct it.

@@ -17,6 +17,7 @@ use super::section::Section;
 use super::visitor::Visitor;
 use super::words::en;
 use crate::error::Failure;
+use crate::fleet::aliases::KnownModels;
 use crate::fleet::import::drafts::{self, Window};
 use crate::fleet::import::{profiles, routes as import_routes};
 use crate::fleet::receipts as stored_receipts;
@@ -95,6 +96,10 @@ async fn show_import(
     let import = drafts::show(&state, &visitor.user, row, window).await?;
     let collections = state.collections().await?;
     let profiles = profiles::all(&state).await?;
+    let known = match import.unknown_models.is_empty() {
+        true => KnownModels::new(),
+        false => state.known_models().await?,
+    };
     let content = draft::import(&draft::Shown {
         words: visitor.words,
         import: &import,
@@ -102,6 +107,7 @@ async fn show_import(
         page: shown.page.max(1),
         collections: &collections,
         profiles: &profiles,
+        known: &known,
         undo: undo.as_ref(),
     });
     Ok(visitor.page(&title, None, &content))

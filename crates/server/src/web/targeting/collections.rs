@@ -7,6 +7,7 @@ use wire::device_api::ApiError;
 use wire::names::CollectionName;
 
 use super::table;
+use crate::limits::TITLE_CHARS_MAX;
 use crate::web::draw;
 use crate::web::filter::encode;
 use crate::web::layout;
@@ -15,6 +16,7 @@ use crate::web::words::{Words, en};
 /// What the page of a collection shows.
 pub(super) struct Shown<'s> {
     pub(super) name: &'s CollectionName,
+    pub(super) title: &'s str,
     pub(super) stored: &'s CollectionRule,
     /// The rule in the form: the stored one, or one that is tried out.
     pub(super) rule: &'s CollectionRule,
@@ -26,7 +28,7 @@ pub(super) struct Shown<'s> {
 /// The page.
 pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
     html! {
-        (draw::head(&[("/collections", words.t("Collections"))], shown.name.as_str(), "", &html! {}))
+        (draw::head(&[("/collections", words.t("Collections"))], shown.name.as_str(), shown.title, &html! {}))
         section.card {
             h2 { (words.t("Rule")) }
             @if shown.can_change { (rule_form(words, shown)) }
@@ -39,6 +41,20 @@ pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
                 @if let Some(hint) = &error.hint { p { (hint) } }
             } },
             Ok(preview) => (members(words, preview)),
+        }
+        @if shown.can_change { (title_form(words, shown)) }
+    }
+}
+
+fn title_form(words: Words, shown: &Shown<'_>) -> Markup {
+    html! {
+        details.edit { summary { (words.t("Change the title")) }
+            form.stacked.card data-api={ "PUT /api/v1/collections/" (encode(shown.name.as_str())) } {
+                input type="hidden" name="name" value=(shown.name);
+                label for="title" { (words.t("Title")) }
+                input #title name="title" value=(shown.title) maxlength=(TITLE_CHARS_MAX) data-changed data-empty="send" autocomplete="off";
+                div.buttons { button.primary { (words.t("Store")) } }
+            }
         }
     }
 }

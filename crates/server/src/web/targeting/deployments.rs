@@ -83,7 +83,7 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
             div { dt { (words.t("Collection")) } dd { a href={ "/collections/" (encode(status.collection.as_str())) } { (status.collection) } } }
             div { dt { (words.t("Sequence")) } dd { (status.sequence) } }
             div { dt { (words.t("Purpose")) } dd { (purpose) } }
-            div { dt { (words.t("Expected duration")) } dd { (format::clock(deployment.expected_seconds)) } }
+            div { dt { (words.t("Expected duration")) } dd { (expected(words, deployment.expected_seconds)) } }
             div { dt { (words.t("Touched")) } dd { (status.touched) " / " (status.reach) " (" (words.t("Cap")) " " (status.cap) ")" } }
             div { dt { (words.t("Due")) } dd { (status.due) } }
             div { dt { (words.t("Waiting for a place")) } dd { (status.waiting) } }
@@ -92,11 +92,22 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
                 @if let Some(end) = window.ends_at_ms { div { dt { (words.t("Not from then on")) } dd { (words.time(end)) } } }
                 @if let Some(daily) = window.daily { div { dt { (words.t("Daily hours")) } dd { (daily) } } }
             }
-            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd { (number) } } }
+            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd {
+                a href={ "/?deployment=" (encode(status.name.as_str())) "&state=" (encode(state)) } { (number) }
+            } } }
         }
         @if !deployment.leave_collection_on_success {
             p.problem { (words.t("Machines stay in the collection when they are done: what is deployed to it next reaches them, too.")) }
         }
+    }
+}
+
+fn expected(words: Words, seconds: u64) -> String {
+    match seconds {
+        0 => words
+            .t("as the sites say, or as earlier runs took")
+            .to_owned(),
+        seconds => format::clock(seconds),
     }
 }
 
@@ -113,7 +124,7 @@ fn failed(words: Words, status: &DeploymentStatus) -> Markup {
         })
         .collect();
     let columns = [en("Serial number"), en("Step"), en("Why")];
-    let title = words.t("Failed or stopped");
+    let title = words.t("Failed");
     let table = table(words, title, &columns, &rows, en("None."));
     draw::block("failed-title", title, "", &table)
 }
@@ -222,7 +233,7 @@ pub(super) fn form(words: Words, form: &Form<'_>) -> Markup {
                 option value="available" selected[draft.purpose == "available"] { (words.t("available: someone starts it for a machine")) }
             }
             (field(words, "cap", en("How many machines it may ever touch"), &draft.cap, "40"))
-            (field(words, "expected-minutes", en("Expected minutes, such as 16 or 1:30; empty: not known"), &draft.expected_minutes, "15"))
+            (field(words, "expected-minutes", en("Expected minutes, such as 16 or 1:30; empty: as the sites say, or as earlier runs took"), &draft.expected_minutes, "15"))
             (field(words, "slots", en("How many at a time, 0 for no limit"), &draft.slots, "0"))
             (field(words, "starts", en("Not before (date, time and distance from UTC)"), &draft.starts, "2026-08-17T07:00+02:00"))
             (field(words, "ends", en("Not from then on"), &draft.ends, "2026-08-22T07:00+02:00"))

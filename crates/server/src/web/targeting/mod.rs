@@ -2,7 +2,7 @@
 
 mod collections;
 pub(super) mod deployments;
-mod fleet;
+pub(super) mod fleet;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -59,8 +59,9 @@ pub(super) async fn show_site(
     Path(code): Path<String>,
 ) -> Page {
     let detail = state.site_detail(&visitor.user.reach, &code).await?;
-    let rights = (may(&visitor, May::Deploy), may(&visitor, May::ChangeAssets));
-    let content = fleet::site(visitor.words, &detail, rights);
+    let user = &visitor.user;
+    let can_move = |site: &str| user.may(May::ChangeAssets) && user.covers(site);
+    let content = fleet::site(visitor.words, &detail, user.may(May::Deploy), &can_move);
     Ok(visitor.page(&detail.site.code, None, &content))
 }
 
@@ -70,9 +71,24 @@ pub(super) async fn show_classes(visitor: Visitor, State(state): State<AppState>
     Ok(visitor.page(visitor.words.t("Classes"), None, &content))
 }
 
+pub(super) async fn show_class(
+    visitor: Visitor,
+    State(state): State<AppState>,
+    Path((site, name)): Path<(String, String)>,
+) -> Page {
+    let row = state.class_row(&visitor.user.reach, &site, &name).await?;
+    let content = fleet::class(visitor.words, &row, may(&visitor, May::Deploy));
+    Ok(visitor.page(&row.name, None, &content))
+}
+
 pub(super) async fn show_models(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.model_rows(&visitor.user.reach).await?;
-    let content = fleet::models(visitor.words, &rows);
+    let aliases = state.model_aliases().await?;
+    let known = match may(&visitor, May::ChangeAssets) {
+        true => Some(state.known_models().await?),
+        false => None,
+    };
+    let content = fleet::models(visitor.words, &rows, &aliases, known.as_ref());
     Ok(visitor.page(visitor.words.t("Models"), None, &content))
 }
 
@@ -110,9 +126,12 @@ pub(super) async fn show_collection(
         Err(other) => return Err(other),
     };
     let others = state.collections().await?;
+    let title = others.iter().find(|row| row.name == name);
+    let title = title.map_or_else(String::new, |row| row.title.clone());
     let can_change = may(&visitor, May::Deploy);
     let shown = collections::Shown {
         name: &name,
+        title: &title,
         stored: &stored,
         rule: &rule,
         preview: &preview,
