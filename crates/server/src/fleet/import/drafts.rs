@@ -7,6 +7,7 @@ use wire::imports::{
     FieldChange, ImportColumn, ImportCounts, ImportDraft, ImportLine, ImportProfile, ImportRow,
     ImportSettings, ImportState, RowResult,
 };
+use wire::reasons::{FileReason, RowReason, texts};
 
 use super::changes::fleet;
 use super::columns::{Columns, columns, title_key};
@@ -14,7 +15,7 @@ use super::plan::{Planned, Values, counts, digest, plan};
 use super::profiles::{self, mapping};
 use super::rows::{Row, rows};
 use crate::db::Write;
-use crate::error::{Doing as _, Failure, stored};
+use crate::error::{Doing as _, Failure, all_said, stored};
 use crate::fleet::assets::bad_file;
 use crate::limits::LIST_ROWS_MAX;
 use crate::people::auth::User;
@@ -39,7 +40,7 @@ pub(crate) struct Reading {
     pub(crate) columns: Columns,
     pub(crate) samples: Vec<Vec<String>>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<FileReason>,
 }
 
 /// Reads a file. Blocking: call it beside the async threads.
@@ -88,10 +89,7 @@ pub(crate) fn read(
         Vec::new()
     };
     if problems.is_empty() && rows.is_empty() {
-        problems.push(format!(
-            "there is no row below the titles in line {}",
-            columns.line
-        ));
+        problems.push(FileReason::NoRows { line: columns.line });
     }
     Ok(Reading {
         form: book.form.clone(),
@@ -329,7 +327,8 @@ fn draft(
                 samples,
             })
             .collect(),
-        problems: reading.problems,
+        problems: texts(&reading.problems),
+        said: reading.problems,
         same_as,
         plan: digest(planned),
         rows_total,
@@ -385,12 +384,14 @@ impl DoneRow {
     fn line(&self) -> Result<ImportLine, Failure> {
         let changes: Vec<FieldChange> =
             Self::values(&self.was)?.changes_to(&Self::values(&self.became)?);
+        let said: Vec<RowReason> = all_said("problems of an import", &self.detail)?;
         Ok(ImportLine {
             line: u64::try_from(self.line).unwrap_or(0),
             serial: self.serial.clone(),
             result: self.result(),
             changes,
-            problems: stored("problems of an import", &self.detail)?,
+            problems: texts(&said),
+            said,
             device: (!self.device.is_empty()).then(|| self.device.clone()),
         })
     }
@@ -430,6 +431,7 @@ async fn done(state: &AppState, row: ImportRow, window: Window) -> Result<Import
         profile: None,
         columns: Vec::new(),
         problems: Vec::new(),
+        said: Vec::new(),
         same_as: Vec::new(),
         plan: String::new(),
         rows_total,
