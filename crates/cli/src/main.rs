@@ -8,6 +8,8 @@ mod bundle;
 mod chapters;
 mod commands;
 mod failure;
+#[cfg(test)]
+mod in_console;
 mod open_files;
 mod output;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::{Arg, Command, CommandFactory};
 
 use crate::chapters::{CHAPTERS, exit_codes};
+use crate::in_console::{self, InConsole};
 use crate::output::wrap;
 
 /// Markdown wraps here.
@@ -112,6 +113,11 @@ fn section(text: &mut String, name: &str, command: &Command) {
     if !args.is_empty() {
         text.push('\n');
     }
+    let place = match in_console::of(name) {
+        InConsole::Page(path) => format!("In the console: `{path}`."),
+        InConsole::Nowhere(reason) => format!("Not in the console: {reason}."),
+    };
+    paragraph(text, &place);
     let example = command
         .get_after_help()
         .map(ToString::to_string)

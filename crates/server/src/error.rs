@@ -180,6 +180,25 @@ pub(crate) fn stored<T: serde::de::DeserializeOwned>(
     })
 }
 
+/// Reads a sentence as it is stored: with its code, or, by earlier releases and people, as a text.
+pub(crate) fn said<S: serde::de::DeserializeOwned + From<String>>(text: &str) -> S {
+    serde_json::from_str(text).unwrap_or_else(|_| S::from(text.to_owned()))
+}
+
+/// Reads a stored list of sentences; earlier releases stored texts.
+pub(crate) fn all_said<S: serde::de::DeserializeOwned + From<String>>(
+    what: &'static str,
+    list: &str,
+) -> Result<Vec<S>, Failure> {
+    let list: Vec<serde_json::Value> = stored(what, list)?;
+    list.into_iter()
+        .map(|one| match one {
+            serde_json::Value::String(text) => Ok(S::from(text)),
+            coded => stored_value(what, coded),
+        })
+        .collect()
+}
+
 /// Reads a stored document that was taken apart already.
 pub(crate) fn stored_value<T: serde::de::DeserializeOwned>(
     what: &'static str,

@@ -4,6 +4,7 @@
 //! of it. No step, no disk and no boot image is known in here.
 
 mod catalog;
+mod compress;
 mod connection;
 mod days;
 mod db;

@@ -23,7 +23,7 @@ use crate::people::{auth, idempotency};
 use crate::problem;
 use crate::routes::docs::{Route, Texts};
 use crate::state::AppState;
-use crate::{catalog, fleet, health, metrics, people, pupils, runs, web, webhooks};
+use crate::{catalog, compress, fleet, health, metrics, people, pupils, runs, web, webhooks};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
@@ -95,6 +95,7 @@ pub(crate) fn app(state: AppState) -> App {
         ))
         .layer(axum::middleware::from_fn(problem::with_id))
         .layer(axum::middleware::map_response(harden))
+        .layer(axum::middleware::from_fn(compress::answers))
         .layer(axum::middleware::from_fn_with_state(state, metrics::count));
     App(router)
 }

@@ -14,6 +14,7 @@ use crate::names::{
     SequenceName, StepPath,
 };
 use crate::package::{Model, Package, PackageKind};
+use crate::reasons::{AsideReason, Evidence};
 
 /// `POST /api/v1/login`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -419,6 +420,9 @@ pub struct DeviceRow {
     pub state: DeviceState,
     /// Why it is quarantined or failed, or what it waits for.
     pub message: Option<String>,
+    /// Why it is quarantined, with its code and what it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<AsideReason>,
     /// Its latest run.
     pub run: Option<RunRow>,
     /// The collections it is in.
@@ -541,6 +545,9 @@ pub struct RunDetail {
     pub log: Vec<LogLine>,
     /// On what evidence the device was recognised.
     pub identity: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<Evidence>,
     /// The last lines the failing step logged, oldest first; empty if the run has not failed.
     #[serde(default)]
     pub last_lines: Vec<String>,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin_api::DeviceRow;
 use crate::package::Model;
+use crate::reasons::Evidence;
 
 /// Characters of the reason why an asset is retired, stolen or back.
 pub const REASON_CHARS_MAX: usize = 200;
@@ -116,6 +117,9 @@ pub struct AssetSeen {
     pub macs: Vec<String>,
     /// Why it was taken for this asset.
     pub evidence: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<Evidence>,
 }
 
 /// All that is known of an asset.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CollectionName, DeviceId, PackageName};
+use crate::reasons::MissingReason;
 
 /// Packages of one class: a timetable's worth.
 pub const SOFTWARE_MAX: usize = 100;
@@ -114,6 +115,9 @@ pub struct ModelRow {
     pub median_seconds: Option<u64>,
     /// What is missing.
     pub warnings: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<MissingReason>,
 }
 
 /// `POST /api/v1/device-names`: names for devices from a template.

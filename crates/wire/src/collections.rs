@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CollectionName, DeviceId};
+use crate::reasons::MemberReason;
 
 /// A rule is one line that a person reads.
 pub const RULE_CHARS_MAX: usize = 1000;
@@ -65,6 +66,9 @@ pub struct Membership {
     pub why: MemberWhy,
     /// Why, in words.
     pub reason: String,
+    /// The same with its code and what it is about.
+    #[serde(default)]
+    pub said: Option<MemberReason>,
 }
 
 /// `GET /api/v1/collections/{name}/preview?rule=…&limit-to=…`: who is in and why. Without parameters as stored.

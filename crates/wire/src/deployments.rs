@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName};
+use crate::reasons::{MemberReason, MissingReason, WarningReason};
 
 /// Devices in one request: four times the largest fleet.
 pub const DEVICES_MAX: usize = 10_000;
@@ -87,6 +88,8 @@ impl std::str::FromStr for DailyHours {
 pub struct Affected {
     /// In words.
     pub reason: String,
+    /// The same with its code and what it is about.
+    pub said: Option<MemberReason>,
     /// How many devices.
     pub devices: u32,
     /// Serial numbers of some, at most [`NAMED_MAX`].
@@ -120,6 +123,9 @@ pub struct DeploymentPreview {
     /// What someone should look at first.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<WarningReason>,
     /// Members that it would not begin on, by reason.
     #[serde(default)]
     pub held: Vec<Affected>,
@@ -140,6 +146,9 @@ pub struct ModelPreview {
     pub has_prestage: bool,
     /// Packages that the sequence may ask for on it and that aren't published.
     pub missing: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<MissingReason>,
 }
 
 /// `GET /api/v1/deployments/{name}/status`

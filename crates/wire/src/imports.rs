@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::reasons::{FileReason, KeptReason, RowReason};
+
 /// Rows of a draft in one answer, if nothing else is asked for.
 pub const IMPORT_ROWS_DEFAULT: usize = 100;
 /// Rows of a draft in one answer at most.
@@ -245,6 +247,9 @@ pub struct ImportLine {
     /// What is wrong, for `invalid` and `duplicate`.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<RowReason>,
     /// The machine, once there is one.
     #[serde(default)]
     pub device: Option<String>,
@@ -272,6 +277,9 @@ pub struct ImportDraft {
     /// Why nothing can be imported, whatever the rows say.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<FileReason>,
     /// Imports of the very same file that were accepted and not undone.
     #[serde(default)]
     pub same_as: Vec<i64>,
@@ -347,6 +355,9 @@ pub struct KeptRow {
     pub serial: String,
     /// Why.
     pub why: String,
+    /// The same with its code and what it is about.
+    #[serde(default)]
+    pub said: Option<KeptReason>,
 }
 
 /// How the files of one vendor are read.

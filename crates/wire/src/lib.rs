@@ -36,6 +36,7 @@ pub mod people;
 pub mod problem;
 pub mod pupils;
 pub mod quarantine;
+pub mod reasons;
 pub mod receipt;
 pub mod reconciliation;
 pub mod run_events;

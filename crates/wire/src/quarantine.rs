@@ -9,6 +9,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::reasons::{AsideReason, Evidence};
+
 /// Machines that one request may decide about.
 pub const DECIDED_MAX: usize = 1000;
 
@@ -110,6 +112,9 @@ pub struct Candidate {
     pub score: u32,
     /// On what evidence.
     pub evidence: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<Evidence>,
     /// Whether a key is bound to it already.
     pub is_bound: bool,
 }
@@ -141,6 +146,9 @@ pub struct QuarantineRow {
     pub reason: QuarantineReason,
     /// The same in words.
     pub message: String,
+    /// These words with their code and what they are about.
+    #[serde(default)]
+    pub said: Option<AsideReason>,
     /// What was looked at.
     pub evidence: Vec<String>,
     /// What it says of itself.

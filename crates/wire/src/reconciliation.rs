@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::drift::PrestageId;
 use crate::names::DeviceId;
 use crate::package::Model;
+use crate::reasons::ReconciledReason;
 use crate::receipt::ReceiptResult;
 
 /// Rows in one answer, if nothing else is asked for.
@@ -231,6 +232,9 @@ pub struct ReconciledRow {
     /// All that is wrong, in words.
     #[serde(default)]
     pub why: Vec<String>,
+    /// The same, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<ReconciledReason>,
     /// What the stick says, if it says anything.
     #[serde(default)]
     pub claim: Option<StickClaim>,

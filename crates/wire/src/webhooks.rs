@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::reasons::{DeliveryReason, PauseReason};
+
 /// Webhooks of one server; more are a message broker.
 pub const WEBHOOKS_MAX: usize = 20;
 /// The address of a receiver, in bytes.
@@ -210,6 +212,9 @@ pub struct WebhookRow {
     /// Until when messages are signed with its old secret, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_secret_until_ms: Option<i64>,
+    /// The same with its code and what it is about.
+    #[serde(default)]
+    pub said: Option<PauseReason>,
     /// Deliveries that are due or wait for their next attempt.
     pub waiting: u64,
     /// Deliveries that were given up.
@@ -252,6 +257,9 @@ pub struct AttemptRow {
     pub answer: String,
     /// Why no answer came.
     pub error: String,
+    /// The same with its code and what it is about.
+    #[serde(default)]
+    pub said: Option<DeliveryReason>,
 }
 
 #[cfg(test)]

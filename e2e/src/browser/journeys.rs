@@ -1,6 +1,8 @@
 //! Ways through the pages that change something, by key and mouse in a real browser. Each asks the server afterwards what
 //! it has now: a page that says it is done proves nothing.
 
+mod fleet;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
@@ -58,7 +60,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         url: world.url().to_owned(),
     };
     type Journey = fn(&mut Walk, &Utf8Path) -> Result<()>;
-    let journeys: [(&str, Journey); 12] = [
+    let journeys: [(&str, Journey); 19] = [
         ("a class is handed out with a scanner", Walk::scanner),
         (
             "a vendor's file is mapped, imported and taken back",
@@ -70,6 +72,19 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
             "a machine is started and its key is forgotten",
             Walk::device,
         ),
+        (
+            "an asset is corrected, retired, stolen and taken back",
+            Walk::asset,
+        ),
+        ("a collection lets machines in and out", Walk::collection),
+        (
+            "a deployment is made, changed and stopped",
+            Walk::deployment,
+        ),
+        ("a site is made, changed and removed", Walk::site),
+        ("a variable is set and removed", Walk::variable),
+        ("a prestage is defined and changed", Walk::prestage),
+        ("a token is made, used and revoked", Walk::token),
         ("an account is made, changed and removed", Walk::users),
         ("receipts are looked at and handed in", Walk::receipts),
         (
@@ -322,6 +337,30 @@ impl Walk {
         Ok(())
     }
 
+    /// Opens what is folded under this title.
+    fn open(&mut self, title: &str) -> Result<()> {
+        let summary = format!(
+            "[...document.querySelectorAll('main summary')].find(one => one.textContent.trim() === {})",
+            json!(title)
+        );
+        self.browser.click(&summary)?;
+        self.wait(&format!("{summary}.parentElement.open"))
+    }
+
+    /// Says yes when asked, and waits for the page that comes afterwards.
+    fn agree(&mut self) -> Result<()> {
+        self.browser.value("window.isLeft = true")?;
+        self.confirm(None)?;
+        self.reloaded()
+    }
+
+    /// Presses a button of a form and waits for the page that comes afterwards.
+    fn press_and_stored(&mut self, button: &str) -> Result<()> {
+        self.browser.value("window.isLeft = true")?;
+        self.press_button(button)?;
+        self.reloaded()
+    }
+
     fn users(&mut self, _: &Utf8Path) -> Result<()> {
         self.go("/users")?;
         self.fill("#name", "kari")?;
@@ -475,9 +514,7 @@ impl Walk {
         self.browser
             .click("document.querySelector('details.edit summary')")?;
         self.fill_text("#document", &good.replace("attempts: 3", "attempts: 5"))?;
-        self.browser.value("window.isLeft = true")?;
-        self.press_button("Save")?;
-        self.reloaded()?;
+        self.press_and_stored("Save")?;
         ensure!(self.version_of("drill-two")? == 3, "it isn't a new version");
         Ok(())
     }
@@ -533,9 +570,7 @@ impl Walk {
         self.wait("!document.querySelector('#s-days').validity.valid")?;
         ensure!(days(self)? == 365, "something impossible was stored");
         self.fill("#s-days", "30")?;
-        self.browser.value("window.isLeft = true")?;
-        self.press_button("Store")?;
-        self.reloaded()?;
+        self.press_and_stored("Store")?;
         ensure!(days(self)? == 30, "it wasn't stored");
         self.wait("document.querySelector('#s-days').value === '30'")
     }
@@ -686,7 +721,7 @@ impl Walk {
     }
 }
 
-/// The row of an account.
+/// The row of what stands first in it.
 fn row_of(name: &str) -> String {
     format!(
         "[...document.querySelectorAll('main tbody tr')].find(row => row.cells[0].textContent.trim() === {})",

@@ -38,9 +38,6 @@ forestage webhook add http://127.0.0.1:9/forestage --title 'the asset system'
 if forestage webhook test 1; then exit 1; fi
 ";
 
-/// A prestage needs a boot image, which only the demo builds.
-const NOT_HERE: &str = "/prestages/{name}";
-
 /// How pages are looked at. What differs by language is text alone, so that each look has one.
 const SCREENS: [(&str, Screen); 4] = [
     ("desk-light-en", screen(1440, 900, false, "en")),
@@ -151,7 +148,6 @@ fn addresses(
         .iter()
         .filter(|route| route.method == "GET")
         .map(|route| route.path)
-        .filter(|path| *path != NOT_HERE)
         .filter(|path| !not_pages.iter().any(|folder| path.starts_with(folder)))
         .collect();
     let mut found: BTreeMap<&str, String> = BTreeMap::new();

@@ -223,6 +223,7 @@ mod tests {
             site: "BJO".into(),
             state,
             why: vec![why.into()],
+            said: vec![],
             claim,
             device: None,
         };

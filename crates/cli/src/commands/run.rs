@@ -655,6 +655,7 @@ mod tests {
             ],
             log: vec![],
             identity: vec!["serial".into(), "UUID".into()],
+            said: vec![],
             last_lines: vec![
                 "Unpacking openjdk-17-jre ...".into(),
                 "dpkg: error: No space left on device".into(),

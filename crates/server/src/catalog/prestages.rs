@@ -16,7 +16,7 @@ use wire::package::Package;
 use wire::sequence::CompiledSequence;
 
 use crate::db::commit;
-use crate::error::{Doing as _, Failure, stored, to_json};
+use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -47,6 +47,23 @@ impl AppState {
             .map(|text| stored("prestage", text))
             .collect()
     }
+}
+
+/// Every prestage that is defined, built or not.
+pub(crate) async fn defined(
+    state: &AppState,
+) -> Result<Vec<(PrestageName, PrestageDefinition)>, Failure> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, definition FROM prestages ORDER BY name")
+            .fetch_all(state.db().read())
+            .await
+            .doing("read the prestages")?;
+    rows.iter()
+        .map(|(name, definition)| {
+            let name = stored_text("name of a prestage", name)?;
+            Ok((name, stored("prestage", definition)?))
+        })
+        .collect()
 }
 
 /// `GET /api/v1/prestages`
@@ -207,7 +224,7 @@ pub(crate) async fn build(
 
 /// What would be built.
 pub(crate) struct Draft {
-    plan: PrestagePlan,
+    pub(crate) plan: PrestagePlan,
     /// The factory sequence.
     pub(crate) stage: CompiledSequence,
     /// What the bundle would carry.

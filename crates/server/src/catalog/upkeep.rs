@@ -45,7 +45,12 @@ pub(crate) async fn verify(
     State(state): State<AppState>,
     Extension(user): Extension<User>,
 ) -> Result<Json<ContentReport>, Failure> {
-    let packages = published(&state).await?;
+    verified(&state, &user).await.map(Json)
+}
+
+/// Verifies everything, and notes that.
+pub(crate) async fn verified(state: &AppState, user: &User) -> Result<ContentReport, Failure> {
+    let packages = published(state).await?;
     let library = state.library();
     let report = blocking(move || {
         let found = library
@@ -69,7 +74,7 @@ pub(crate) async fn verify(
     let mut db = state.db().write().await?;
     audit(&mut db, &user.name, "content-verified", "", &detail).await?;
     commit(db).await?;
-    Ok(Json(report))
+    Ok(report)
 }
 
 /// `POST /api/v1/content/gc`
@@ -79,9 +84,18 @@ pub(crate) async fn gc(
     body: Body,
 ) -> Result<Json<Collected>, Failure> {
     let CollectContent { dry_run } = read_json(body, JSON_BYTES_MAX).await?;
+    collected(&state, &user, dry_run).await.map(Json)
+}
+
+/// Removes what no package names, or tells what that would be.
+pub(crate) async fn collected(
+    state: &AppState,
+    user: &User,
+    dry_run: bool,
+) -> Result<Collected, Failure> {
     // Nothing is published from reading what is needed until the rest is gone.
     let _alone = state.collecting().write().await;
-    let packages = published(&state).await?;
+    let packages = published(state).await?;
     let needed: HashSet<Digest> = packages.iter().map(|package| package.manifest).collect();
     let settled_at = SystemTime::now() - state.content_settles_after();
     let library = state.library();
@@ -119,7 +133,7 @@ pub(crate) async fn gc(
         audit(&mut db, &user.name, "content-collected", "", &detail).await?;
         commit(db).await?;
     }
-    Ok(Json(collected))
+    Ok(collected)
 }
 
 async fn published(state: &AppState) -> Result<Vec<Package>, Failure> {

@@ -10,9 +10,10 @@ use wire::assets::{AssetChange, AssetDetail, AssetSeen};
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::package::Model;
+use wire::reasons::{Evidence, texts};
 
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored};
+use crate::error::{Doing as _, Failure, all_said, stored};
 use crate::fleet::identity::name_key;
 use crate::fleet::targeting::names;
 use crate::fleet::version::fleet_changes;
@@ -86,6 +87,7 @@ fn seen(asset: &StoredDevice, identity: &str) -> Result<Option<AssetSeen>, Failu
         return Ok(None);
     }
     let facts: Facts = stored("facts", &asset.facts)?;
+    let evidence: Vec<Evidence> = all_said("evidence", identity)?;
     Ok(Some(AssetSeen {
         at_ms: asset.checked_in_at_ms,
         address: asset.seen_address.clone(),
@@ -99,7 +101,8 @@ fn seen(asset: &StoredDevice, identity: &str) -> Result<Option<AssetSeen>, Failu
             baseboard: facts.baseboard,
         },
         macs: facts.network.into_iter().map(|one| one.mac).collect(),
-        evidence: stored("evidence", identity)?,
+        evidence: texts(&evidence),
+        said: evidence,
     }))
 }
 

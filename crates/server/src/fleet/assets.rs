@@ -11,6 +11,7 @@ use serde_json::json;
 use wire::admin_api::{AssetImportReport, AssetImportRow};
 use wire::imports::{ImportCounts, ImportSettings, RowResult};
 use wire::names::CollectionName;
+use wire::reasons::texts;
 use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
@@ -52,7 +53,7 @@ pub(crate) async fn import(
     let bytes = read_body(body, ASSET_FILE_BYTES_MAX).await?;
     let reading = blocking(move || read(&bytes, &ImportSettings::default(), &[])).await?;
     if let Some(problem) = reading.problems.first() {
-        return Err(bad_file(problem));
+        return Err(bad_file(&problem.to_string()));
     }
     let reading = Arc::new(reading);
     let rows = {
@@ -166,7 +167,7 @@ fn report_row(row: &Planned) -> AssetImportRow {
         line: row.row.line,
         serial: row.row.text(&Field::Serial).to_owned(),
         result: result.word().to_owned(),
-        problems: row.problems.clone(),
+        problems: texts(&row.problems),
     }
 }
 

@@ -8,6 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
 use wire::admin_api::{CollectionChange, CollectionRow, DeviceRow, MemberChange};
 use wire::names::CollectionName;
+use wire::reasons::MemberReason;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure};
@@ -97,7 +98,8 @@ pub(crate) async fn change_members(
     }
     for device in &change.remove {
         state.own_device_in(&user, &mut db, *device).await?;
-        let reason = format!("taken out by {}", user.name);
+        let who = user.name.clone();
+        let reason = MemberReason::TakenOut { who };
         membership::take_out(&mut db, &name, &device.to_string(), &reason).await?;
     }
     let detail = format!("{} in, {} out", change.add.len(), change.remove.len());

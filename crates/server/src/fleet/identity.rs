@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 use wire::names::DeviceId;
+use wire::reasons::{AsideReason, Evidence};
 
 /// A serial number or a UUID alone is enough; an asset tag alone is not.
 const SERIAL_SCORE: u32 = 3;
@@ -144,22 +145,20 @@ pub(crate) enum Verdict {
         /// The asset.
         device: DeviceId,
         /// Why.
-        evidence: Vec<String>,
+        evidence: Vec<Evidence>,
     },
     /// None does, or several do.
     Unknown {
-        /// Whether two records or more fit.
-        is_conflict: bool,
-        /// In words, for the admin.
-        message: String,
+        /// For the admin.
+        why: AsideReason,
         /// What was looked at.
-        evidence: Vec<String>,
+        evidence: Vec<Evidence>,
     },
 }
 
 /// Weighs what a machine calls itself against the assets that share some name with it.
 pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Verdict {
-    let mut scored: Vec<(u32, DeviceId, Vec<String>)> = candidates
+    let mut scored: Vec<(u32, DeviceId, Vec<Evidence>)> = candidates
         .iter()
         .map(|(device, asset)| {
             let (score, evidence) = score(machine, asset);
@@ -168,12 +167,9 @@ pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Ve
         .collect();
     scored.sort_by_key(|(score, device, _)| (std::cmp::Reverse(*score), *device));
     if machine.serial.is_none() && machine.uuid.is_none() {
-        let message =
-            "the machine has neither a serial number nor a UUID that means anything".to_owned();
         return Verdict::Unknown {
-            is_conflict: false,
-            message,
-            evidence: vec!["only placeholders in the firmware".into()],
+            why: AsideReason::NoNames,
+            evidence: vec![Evidence::OnlyPlaceholders],
         };
     }
     match scored.as_slice() {
@@ -186,74 +182,106 @@ pub(crate) fn recognise(machine: &Names, candidates: &[(DeviceId, Names)]) -> Ve
             }
         }
         [(first, ..), ..] if *first >= SCORE_MIN => {
-            let evidence = scored
-                .iter()
-                .flat_map(|(_, device, lines)| lines.iter().map(move |l| format!("{device}: {l}")));
-            let message = "two or more imported assets fit this machine equally well".to_owned();
+            let evidence = scored.into_iter().flat_map(|(_, device, lines)| {
+                let device = device.to_string();
+                std::iter::once(Evidence::OfAsset { device }).chain(lines)
+            });
             Verdict::Unknown {
-                is_conflict: true,
-                message,
+                why: AsideReason::TwoAssets,
                 evidence: evidence.collect(),
             }
         }
-        _ => {
-            let serial = machine.serial.as_deref().unwrap_or("(placeholder)");
-            let message = format!("no imported asset has serial number {serial} or this UUID");
-            let evidence = scored.into_iter().flat_map(|(_, _, lines)| lines).collect();
-            Verdict::Unknown {
-                is_conflict: false,
-                message,
-                evidence,
-            }
-        }
+        _ => Verdict::Unknown {
+            why: match machine.serial.clone() {
+                Some(serial) => AsideReason::NoAsset { serial },
+                None => AsideReason::NoAssetByUuid,
+            },
+            evidence: scored.into_iter().flat_map(|(_, _, lines)| lines).collect(),
+        },
     }
 }
 
 /// How well they fit, and what was compared. A serial number counts 3, a UUID 3 (0 if several machines have it), an
 /// asset tag 1; 3 are needed. A MAC address counts nothing: docks and dongles travel.
-pub(crate) fn score(machine: &Names, asset: &Names) -> (u32, Vec<String>) {
+pub(crate) fn score(machine: &Names, asset: &Names) -> (u32, Vec<Evidence>) {
     let mut score = 0;
     let mut evidence = Vec::new();
-    let mut weigh = |what: &str, mine: Option<String>, theirs: Option<String>, weight: u32| match (
-        mine, theirs,
-    ) {
-        (Some(mine), Some(theirs)) if mine == theirs => {
-            score += weight;
-            evidence.push(format!("{what} {mine} is the same (+{weight})"));
+    match compared(machine.serial.as_ref(), asset.serial.as_ref()) {
+        Compared::Same(serial) => {
+            score += SERIAL_SCORE;
+            evidence.push(Evidence::SerialSame {
+                serial,
+                points: SERIAL_SCORE,
+            });
         }
-        (Some(mine), Some(theirs)) => evidence.push(format!(
-            "{what} differs: the machine says {mine}, the asset {theirs}"
-        )),
-        (None, Some(_)) => evidence.push(format!("{what}: the machine has only a placeholder")),
-        (_, None) => {}
-    };
-    weigh(
-        "serial number",
-        machine.serial.clone(),
-        asset.serial.clone(),
-        SERIAL_SCORE,
-    );
+        Compared::Different { machine, asset } => {
+            evidence.push(Evidence::SerialDiffers { machine, asset });
+        }
+        Compared::Placeholder => evidence.push(Evidence::SerialPlaceholder),
+        Compared::NotKnown => {}
+    }
     // Both are written as the machine's, if they are the same but for the byte order.
     let is_swapped = matches!((machine.uuid, asset.uuid), (Some(mine), Some(theirs)) if mine != theirs && swapped(mine) == theirs);
     let theirs = if is_swapped { machine.uuid } else { asset.uuid };
-    let (what, weight) = match (machine.uuid_is_shared || asset.uuid_is_shared, is_swapped) {
-        (true, _) => ("UUID (several machines have it)", 0),
-        (false, true) => ("UUID (in the other byte order)", UUID_SCORE),
-        (false, false) => ("UUID", UUID_SCORE),
-    };
-    weigh(
-        what,
-        machine.uuid.map(|u| u.to_string()),
-        theirs.map(|u| u.to_string()),
-        weight,
-    );
-    weigh(
-        "asset tag",
-        machine.asset_tag.clone(),
-        asset.asset_tag.clone(),
-        ASSET_TAG_SCORE,
-    );
+    match compared(machine.uuid.as_ref(), theirs.as_ref()) {
+        Compared::Same(uuid) if machine.uuid_is_shared || asset.uuid_is_shared => {
+            evidence.push(Evidence::UuidShared { uuid });
+        }
+        Compared::Same(uuid) => {
+            score += UUID_SCORE;
+            let points = UUID_SCORE;
+            evidence.push(if is_swapped {
+                Evidence::UuidSwapped { uuid, points }
+            } else {
+                Evidence::UuidSame { uuid, points }
+            });
+        }
+        Compared::Different { machine, asset } => {
+            evidence.push(Evidence::UuidDiffers { machine, asset });
+        }
+        Compared::Placeholder => evidence.push(Evidence::UuidPlaceholder),
+        Compared::NotKnown => {}
+    }
+    match compared(machine.asset_tag.as_ref(), asset.asset_tag.as_ref()) {
+        Compared::Same(tag) => {
+            score += ASSET_TAG_SCORE;
+            evidence.push(Evidence::TagSame {
+                tag,
+                points: ASSET_TAG_SCORE,
+            });
+        }
+        Compared::Different { machine, asset } => {
+            evidence.push(Evidence::TagDiffers { machine, asset });
+        }
+        Compared::Placeholder => evidence.push(Evidence::TagPlaceholder),
+        Compared::NotKnown => {}
+    }
     (score, evidence)
+}
+
+/// A name of a machine beside that of an asset.
+enum Compared {
+    Same(String),
+    Different {
+        machine: String,
+        asset: String,
+    },
+    /// The asset has one, the machine only a placeholder.
+    Placeholder,
+    /// The asset has none.
+    NotKnown,
+}
+
+fn compared<T: PartialEq + ToString>(machine: Option<&T>, asset: Option<&T>) -> Compared {
+    match (machine, asset) {
+        (Some(machine), Some(asset)) if machine == asset => Compared::Same(machine.to_string()),
+        (Some(machine), Some(asset)) => Compared::Different {
+            machine: machine.to_string(),
+            asset: asset.to_string(),
+        },
+        (None, Some(_)) => Compared::Placeholder,
+        (_, None) => Compared::NotKnown,
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +290,7 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
     use wire::names::DeviceId;
+    use wire::reasons::Evidence;
 
     fn names(serial: &str, uuid: u128, asset_tag: &str) -> Names {
         Names {
@@ -291,10 +320,7 @@ mod tests {
                 assert!(!evidence.is_empty());
                 (0..assets.len()).find(|n| device(*n as u128) == found)
             }
-            Verdict::Unknown { message, .. } => {
-                assert!(!message.is_empty());
-                None
-            }
+            Verdict::Unknown { .. } => None,
         }
     }
 
@@ -365,7 +391,10 @@ mod tests {
             ..Names::default()
         };
         assert_eq!(score(&machine, &asset).0, 3);
-        assert!(score(&machine, &asset).1[0].contains("other byte order"));
+        assert!(matches!(
+            score(&machine, &asset).1[0],
+            Evidence::UuidSwapped { .. }
+        ));
         let shared = Names {
             uuid_is_shared: true,
             ..machine.clone()

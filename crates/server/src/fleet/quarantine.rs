@@ -12,9 +12,10 @@ use wire::names::DeviceId;
 use wire::quarantine::{
     Candidate, DECIDED_MAX, Decide, Decision, Pending, QuarantineReason, QuarantineRow,
 };
+use wire::reasons::{AsideReason, Evidence, texts};
 
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored, to_json};
+use crate::error::{Doing as _, Failure, all_said, said, stored, to_json};
 use crate::fleet::identity::{Names, name_key, score, swapped, uuid_key};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
@@ -183,10 +184,8 @@ impl Records {
         for interface in &facts.network {
             let is_named = |mac| self.by_mac.get(&mac).is_some_and(|all| all.contains(&at));
             if macs_of(&interface.mac).into_iter().any(is_named) {
-                evidence.push(format!(
-                    "MAC {} is the one the file names (a hint, +0)",
-                    interface.mac
-                ));
+                let mac = interface.mac.clone();
+                evidence.push(Evidence::Mac { mac });
             }
         }
         Candidate {
@@ -195,7 +194,8 @@ impl Records {
             asset_tag: record.asset_tag.clone(),
             site: record.site.clone(),
             score,
-            evidence,
+            evidence: texts(&evidence),
+            said: evidence,
             is_bound: record.device_key.is_some(),
         }
     }
@@ -259,12 +259,14 @@ fn row(
         }),
         None => None,
     };
+    let why: AsideReason = said(&stranger.message);
     Ok(QuarantineRow {
         machine: stranger.id,
         key: stranger.device_key.chars().take(8).collect(),
         reason,
-        message: stranger.message,
-        evidence: stored("evidence", &stranger.identity)?,
+        message: why.to_string(),
+        said: Some(why),
+        evidence: texts(&all_said::<Evidence>("evidence", &stranger.identity)?),
         vendor: facts.vendor.clone(),
         product: facts.product.clone(),
         serial: facts.serial.clone(),

@@ -220,12 +220,12 @@ async fn rows_of(
 }
 
 /// Which variables are asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct Wanted {
     #[serde(default)]
-    scope: Option<String>,
+    pub(crate) scope: Option<String>,
     #[serde(default)]
-    name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// `GET /api/v1/variables?scope=SCOPE&name=NAME`
@@ -234,6 +234,15 @@ pub(crate) async fn list(
     Extension(user): Extension<User>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Vec<VariableRow>>, Failure> {
+    rows_for(&state, &user, &wanted).await.map(Json)
+}
+
+/// The variables that someone sees, by scope and name.
+pub(crate) async fn rows_for(
+    state: &AppState,
+    user: &User,
+    wanted: &Wanted,
+) -> Result<Vec<VariableRow>, Failure> {
     let scope: Option<VariableScope> = wanted.scope.as_deref().map(parse).transpose()?;
     let name = match (scope, &wanted.name) {
         (Some(scope), Some(name)) => Some(compared(scope, name)?),
@@ -245,13 +254,18 @@ pub(crate) async fn list(
         }
         (_, None) => None,
     };
-    let devices = state.stored_devices_for(&user).await?;
+    let devices = state.stored_devices_for(user).await?;
     let is_seen = |row: &VariableRow| match row.scope {
         VariableScope::Site => user.covers(&row.name),
         VariableScope::Device => devices.iter().any(|device| device.serial_key == row.name),
         _ => true,
     };
-    let mut db = state.db().write().await?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read the variables")?;
     let mut rows = all_rows(&mut db).await?;
     rows.retain(|row| {
         is_seen(row)
@@ -267,7 +281,7 @@ pub(crate) async fn list(
     rows.sort_by(|left, right| {
         (left.scope, &left.name, &left.key).cmp(&(right.scope, &right.name, &right.key))
     });
-    Ok(Json(rows))
+    Ok(rows)
 }
 
 /// `POST /api/v1/variables`

@@ -596,7 +596,7 @@ pub fn is_public(method: &Method, path: &str) -> bool {
 }
 
 /// Browsers say where a request comes from; programs don't, and they have no cookie either.
-fn is_cross_site(headers: &HeaderMap) -> bool {
+pub(crate) fn is_cross_site(headers: &HeaderMap) -> bool {
     headers
         .get("sec-fetch-site")
         .is_some_and(|site| site != "same-origin" && site != "none")

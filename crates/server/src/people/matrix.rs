@@ -743,7 +743,7 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
         world
             .ask(
                 "GET",
-                "/api/v1/audit?text=C3&who=admin",
+                "/api/v1/audit?text=C3&who=admin&action=collection-stored",
                 Some("good-admin"),
                 "",
             )

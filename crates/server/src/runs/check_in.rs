@@ -12,6 +12,7 @@ use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
+use wire::reasons::{AsideReason, Evidence};
 use wire::webhooks::WebhookEvent;
 
 use crate::connection::{Connection, client};
@@ -72,8 +73,12 @@ pub(crate) async fn check_in(
         Decided::Is { device, evidence } => {
             greet(&state, &mut db, &claimant, device, &evidence).await?
         }
-        Decided::Rejected { message } => {
-            let why = Why::unknown(&message, &[]);
+        Decided::Rejected { said } => {
+            let why = Why {
+                claims: None,
+                said,
+                evidence: &[],
+            };
             put_aside(&mut db, &claimant, why).await?
         }
         Decided::Nothing => identify(&state, &mut db, &claimant, &machine).await?,
@@ -200,20 +205,10 @@ async fn identify(
         Verdict::Recognised { device, evidence } => {
             recognised(state, db, claimant, device, evidence).await
         }
-        Verdict::Unknown {
-            is_conflict,
-            message,
-            evidence,
-        } => {
-            let reason = if is_conflict {
-                QuarantineReason::TwoRecords
-            } else {
-                QuarantineReason::Unknown
-            };
+        Verdict::Unknown { why, evidence } => {
             let why = Why {
-                reason,
                 claims: None,
-                message: &message,
+                said: why,
                 evidence: &evidence,
             };
             put_aside(db, claimant, why).await
@@ -237,19 +232,23 @@ async fn stranger_of(db: &mut Write, key: &str) -> Result<Vec<DeviceId>, Failure
 
 /// Why a machine is put into quarantine.
 struct Why<'a> {
-    reason: QuarantineReason,
     claims: Option<DeviceId>,
-    message: &'a str,
-    evidence: &'a [String],
+    said: AsideReason,
+    evidence: &'a [Evidence],
 }
 
-impl<'a> Why<'a> {
-    const fn unknown(message: &'a str, evidence: &'a [String]) -> Self {
-        Self {
-            reason: QuarantineReason::Unknown,
-            claims: None,
-            message,
-            evidence,
+impl Why<'_> {
+    const fn reason(&self) -> QuarantineReason {
+        match self.said {
+            AsideReason::TwoAssets => QuarantineReason::TwoRecords,
+            AsideReason::MovedKey => QuarantineReason::MovedKey,
+            AsideReason::SecondClaimant => QuarantineReason::SecondClaimant,
+            AsideReason::NoNames
+            | AsideReason::NoAsset { .. }
+            | AsideReason::NoAssetByUuid
+            | AsideReason::KeptOut
+            | AsideReason::KeptOutBecause { .. }
+            | AsideReason::Text { .. } => QuarantineReason::Unknown,
         }
     }
 }
@@ -259,7 +258,7 @@ async fn put_aside(
     claimant: &Claimant,
     why: Why<'_>,
 ) -> Result<(CheckInReply, DeviceId), Failure> {
-    let message = why.message.to_owned();
+    let message = why.said.to_string();
     let device = quarantine(db, claimant, why).await?;
     let reply = CheckInReply::Quarantined {
         message,
@@ -311,7 +310,7 @@ async fn recognised(
     db: &mut Write,
     claimant: &Claimant,
     device: DeviceId,
-    mut evidence: Vec<String>,
+    mut evidence: Vec<Evidence>,
 ) -> Result<(CheckInReply, DeviceId), Failure> {
     let of_asset: Option<String> =
         sqlx::query_scalar("SELECT device_key FROM device_keys WHERE device = $1")
@@ -326,25 +325,20 @@ async fn recognised(
             .await
             .doing("look up the device of a key")?;
     match (of_asset, of_key) {
-        (Some(bound), _) if bound == claimant.key => {
-            evidence.push("the device key is the one bound to it".into())
-        }
+        (Some(bound), _) if bound == claimant.key => evidence.push(Evidence::KeyIsBound),
         (Some(bound), _) => return refuse(db, claimant, device, &bound, &evidence).await,
         (None, Some(other)) => {
-            let message =
-                "the disk's key belongs to another device; was the disk or the mainboard moved?";
-            evidence.push(format!("its key is bound to device {other}"));
+            evidence.push(Evidence::KeyOfOther { device: other });
             let why = Why {
-                reason: QuarantineReason::MovedKey,
                 claims: Some(device),
-                message,
+                said: AsideReason::MovedKey,
                 evidence: &evidence,
             };
             return put_aside(db, claimant, why).await;
         }
         (None, None) => {
             bind(db, claimant, device).await?;
-            evidence.push("first contact: the device key is bound to it now".into());
+            evidence.push(Evidence::FirstContact);
         }
     }
     greet(state, db, claimant, device, &evidence).await
@@ -356,7 +350,7 @@ async fn greet(
     db: &mut Write,
     claimant: &Claimant,
     device: DeviceId,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<(CheckInReply, DeviceId), Failure> {
     let missing = || Failure::not_found(format!("device {device}"));
     let before = state.stored_device_in(db, device).await?;
@@ -429,7 +423,7 @@ async fn refuse(
     claimant: &Claimant,
     device: DeviceId,
     bound: &str,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<(CheckInReply, DeviceId), Failure> {
     let facts = &claimant.body.facts;
     let macs: Vec<&str> = facts
@@ -454,9 +448,8 @@ async fn refuse(
         .doing("note a second claimant")?;
     audit(db, "device", "claim-refused", &device.to_string(), &shown).await?;
     let why = Why {
-        reason: QuarantineReason::SecondClaimant,
         claims: Some(device),
-        message: "its names are those of a device that another key is bound to",
+        said: AsideReason::SecondClaimant,
         evidence,
     };
     quarantine(db, claimant, why).await?;
@@ -478,7 +471,7 @@ async fn remember(
     db: &mut Write,
     claimant: &Claimant,
     device: DeviceId,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<(), Failure> {
     let before: Option<i64> =
         sqlx::query_scalar("SELECT checked_in_at_ms FROM devices WHERE id = $1")
@@ -527,7 +520,7 @@ async fn quarantine(
     claimant: &Claimant,
     why: Why<'_>,
 ) -> Result<DeviceId, Failure> {
-    let (message, evidence) = (why.message, why.evidence);
+    let (message, reason) = (why.said.to_string(), why.reason().word());
     let claims = why
         .claims
         .map(|device| device.to_string())
@@ -538,7 +531,8 @@ async fn quarantine(
             .fetch_optional(&mut **db)
             .await
             .doing("look up a machine in quarantine")?;
-    let evidence = to_json("write evidence", &evidence)?;
+    let said = to_json("write why a machine is in quarantine", &why.said)?;
+    let evidence = to_json("write evidence", &why.evidence)?;
     let (address, site) = seen_from(db, client()).await?;
     if let Some(id) = known {
         sqlx::query(
@@ -546,11 +540,11 @@ async fn quarantine(
              claims = $7, seen_address = $8, seen_site = $9 WHERE id = $5",
         )
             .bind(&claimant.facts)
-            .bind(message)
+            .bind(said)
             .bind(evidence)
             .bind(now_ms())
             .bind(&id)
-            .bind(why.reason.word())
+            .bind(reason)
             .bind(&claims)
             .bind(&address)
             .bind(&site)
@@ -575,17 +569,17 @@ async fn quarantine(
     .bind(id.to_string())
     .bind(&claimant.key)
     .bind(&claimant.facts)
-    .bind(message)
+    .bind(said)
     .bind(evidence)
     .bind(now_ms())
-    .bind(why.reason.word())
+    .bind(reason)
     .bind(&claims)
     .bind(&address)
     .bind(&site)
     .execute(&mut **db)
     .await
     .doing("put a machine into quarantine")?;
-    audit(db, "device", "quarantined", &id.to_string(), message).await?;
+    audit(db, "device", "quarantined", &id.to_string(), &message).await?;
     let facts = &claimant.body.facts;
     let machine = json!({
         "id": id, "serial": facts.serial, "vendor": facts.vendor, "product": facts.product,

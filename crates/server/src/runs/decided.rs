@@ -3,6 +3,7 @@
 
 use wire::names::DeviceId;
 use wire::quarantine::Decision;
+use wire::reasons::{AsideReason, Evidence};
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
@@ -18,10 +19,10 @@ pub(crate) enum Decided {
     /// It is this device.
     Is {
         device: DeviceId,
-        evidence: Vec<String>,
+        evidence: Vec<Evidence>,
     },
     /// It stays out.
-    Rejected { message: String },
+    Rejected { said: AsideReason },
     /// Nothing: its names decide.
     Nothing,
 }
@@ -45,11 +46,13 @@ pub(crate) async fn decided(
     let decision: Decision = stored("decision", &decision)?;
     let device: DeviceId = match &decision {
         Decision::Reject { reason } => {
-            let message = match reason.as_str() {
-                "" => "an administrator keeps this machine out".to_owned(),
-                reason => format!("an administrator keeps this machine out: {reason}"),
+            let said = match reason.as_str() {
+                "" => AsideReason::KeptOut,
+                reason => AsideReason::KeptOutBecause {
+                    reason: reason.to_owned(),
+                },
             };
-            return Ok(Decided::Rejected { message });
+            return Ok(Decided::Rejected { said });
         }
         Decision::NewAsset { site, class } => match new_asset(db, claimant, site, class).await? {
             Some(device) => device,
@@ -74,13 +77,12 @@ pub(crate) async fn decided(
         word(&decision),
     )
     .await?;
-    let evidence = vec![
-        format!(
-            "{by} decided that this machine is this device ({})",
-            word(&decision)
-        ),
-        "the device key is bound to it now".into(),
-    ];
+    let decided = match decision {
+        Decision::NewAsset { .. } => Evidence::DecidedNew { who: by },
+        Decision::ReplaceKey { .. } => Evidence::DecidedKey { who: by },
+        Decision::IsAsset { .. } | Decision::Reject { .. } => Evidence::Decided { who: by },
+    };
+    let evidence = vec![decided, Evidence::KeyBoundNow];
     Ok(Decided::Is { device, evidence })
 }
 
@@ -112,12 +114,7 @@ async fn remembered(
     };
     Ok(Decided::Is {
         device: stored_text("device id", &device)?,
-        evidence: vec![
-            format!(
-                "{by} decided that this machine is this device; its names are the same as then"
-            ),
-            "the device key is the one bound to it".into(),
-        ],
+        evidence: vec![Evidence::DecidedBefore { who: by }, Evidence::KeyIsBound],
     })
 }
 

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::{Deployment, Purpose};
 use wire::deployments::{DAY_MINUTES, Window};
 use wire::names::CollectionName;
+use wire::reasons::MemberReason;
 
 use crate::db::only;
 use crate::error::{Doing as _, Failure, stored};
@@ -32,13 +33,13 @@ pub(crate) struct NotDue {
     /// For the device's screen.
     pub(crate) message: String,
     /// For lists: the same for many devices.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: MemberReason,
     /// When to ask again, if that makes sense.
     pub(crate) retry_seconds: Option<u64>,
 }
 
 impl NotDue {
-    fn new(reason: &'static str, message: String) -> Self {
+    fn new(reason: MemberReason, message: String) -> Self {
         Self {
             message,
             reason,
@@ -53,20 +54,20 @@ pub(crate) fn is_due(deployment: &Deployment, standing: &Standing<'_>) -> Result
     let name = &deployment.name;
     if standing.is_cancelled {
         return Err(NotDue::new(
-            "cancelled for this device",
+            MemberReason::Cancelled,
             format!("deployment {name} is cancelled for this device"),
         ));
     }
     match standing.latest {
         Some("completed") => {
             return Err(NotDue::new(
-                "done already",
+                MemberReason::DoneAlready,
                 format!("nothing to do: deployment {name} is done on this device"),
             ));
         }
         Some("aborted") => {
             return Err(NotDue::new(
-                "stopped on this device",
+                MemberReason::Stopped,
                 format!("deployment {name} was stopped on this device"),
             ));
         }
@@ -76,7 +77,7 @@ pub(crate) fn is_due(deployment: &Deployment, standing: &Standing<'_>) -> Result
     }
     if deployment.purpose == Purpose::Available {
         return Err(NotDue::new(
-            "available: someone must start it",
+            MemberReason::Available,
             format!(
                 "deployment {name} is available: an administrator can start it for this device"
             ),
@@ -104,14 +105,14 @@ fn in_window(
         return Err(NotDue {
             retry_seconds: soon((start - standing.now) / 1000),
             ..NotDue::new(
-                "the window isn't open yet",
+                MemberReason::NotOpenYet,
                 format!("deployment {name} begins {when}"),
             )
         });
     }
     if window.ends_at_ms.is_some_and(|end| standing.now >= end) {
         return Err(NotDue::new(
-            "the window is over",
+            MemberReason::Over,
             format!("deployment {name} is over: no device begins it any more"),
         ));
     }
@@ -133,7 +134,7 @@ fn in_window(
     Err(NotDue {
         retry_seconds: soon(wait),
         ..NotDue::new(
-            "outside the daily hours",
+            MemberReason::OutsideHours,
             format!("deployment {name} begins between {daily} only"),
         )
     })
@@ -262,6 +263,7 @@ mod tests {
     use jiff::tz::TimeZone;
     use wire::admin_api::{Deployment, Purpose};
     use wire::deployments::Window;
+    use wire::reasons::MemberReason;
 
     fn deployment(window: Option<Window>) -> Deployment {
         Deployment {
@@ -283,7 +285,7 @@ mod tests {
         window: &Window,
         moment: &str,
         latest: Option<&str>,
-    ) -> Option<(&'static str, Option<u64>)> {
+    ) -> Option<(MemberReason, Option<u64>)> {
         let zone = TimeZone::get("Europe/Oslo").unwrap();
         let now = moment.parse::<jiff::Timestamp>().unwrap().as_millisecond();
         let standing = Standing {
@@ -318,11 +320,11 @@ mod tests {
         // Soon enough to wait for, or not; whoever has begun goes on.
         assert_eq!(
             check(&night, "2026-08-17T13:50:00Z", None),
-            Some(("outside the daily hours", Some(600)))
+            Some((MemberReason::OutsideHours, Some(600)))
         );
         assert_eq!(
             check(&night, "2026-08-17T10:00:00Z", None),
-            Some(("outside the daily hours", None))
+            Some((MemberReason::OutsideHours, None))
         );
         assert_eq!(check(&night, "2026-08-17T10:00:00Z", Some("failed")), None);
     }
@@ -338,9 +340,9 @@ mod tests {
         let reason = |moment| check(&week, moment, None).map(|(reason, _)| reason);
         assert_eq!(
             reason("2026-08-17T05:59:59Z"),
-            Some("the window isn't open yet")
+            Some(MemberReason::NotOpenYet)
         );
         assert_eq!(reason("2026-08-17T06:00:00Z"), None);
-        assert_eq!(reason("2026-08-22T06:00:00Z"), Some("the window is over"));
+        assert_eq!(reason("2026-08-22T06:00:00Z"), Some(MemberReason::Over));
     }
 }

@@ -11,6 +11,7 @@ use wire::admin_api::Deployment;
 use wire::device_api::{EVENTS_MAX, EventAck, EventBatch};
 use wire::event::{Event, EventBody};
 use wire::names::RunId;
+use wire::reasons::MemberReason;
 use wire::webhooks::WebhookEvent;
 
 use crate::connection::Connection;
@@ -395,7 +396,9 @@ async fn leave_collection(db: &mut Write, run: RunId, before: &Before) -> Result
         .fetch_one(&mut **db)
         .await
         .doing("read the device of a run")?;
-    let reason = format!("done by deployment {}", deployment.name);
+    let reason = MemberReason::DoneBy {
+        deployment: deployment.name.to_string(),
+    };
     take_out(db, &deployment.collection, &device, &reason).await?;
     crate::people::audit::audit(
         db,

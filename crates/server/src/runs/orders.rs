@@ -10,6 +10,7 @@ use wire::device_api::Staged;
 use wire::names::{DeviceId, RunId, SequenceName};
 use wire::order::Order;
 use wire::package::Package;
+use wire::reasons::Evidence;
 use wire::sequence::CompiledSequence;
 use wire::webhooks::WebhookEvent;
 
@@ -76,7 +77,7 @@ pub(crate) async fn order_for(
     db: &mut Write,
     device: &StoredDevice,
     staged: Option<&Staged>,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<Errand, Failure> {
     let unfinished: Option<(String, i64)> = sqlx::query_as(
         "SELECT order_document, stop FROM runs WHERE device = $1 AND state = 'running' \
@@ -149,7 +150,7 @@ async fn from_deployment(
     db: &mut Write,
     device: &StoredDevice,
     staged: Option<&Staged>,
-    evidence: &[String],
+    evidence: &[Evidence],
     deployment: &Deployment,
 ) -> Result<Errand, Failure> {
     let before: Vec<(String, String)> = sqlx::query_as(
@@ -202,7 +203,7 @@ pub(crate) async fn anew(
     db: &mut Write,
     device: &StoredDevice,
     deployment: &Deployment,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<Option<RunId>, Failure> {
     let staged = match device.staged.as_str() {
         "" => None,
@@ -433,7 +434,7 @@ async fn store(
     deployment: &Deployment,
     version: i64,
     order: &Order,
-    evidence: &[String],
+    evidence: &[Evidence],
 ) -> Result<(), Failure> {
     let now = now_ms();
     sqlx::query(

@@ -8,9 +8,10 @@ use axum::extract::{Extension, Path, State};
 use sqlx::FromRow;
 use wire::admin_api::{Deployment, RerunRequest, RunRow};
 use wire::names::{DeviceId, RunId};
+use wire::reasons::Evidence;
 
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::error::{Doing as _, Failure, all_said, stored, stored_text};
 use crate::fleet::targeting::lifecycle::{confirmed, refuse_stopped, wipes};
 use crate::fleet::targeting::membership;
 use crate::limits::JSON_BYTES_MAX;
@@ -98,7 +99,7 @@ pub(crate) async fn rerun(
     let Some(device) = state.stored_device_in(&mut db, device_id).await? else {
         return Err(Failure::not_found(format!("device {device_id}")));
     };
-    let evidence: Vec<String> = stored("evidence", &earlier.identity)?;
+    let evidence: Vec<Evidence> = all_said("evidence", &earlier.identity)?;
     let Some(anew) = orders::anew(&mut db, &device, &deployment, &evidence).await? else {
         return Err(Failure::not_found(format!(
             "sequence {}",

@@ -16,10 +16,11 @@ use wire::event::{Event, EventBody, LogLevel};
 use wire::facts::Facts;
 use wire::names::{CollectionName, DeviceId, PrestageName, RunId, StepPath};
 use wire::package::Model;
+use wire::reasons::{AsideReason, Evidence, texts};
 use wire::receipt::ReceiptResult;
 
 use crate::db::DbRow;
-use crate::error::{Doing as _, Failure, stored, stored_text};
+use crate::error::{Doing as _, Failure, all_said, said, stored, stored_text};
 use crate::fleet::targeting::lifecycle::wipes;
 use crate::fleet::targeting::membership;
 use crate::fleet::view::{Fleet, Holder, Holders, as_of};
@@ -447,12 +448,13 @@ impl AppState {
         if log.len() > LOG_LINES_MAX {
             log.drain(..log.len() - LOG_LINES_MAX);
         }
-        let identity = stored("evidence", &stored_run.identity)?;
+        let evidence: Vec<Evidence> = all_said("evidence", &stored_run.identity)?;
         Ok(Some(RunDetail {
             row,
             steps,
             log,
-            identity,
+            identity: texts(&evidence),
+            said: evidence,
             last_lines,
             median_model,
             variables: self.variables_of(&stored_run.id).await?,
@@ -600,6 +602,7 @@ impl AppState {
             .into_iter()
             .map(|(id, facts, message, seen, seen_site, seen_site_name)| {
                 let facts: Facts = stored("facts", &facts)?;
+                let aside: AsideReason = said(&message);
                 Ok(DeviceRow {
                     device: stored_text("device id", &id)?,
                     name: None,
@@ -616,7 +619,8 @@ impl AppState {
                     site_name: String::new(),
                     class: String::new(),
                     state: DeviceState::Quarantined,
-                    message: Some(message),
+                    message: Some(aside.to_string()),
+                    aside: Some(aside),
                     run: None,
                     collections: Vec::new(),
                     last_seen_at_ms: Some(seen),
@@ -746,6 +750,7 @@ fn device_row(
         class: device.class,
         state,
         message,
+        aside: None,
         run,
         collections,
         last_seen_at_ms: (last_seen > 0).then_some(last_seen),

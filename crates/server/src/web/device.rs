@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use maud::{Markup, html};
 use serde_json::json;
-use wire::admin_api::{DeviceRow, DeviceState, ReceiptRow, RunRow};
+use wire::admin_api::{CollectionRow, DeviceRow, DeviceState, ReceiptRow, RunRow};
 use wire::assets::{AssetDetail, AssetState, OutOfUse};
 use wire::assignments::AssignmentRow;
 use wire::names::DeploymentName;
 use wire::receipt::ReceiptResult;
 use wire::sites::SiteRow;
-use wire::variables::{EffectiveVariable, VariableOrigin};
+use wire::variables::{EffectiveVariable, VariableScope};
 
 use super::filter::encode;
 use super::hand_out::lists::history_table;
@@ -41,6 +41,8 @@ pub struct Known {
     pub runs: Vec<RunRow>,
     /// The receipts that name its serial number.
     pub receipts: Vec<ReceiptRow>,
+    /// The collections that it may be put into; none for those who may not.
+    pub collections: Vec<CollectionRow>,
     /// What its variables come out as.
     pub variables: Vec<EffectiveVariable>,
     /// Who had it and has it; nothing for those who may not see pupils.
@@ -49,6 +51,8 @@ pub struct Known {
     pub startable: Vec<Startable>,
     /// What is cancelled for it.
     pub cancelled: Vec<Startable>,
+    /// What may be cancelled for it.
+    pub cancellable: Vec<DeploymentName>,
 }
 
 /// A deployment that may be let begin on the device.
@@ -90,6 +94,23 @@ pub(super) async fn show(
         true => state.cancelled_for(&row).await?,
         false => Vec::new(),
     };
+    let cancellable = match visitor.user.may(May::Operate) {
+        true => {
+            let mut deployments = state.deployments().await?;
+            deployments.retain(|deployment| {
+                row.collections.contains(&deployment.collection)
+                    && !deployment.stopped
+                    && !cancelled.iter().any(|one| one.name == deployment.name)
+            });
+            let names = deployments.into_iter().map(|deployment| deployment.name);
+            names.collect()
+        }
+        false => Vec::new(),
+    };
+    let collections = match visitor.user.may(May::Deploy) {
+        true => state.collections().await?,
+        false => Vec::new(),
+    };
     let hand_outs = match visitor.user.may(May::ViewPupils) {
         true => {
             let of = HistoryOf::Device(row.device);
@@ -104,10 +125,12 @@ pub(super) async fn show(
         sites,
         runs,
         receipts,
+        collections,
         variables: variables.variables,
         hand_outs,
         startable,
         cancelled,
+        cancellable,
     };
     let rights = Rights {
         change: visitor.user.may(May::ChangeAssets) && is_own,
@@ -169,7 +192,7 @@ pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
                 p { a href={ "/api/v1/assignments.csv?device=" (row.device) } download="hand-outs.csv" { "CSV" } }
             }))
         }
-        (variable_rows(words, &known.variables))
+        (variable_rows(words, &row.serial, &known.variables))
         (receipt_rows(words, &known.receipts))
     }
 }
@@ -238,11 +261,52 @@ fn forms(words: Words, known: &Known, rights: Rights) -> Markup {
                 }
             }
         }
+        @if is_in_use && !known.collections.is_empty() { (put_in(words, known)) }
+        @if !known.cancellable.is_empty() { (cancel(words, known)) }
         @if rights.report_stolen && row.out_of_use.as_ref().is_none_or(|out| out.state != AssetState::Stolen) {
             (becomes(words, &api("report-stolen"), (words.t("Report it stolen"), "stolen-reason"), true))
         }
         @if rights.change && is_in_use { (becomes(words, &api("retire"), (words.t("Retire it"), "retired-reason"), false)) }
         @if rights.change && !is_in_use { (becomes(words, &api("restore"), (words.t("Take it back into use"), "restored-reason"), false)) }
+    }
+}
+
+/// That a deployment leaves this machine alone; it is taken back at the head of the page.
+fn cancel(words: Words, known: &Known) -> Markup {
+    html! {
+        details { summary { (words.t("Have a deployment leave it alone")) }
+            form.stacked.card data-api="POST /api/v1/deployments/{deployment}/cancel" data-done=(words.t("Stored.")) {
+                input type="hidden" name="devices" data-type="each" value=(known.row.device);
+                label for="deployment" { (words.t("Deployment")) }
+                select #deployment name="deployment" {
+                    @for name in &known.cancellable { option value=(name) { (name) } }
+                }
+                div.buttons { button.danger data-confirm=(words.t("Cancel it for this machine? A run that goes on is stopped.")) { (words.t("Leave it alone")) } }
+            }
+        }
+    }
+}
+
+/// What is required of a collection begins on the machine by itself.
+fn put_in(words: Words, known: &Known) -> Markup {
+    let is_in = |collection: &&CollectionRow| known.row.collections.contains(&collection.name);
+    html! {
+        details { summary { (words.t("Put it into a collection")) }
+            form.stacked.card data-api="POST /api/v1/collections/{collection}/members" data-done=(words.t("Stored.")) {
+                input type="hidden" name="add" data-type="each" value=(known.row.device);
+                label for="collection" { (words.t("Collection")) }
+                select #collection name="collection" {
+                    @for collection in known.collections.iter().filter(|one| !is_in(one)) {
+                        option value=(collection.name) { (collection.name) " " (collection.title) }
+                    }
+                }
+                div.buttons {
+                    button.primary data-confirm=(words.t("Put it in? Its required deployments begin on this machine, and may overwrite its disk.")) {
+                        (words.t("Put in"))
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -279,7 +343,7 @@ fn facts(words: Words, known: &Known) -> Markup {
     let elsewhere = row.seen_site.as_deref().filter(|seen| *seen != row.site);
     let macs = said.map(|seen| seen.macs.join(", ")).unwrap_or_default();
     let evidence = said
-        .map(|seen| seen.evidence.join("; "))
+        .map(|seen| words.say_all(&seen.said))
         .unwrap_or_default();
     let address = said.map_or("", |seen| seen.address.as_str());
     let mut facts = vec![
@@ -406,7 +470,7 @@ fn runs(words: Words, runs: &[RunRow]) -> Markup {
     )
 }
 
-fn variable_rows(words: Words, variables: &[EffectiveVariable]) -> Markup {
+fn variable_rows(words: Words, serial: &str, variables: &[EffectiveVariable]) -> Markup {
     let rows: Vec<_> = variables
         .iter()
         .map(|variable| {
@@ -418,10 +482,7 @@ fn variable_rows(words: Words, variables: &[EffectiveVariable]) -> Markup {
                     code { (value.chars().take(VALUE_CHARS_MAX).collect::<String>()) @if is_long { "…" } }
                 }
                 td {
-                    @match &variable.origin {
-                        VariableOrigin::Asset => span.muted { (words.t("the asset")) },
-                        origin => (origin),
-                    }
+                    (super::variables::origin(words, &variable.origin))
                 }
             }
         })
@@ -429,7 +490,9 @@ fn variable_rows(words: Words, variables: &[EffectiveVariable]) -> Markup {
     let columns = [words.t("Variable"), words.t("Value"), words.t("From")];
     let table = draw::table(words.t("Variables"), &columns, &[], &rows);
     let note = words.number(variables.len() as u64);
-    draw::block("variables-title", words.t("Variables"), &note, &table)
+    let own = super::variables::link(words, VariableScope::Device, serial);
+    let content = html! { (table) p.small { (words.t("Set for this machine alone:")) " " (own) } };
+    draw::block("variables-title", words.t("Variables"), &note, &content)
 }
 
 fn receipt_rows(words: Words, receipts: &[ReceiptRow]) -> Markup {
@@ -498,6 +561,7 @@ mod tests {
                 model: row.model.clone(),
                 macs: vec!["52:54:00:00:00:01".into()],
                 evidence: vec!["serial number is the same (+3)".into()],
+                said: vec![wire::reasons::Evidence::SerialPlaceholder],
             }),
         };
         let mut known = Known {
@@ -506,10 +570,12 @@ mod tests {
             asset,
             sites: Vec::new(),
             receipts: Vec::new(),
+            collections: Vec::new(),
             variables: Vec::new(),
             hand_outs: Vec::new(),
             startable: Vec::new(),
             cancelled: Vec::new(),
+            cancellable: Vec::new(),
         };
         let everything = Rights {
             change: true,
@@ -558,6 +624,20 @@ mod tests {
         assert!(html.contains("POST /api/v1/deployments/check/start"));
         assert_eq!(html.matches("data-confirm-type=\"wipe 1\"").count(), 1);
         known.cancelled = vec![known.startable.remove(1)];
+        known.row.out_of_use = None;
+        known.collections = ["autumn-2026", "spare"]
+            .map(|name| CollectionRow {
+                name: name.parse().unwrap(),
+                title: sample::HOSTILE.into(),
+                members: 0,
+            })
+            .to_vec();
+        let html = page(Words::ENGLISH, &known, nothing).into_string();
+        assert!(html.contains("<option value=\"spare\">"));
+        assert!(
+            !html.contains("<option value=\"autumn-2026\">"),
+            "it is in there"
+        );
         let html = page(Words::ENGLISH, &known, nothing).into_string();
         assert!(html.contains("POST /api/v1/deployments/wipe/uncancel") && html.contains("wipe 1"));
         known.row = sample::hostile_device();

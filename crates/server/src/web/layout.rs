@@ -87,6 +87,25 @@ pub const fn state_word(state: DeviceState) -> &'static str {
     }
 }
 
+/// A state by its key, in the visitor's language; one of a later release as it is called there.
+#[must_use]
+pub fn state_named(words: Words, key: &str) -> String {
+    let states = [
+        DeviceState::Imported,
+        DeviceState::Staged,
+        DeviceState::CheckedIn,
+        DeviceState::Running,
+        DeviceState::Completed,
+        DeviceState::Failed,
+        DeviceState::Stalled,
+        DeviceState::Quarantined,
+    ];
+    match states.into_iter().find(|state| state_key(*state) == key) {
+        Some(state) => words.t(state_word(state)).to_owned(),
+        None => capital(key.replace('-', " ")),
+    }
+}
+
 /// A state's word as a label.
 #[must_use]
 pub fn capital(state: impl std::fmt::Display) -> String {

@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 use wire::admin_api::{
-    CollectionRow, Deployment, DeviceRow, PackageRow, PrestageVersion, Purpose, SequenceRow,
-    Severity,
+    CollectionRow, Deployment, DeviceRow, PackageRow, PrestageDefinition, PrestageVersion, Purpose,
+    SequenceRow, Severity,
 };
+use wire::names::PrestageName;
 
 use super::layout;
 use super::words::{Words, en};
@@ -216,9 +217,41 @@ pub fn packages(words: Words, rows: &[PackageRow]) -> Markup {
     )
 }
 
-/// All prestages that were built.
+/// All prestages: every version of those that were built, and those that are defined only.
 #[must_use]
-pub fn prestages(words: Words, rows: &[PrestageVersion]) -> Markup {
+pub fn prestages(
+    words: Words,
+    rows: &[PrestageVersion],
+    defined: &[(PrestageName, PrestageDefinition)],
+    may_define: bool,
+) -> Markup {
+    let list = prestage_list(words, rows, defined);
+    html! {
+        (list)
+        @if may_define { details.edit {
+            summary { (words.t("Define a prestage")) }
+            (super::prestage::form(words, None))
+        } }
+    }
+}
+
+fn prestage_list(
+    words: Words,
+    rows: &[PrestageVersion],
+    defined: &[(PrestageName, PrestageDefinition)],
+) -> Markup {
+    let is_built = |name: &PrestageName| rows.iter().any(|row| row.prestage == *name);
+    let unbuilt = defined
+        .iter()
+        .filter(|(name, _)| !is_built(name))
+        .map(|(name, definition)| {
+            html! {
+                th scope="row" { a href={ "/prestages/" (name) } { (name) } }
+                td { (definition.model) }
+                td { (words.t("not built yet")) }
+                td.number { "—" } td.number { "—" } td { "—" } td { "—" }
+            }
+        });
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -232,6 +265,7 @@ pub fn prestages(words: Words, rows: &[PrestageVersion]) -> Markup {
                 td { (words.time(row.built_at_ms)) }
             }
         })
+        .chain(unbuilt)
         .collect();
     let columns = [
         en("Prestage"),
@@ -269,7 +303,7 @@ mod tests {
                 .contains("No collections yet")
         );
         assert!(
-            prestages(Words::ENGLISH, &[])
+            prestages(Words::ENGLISH, &[], &[], false)
                 .into_string()
                 .contains("No prestages yet")
         );

@@ -6,6 +6,8 @@
 
 mod api;
 pub mod assets;
+mod audit_words;
+mod content;
 pub mod databar;
 pub mod device;
 pub mod draw;
@@ -36,6 +38,7 @@ pub mod section;
 pub mod sequence;
 mod targeting;
 pub mod text_diff;
+mod variables;
 pub mod visitor;
 mod wall;
 mod webhooks;
@@ -87,9 +90,12 @@ fn pages_all() -> Pages {
         .get("/deployments/{name}/change", May::Deploy, Section::Deployments, targeting::change_deployment)
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
+        .get("/variables", May::View, Section::Variables, variables::show)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
         .get("/sequences/new", May::Publish, Section::Sequences, sequence::show_new)
         .get("/sequences/{name}", May::View, Section::Sequences, sequence::show)
+        .get("/content", May::Publish, Section::Content, content::show)
+        .post("/content", May::Publish, Section::Content, content::look)
         .get("/packages", May::View, Section::Packages, routes::show_packages)
         .get("/packages/{name}", May::View, Section::Packages, package::show)
         .get("/prestages", May::SeePrestages, Section::Prestages, routes::show_prestages)

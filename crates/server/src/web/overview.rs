@@ -904,10 +904,10 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
                 .t("Silent for too long: no heartbeat from the machine.")
                 .into()
         }),
-        DeviceState::Quarantined => row
-            .message
-            .clone()
-            .unwrap_or_else(|| words.t("The machine can't prove who it is.").into()),
+        DeviceState::Quarantined => row.aside.as_ref().map_or_else(
+            || words.t("The machine can't prove who it is.").into(),
+            |why| words.say(why),
+        ),
         DeviceState::Imported
         | DeviceState::Staged
         | DeviceState::CheckedIn

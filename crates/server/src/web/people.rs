@@ -7,11 +7,11 @@ use wire::admin_api::{AuditRow, DeviceState};
 use wire::audit::{AuditHead, Broken};
 use wire::people::{Me, Role, TOKEN_DAYS, TOKEN_DAYS_MAX, TokenRow, UserRow};
 
-use super::assets;
 use super::draw;
 use super::layout::{self, or_dash};
 use super::visitor::Visitor;
 use super::words::{Words, en};
+use super::{assets, audit_words};
 use crate::days::midnight;
 use crate::error::Failure;
 use crate::people::audit::{Noted, Verified, Wanted, page_query};
@@ -350,7 +350,10 @@ fn audit_page(
                 td.whole { (words.time(row.at_ms)) }
                 td { (row.who) }
                 td.mono { (or_dash(&row.address)) }
-                td.whole { code { (row.action) } }
+                td.words {
+                    @if let Some(text) = audit_words::of(words, &row.action) { (text) br; }
+                    code.muted { (row.action) }
+                }
                 td.words { (row.subject) }
                 td.words { (row.detail) }
             }
@@ -364,7 +367,17 @@ fn audit_page(
         @if let Some(verified) = verified { (chain(words, verified)) }
         form.filters method="get" action="/audit" role="search" {
             label { (words.t("Who")) " " input name="who" value=(query.who); }
-            label { (words.t("Action")) " " input name="action" value=(query.action); }
+            label { (words.t("Action")) " "
+                select name="action" {
+                    option value="" { (words.t("All actions")) }
+                    @if !query.action.is_empty() && audit_words::of(words, &query.action).is_none() {
+                        option value=(query.action) selected { (query.action) }
+                    }
+                    @for (action, text) in audit_words::in_order(words) {
+                        option value=(action) selected[action == query.action] { (text) }
+                    }
+                }
+            }
             label { (words.t("Address or subnet")) " " input name="address" value=(query.address); }
             label { (words.t("Text")) " " input type="search" name="text" value=(query.text); }
             label { (words.t("From|day")) " " input type="date" name="since" value=(query.since); }

@@ -6,10 +6,10 @@ use maud::{Markup, html};
 use wire::admin_api::DeviceState;
 use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::run_plan::{Decision, PlannedStep};
-use wire::variables::{EffectiveVariable, VariableOrigin};
+use wire::variables::EffectiveVariable;
 
-use super::layout;
 use super::words::{Words, en};
+use super::{layout, variables};
 
 /// Characters of a value that are shown; the rest is in its title.
 const VALUE_CHARS_MAX: usize = 200;
@@ -281,10 +281,7 @@ fn variable_row(words: Words, variable: &EffectiveVariable) -> Markup {
                 code { (value.chars().take(VALUE_CHARS_MAX).collect::<String>()) @if is_long { "…" } }
             }
             td {
-                @match &variable.origin {
-                    VariableOrigin::Asset => { span.muted { (words.t("the asset")) } }
-                    origin => { (origin) }
-                }
+                (variables::origin(words, &variable.origin))
             }
         }
     }

@@ -118,7 +118,7 @@ fn machine(words: Words, row: &QuarantineRow) -> Markup {
                 span.muted { (layout::or_dash(title.trim())) }
                 span.chip.s-quarantined { (words.t(reason_word(row.reason))) }
             }
-            p { (layout::prose(&row.message)) }
+            @if let Some(why) = &row.said { p { (layout::prose(&words.say(why))) } }
             (draw::facts(&[
                 (words.t("Asset tag"), html! { (layout::or_dash(&row.asset_tag)) }),
                 (words.t("UUID"), html! { code { (layout::or_dash(&row.uuid)) } }),
@@ -158,7 +158,7 @@ fn candidates(words: Words, row: &QuarantineRow) -> Markup {
                 td { (layout::or_dash(&candidate.asset_tag)) }
                 td { (layout::or_dash(&candidate.site)) }
                 td.number { (words.number(candidate.score.into())) }
-                td.value { (layout::or_dash(&candidate.evidence.join("; "))) }
+                td.value { (layout::or_dash(&words.say_all(&candidate.said))) }
                 td { (is_candidate(words, row, candidate)) }
             }
         })
@@ -261,6 +261,7 @@ const fn reason_word(reason: QuarantineReason) -> &'static str {
 mod tests {
     use super::{Words, page};
     use wire::quarantine::{Candidate, Decision, Pending, QuarantineReason, QuarantineRow};
+    use wire::reasons::{AsideReason, Evidence};
 
     fn row(is_bound: bool) -> QuarantineRow {
         QuarantineRow {
@@ -268,6 +269,7 @@ mod tests {
             key: "abcd1234".into(),
             reason: QuarantineReason::SecondClaimant,
             message: "another key is bound to PF3ABC12".into(),
+            said: Some(AsideReason::SecondClaimant),
             evidence: vec![],
             vendor: "Acme".into(),
             product: "<script>alert(1)</script>".into(),
@@ -286,6 +288,10 @@ mod tests {
                 site: "BJO".into(),
                 score: 3,
                 evidence: vec!["serial number PF3ABC12 is the same (+3)".into()],
+                said: vec![Evidence::SerialSame {
+                    serial: "PF3ABC12".into(),
+                    points: 3,
+                }],
                 is_bound,
             }],
             decision: None,
@@ -314,6 +320,13 @@ mod tests {
         };
         assert!(!drawn(row(false)).contains(new));
         assert!(drawn(other).contains(new));
+    }
+
+    #[test]
+    fn why_it_waits_is_said_in_the_visitor_s_language() {
+        let text = page(Words::BOKMAL, &[row(false)], &[], Some("")).into_string();
+        assert!(text.contains("en annen nøkkel er knyttet til"), "{text}");
+        assert!(text.contains("serienummer PF3ABC12 er det samme (+3)"));
     }
 
     #[test]

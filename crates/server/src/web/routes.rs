@@ -18,7 +18,7 @@ use super::login::{Stage, login_page_beside, password_problem, safe_next};
 use super::visitor::{Look, Visitor};
 use super::wall::WallQuery;
 use super::{layout, lists, live, overview, plan, run};
-use crate::catalog::{packages, sequences};
+use crate::catalog::{packages, prestages, sequences};
 use crate::error::Failure;
 use crate::people::auth::{LoginError, SessionToken};
 use crate::people::oidc::Oidc;
@@ -150,7 +150,10 @@ pub(super) async fn show_packages(visitor: Visitor, State(state): State<AppState
 pub(super) async fn show_prestages(visitor: Visitor, State(state): State<AppState>) -> Page {
     let mut rows = state.prestages().await?;
     rows.retain(|row| visitor.user.has_prestage(&row.prestage));
-    let content = lists::prestages(visitor.words, &rows);
+    let mut defined = prestages::defined(&state).await?;
+    defined.retain(|(name, _)| visitor.user.has_prestage(name));
+    let may_define = visitor.user.may(May::Publish);
+    let content = lists::prestages(visitor.words, &rows, &defined, may_define);
     Ok(visitor.page(visitor.words.t("Prestages"), None, &content))
 }
 

@@ -305,10 +305,10 @@ fn facts(words: Words, detail: &RunDetail) -> Markup {
             }
             section.card aria-labelledby="identity-title" {
                 h2 #identity-title { (words.t("How it was recognised")) }
-                @if detail.identity.is_empty() {
+                @if detail.said.is_empty() {
                     p.muted { (words.t("No evidence was recorded.")) }
                 } @else {
-                    ul.evidence { @for line in &detail.identity { li { (layout::prose(line)) } } }
+                    ul.evidence { @for line in &detail.said { li { (layout::prose(&words.say(line))) } } }
                 }
             }
         }

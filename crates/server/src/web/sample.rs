@@ -8,6 +8,7 @@ use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
 use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName, StepPath};
 use wire::package::{Model, PackageKind};
+use wire::reasons::{AsideReason, Evidence, texts};
 use wire::run_plan::{Decision, PlannedStep, RunPlan};
 use wire::variables::{EffectiveVariable, VariableOrigin, VariableScope};
 
@@ -146,6 +147,21 @@ fn state_of(number: usize) -> DeviceState {
     }
 }
 
+fn recognised(serial: &str) -> Vec<Evidence> {
+    vec![
+        Evidence::SerialSame {
+            serial: serial.into(),
+            points: 3,
+        },
+        Evidence::UuidSame {
+            uuid: "4c4c4544-0039-4a10-8057-b3c04f4d3233".into(),
+            points: 3,
+        },
+        Evidence::TagPlaceholder,
+        Evidence::KeyIsBound,
+    ]
+}
+
 fn device(number: usize) -> DeviceRow {
     let state = state_of(number);
     let (site, site_name) = if number % 3 == 1 {
@@ -191,24 +207,41 @@ fn device(number: usize) -> DeviceRow {
         assigned_name: None,
         serial: serial.clone(),
         asset_tag: format!("TK-{:05}", 40_100 + number),
-        model: Model { vendor: vendor.into(), product: product.into(), ..Model::default() },
+        model: Model {
+            vendor: vendor.into(),
+            product: product.into(),
+            ..Model::default()
+        },
         site: site.into(),
         site_name: site_name.into(),
         class: ["8A", "8B", "8Ø"][number % 3].into(),
         state,
         message: match state {
-            DeviceState::Quarantined => {
-                Some("A second machine claims this serial number; the first is bound to device key 7f3a91c2.".into())
+            DeviceState::Quarantined => Some(AsideReason::SecondClaimant.to_string()),
+            DeviceState::Stalled => {
+                Some("No heartbeat for 4 minutes, in the middle of step 6 of 12.".into())
             }
-            DeviceState::Stalled => Some("No heartbeat for 4 minutes, in the middle of step 6 of 12.".into()),
             _ => None,
         },
+        aside: (state == DeviceState::Quarantined).then_some(AsideReason::SecondClaimant),
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
         bundle: (!number.is_multiple_of(5)).then(|| "probook@3".into()),
         boot_image: named.then(|| "0.2.0".into()),
-        seen_site: named.then(|| if number == 2 { "KON".into() } else { site.into() }),
-        seen_site_name: named.then(|| if number == 2 { "Kongsbakken".into() } else { site_name.into() }),
+        seen_site: named.then(|| {
+            if number == 2 {
+                "KON".into()
+            } else {
+                site.into()
+            }
+        }),
+        seen_site_name: named.then(|| {
+            if number == 2 {
+                "Kongsbakken".into()
+            } else {
+                site_name.into()
+            }
+        }),
         pupil: None,
         out_of_use: None,
         last_seen_at_ms: match state {
@@ -372,13 +405,8 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
             ],
             _ => Vec::new(),
         },
-        identity: vec![
-            format!("serial number {} matches the imported asset", row.serial),
-            "SMBIOS UUID 4c4c4544-0039-4a10-8057-b3c04f4d3233 matches the receipt of the factory"
-                .into(),
-            "asset tag is the placeholder \"To be filled by O.E.M.\" and was ignored".into(),
-            "device key 91fe04ab… was bound at the first check-in and signed this one".into(),
-        ],
+        identity: texts(&recognised(&row.serial)),
+        said: recognised(&row.serial),
         median_model: Some("ThinkPad L14 Gen 5".into()),
         confirm_rerun: Some(format!("rerun {}", row.serial)),
         variables: vec![
@@ -486,6 +514,7 @@ pub(crate) fn hostile_device() -> DeviceRow {
     row.site_name = text();
     row.class = text();
     row.message = Some(text());
+    row.aside = Some(AsideReason::from(text()));
     row.boot_image = Some(text());
     row.seen_site = Some("elsewhere".into());
     row.seen_site_name = Some(text());
@@ -681,7 +710,9 @@ pub(crate) fn hostile_detail() -> RunDetail {
         line.level = HOSTILE.into();
         line.text = HOSTILE.into();
     }
-    detail.identity = vec![HOSTILE.into()];
+    detail.said = vec![Evidence::Decided {
+        who: HOSTILE.into(),
+    }];
     detail.last_lines = vec![HOSTILE.into()];
     detail.median_model = Some(HOSTILE.into());
     detail.confirm_rerun = Some(HOSTILE.into());

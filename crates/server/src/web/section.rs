@@ -31,6 +31,8 @@ pub enum Section {
     Collections,
     /// The deployments.
     Deployments,
+    /// The variables.
+    Variables,
     /// Scanning machines and pupils.
     Assign,
     /// The pupils.
@@ -43,6 +45,8 @@ pub enum Section {
     Sequences,
     /// The packages.
     Packages,
+    /// The content library.
+    Content,
     /// The users.
     Users,
     /// The API tokens.
@@ -78,6 +82,7 @@ pub(super) const NAVIGATION: &[(&str, &[Entry])] = &[
     (en("Deploy"), &[
         (Section::Collections, "/collections", en("Collections")),
         (Section::Deployments, "/deployments", en("Deployments")),
+        (Section::Variables, "/variables", en("Variables")),
     ]),
     (en("Hand-out"), &[
         (Section::Assign, "/assign", en("Assign")),
@@ -88,6 +93,7 @@ pub(super) const NAVIGATION: &[(&str, &[Entry])] = &[
         (Section::Prestages, "/prestages", en("Prestages")),
         (Section::Sequences, "/sequences", en("Task sequences")),
         (Section::Packages, "/packages", en("Packages")),
+        (Section::Content, "/content", en("Content library")),
     ]),
     (en("Settings"), &[
         (Section::Users, "/users", en("Users")),

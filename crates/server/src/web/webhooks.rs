@@ -78,10 +78,10 @@ fn table(words: Words, rows: &[WebhookRow]) -> Markup {
 }
 
 fn state_text(words: Words, row: &WebhookRow) -> String {
-    match (row.state.as_str(), row.reason.as_str()) {
+    match (row.state.as_str(), &row.said) {
         ("active", _) => words.t("Active").to_owned(),
-        (_, "") => words.t("Paused").to_owned(),
-        (_, reason) => words.fill(en("Paused: {reason}"), &[("reason", &reason)]),
+        (_, None) => words.t("Paused").to_owned(),
+        (_, Some(why)) => words.fill(en("Paused: {reason}"), &[("reason", &words.say(why))]),
     }
 }
 
@@ -205,7 +205,7 @@ fn log(words: Words, path: &str, is_active: bool, deliveries: &[DeliveryRow]) ->
                 th scope="row" { code { (row.event) } }
                 td { (delivery_word(words, &row.state)) }
                 td.number { (words.number(row.attempts.len() as u64)) }
-                td.value { (layout::or_dash(&row.attempts.last().map(answer).unwrap_or_default())) }
+                td.value { (layout::or_dash(&row.attempts.last().map(|last| answer(words, last)).unwrap_or_default())) }
                 td { @if is_active && row.state != "waiting" {
                     button type="button" data-api={ "POST " (path) "/deliveries/" (encode(&row.message)) "/resend" }
                         aria-label=(words.fill(en("Send {event} again"), &[("event", &row.event)])) { (words.t("Send again")) }
@@ -234,10 +234,11 @@ fn delivery_word(words: Words, state: &str) -> &'static str {
 }
 
 /// What came of an attempt: the status and how the answer began, or why there is none.
-fn answer(attempt: &AttemptRow) -> String {
-    match attempt.status {
-        Some(status) => format!("{status} {}", attempt.answer).trim().to_owned(),
-        None => attempt.error.clone(),
+fn answer(words: Words, attempt: &AttemptRow) -> String {
+    match (attempt.status, &attempt.said) {
+        (Some(status), _) => format!("{status} {}", attempt.answer).trim().to_owned(),
+        (None, Some(why)) => words.say(why),
+        (None, None) => String::new(),
     }
 }
 
@@ -256,6 +257,7 @@ mod tests {
             state: state.into(),
             reason: String::new(),
             old_secret_until_ms: None,
+            said: None,
             waiting: 0,
             failed: 1,
             created_by: "ingrid".into(),
@@ -276,6 +278,7 @@ mod tests {
                 status,
                 answer: "<i>no</i>".into(),
                 error: "nobody listens".into(),
+                said: Some("nobody listens".to_owned().into()),
             }],
         }
     }

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
+use wire::reasons::{self, Saying};
 
 use super::format;
 
@@ -17,6 +18,7 @@ use super::format;
 #[rustfmt::skip]
 const BOKMAL: &[&str] = &[
     include_str!("words/nb/assets.txt"),
+    include_str!("words/nb/audit.txt"),
     include_str!("words/nb/catalog.txt"),
     include_str!("words/nb/frame.txt"),
     include_str!("words/nb/hand_out.txt"),
@@ -26,7 +28,9 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/people.txt"),
     include_str!("words/nb/plan.txt"),
     include_str!("words/nb/quarantine.txt"),
+    include_str!("words/nb/reasons.txt"),
     include_str!("words/nb/targeting.txt"),
+    include_str!("words/nb/variables.txt"),
     include_str!("words/nb/watch.txt"),
     include_str!("words/nb/webhooks.txt"),
 ];
@@ -131,23 +135,20 @@ impl Words {
     /// As [`Self::t`], with each `{name}` replaced by its value. Values are put in once and are never read as templates.
     #[must_use]
     pub fn fill(self, english: &'static str, values: &[(&str, &dyn Display)]) -> String {
-        let mut rest = self.t(english);
-        let mut text = String::with_capacity(rest.len() + 16);
-        while let Some((before, after)) = rest.split_once('{') {
-            text.push_str(before);
-            let Some((name, after)) = after.split_once('}') else {
-                text.push('{');
-                rest = after;
-                continue;
-            };
-            match values.iter().find(|(known, _)| *known == name) {
-                Some((_, value)) => text.push_str(&value.to_string()),
-                None => text.extend(["{", name, "}"]),
-            }
-            rest = after;
-        }
-        text.push_str(rest);
-        text
+        reasons::fill(self.t(english), values)
+    }
+
+    /// What the server says, in this language.
+    #[must_use]
+    pub fn say(self, saying: &impl Saying) -> String {
+        reasons::fill(self.t(saying.english()), &saying.values())
+    }
+
+    /// As [`Self::say`], several in one line.
+    #[must_use]
+    pub fn say_all(self, sayings: &[impl Saying]) -> String {
+        let all: Vec<String> = sayings.iter().map(|saying| self.say(saying)).collect();
+        all.join("; ")
     }
 
     /// One or many: `{n}` stands for the number in both texts.

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use serde_json::json;
 use sqlx::FromRow;
+use wire::reasons::{DeliveryReason, PauseReason};
 use wire::webhooks::{
     AttemptRow, DELIVERIES_MAX, DeliveryRow, MadeWebhook, NewWebhook, OLD_SECRET_HOURS,
     WEBHOOK_CA_BYTES_MAX, WEBHOOK_URL_BYTES_MAX, WEBHOOKS_MAX, WebhookChange, WebhookEvent,
@@ -15,7 +16,7 @@ use wire::webhooks::{
 
 use super::{outbox, post, sender};
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, stored, to_json};
+use crate::error::{Doing as _, Failure, said, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -48,6 +49,7 @@ struct Stored {
 impl Stored {
     fn row(self) -> Result<WebhookRow, Failure> {
         let names: Vec<String> = stored("list of events", &self.events)?;
+        let paused = (!self.reason.is_empty()).then(|| said::<PauseReason>(&self.reason));
         Ok(WebhookRow {
             webhook: self.id,
             url: self.url,
@@ -56,7 +58,8 @@ impl Stored {
             events: names.iter().filter_map(|name| name.parse().ok()).collect(),
             own_ca: !self.ca_pem.is_empty(),
             state: self.state,
-            reason: self.reason,
+            reason: paused.as_ref().map(ToString::to_string).unwrap_or_default(),
+            said: paused,
             old_secret_until_ms: (self.old_until_ms > now_ms()).then_some(self.old_until_ms),
             waiting: u64::try_from(self.waiting).unwrap_or(0),
             failed: u64::try_from(self.failed).unwrap_or(0),
@@ -331,7 +334,8 @@ pub(crate) async fn pause(
 ) -> Result<Json<WebhookRow>, Failure> {
     let id: i64 = parse(&id)?;
     let mut db = state.db().write().await?;
-    sender::pause(&mut db, id, &user.name, &format!("paused by {}", user.name)).await?;
+    let who = user.name.clone();
+    sender::pause(&mut db, id, &user.name, &PauseReason::PausedBy { who }).await?;
     commit(db).await?;
     state.webhook(id).await.map(Json)
 }
@@ -485,6 +489,7 @@ impl AppState {
         .doing("read the attempts of a webhook")?;
         let mut of_event: BTreeMap<i64, Vec<AttemptRow>> = BTreeMap::new();
         for attempt in attempts {
+            let why = (!attempt.error.is_empty()).then(|| said::<DeliveryReason>(&attempt.error));
             of_event.entry(attempt.event).or_default().push(AttemptRow {
                 at_ms: attempt.at_ms,
                 duration_ms: u64::try_from(attempt.duration_ms).unwrap_or(0),
@@ -492,7 +497,8 @@ impl AppState {
                     .ok()
                     .filter(|status| *status > 0),
                 answer: attempt.answer,
-                error: attempt.error,
+                error: why.as_ref().map(ToString::to_string).unwrap_or_default(),
+                said: why,
             });
         }
         let row = |row: StoredDelivery| DeliveryRow {

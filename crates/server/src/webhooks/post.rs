@@ -15,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
+use wire::reasons::DeliveryReason;
+
+use crate::text::clean;
 
 /// From connecting to the beginning of the answer: a receiver that works longer should answer first.
 const POST_TIME_MAX: Duration = Duration::from_secs(20);
@@ -42,6 +45,34 @@ pub(super) enum PostError {
     Broken(String),
     #[error("no answer within {} s", POST_TIME_MAX.as_secs())]
     Late,
+}
+
+/// What is kept of an error, in characters.
+const ERROR_CHARS_MAX: usize = 500;
+
+impl PostError {
+    /// For the log of the webhook.
+    pub(super) fn said(&self) -> DeliveryReason {
+        let short = |text: &str| clean(text, ERROR_CHARS_MAX);
+        match self {
+            Self::Address(why) => DeliveryReason::Address {
+                why: (*why).to_owned(),
+            },
+            Self::Certificates(error) => DeliveryReason::Certificates {
+                error: short(error),
+            },
+            Self::Connect { host, reason } => DeliveryReason::CannotConnect {
+                host: short(host),
+                error: short(reason),
+            },
+            Self::Broken(error) => DeliveryReason::Broken {
+                error: short(error),
+            },
+            Self::Late => DeliveryReason::Late {
+                seconds: POST_TIME_MAX.as_secs(),
+            },
+        }
+    }
 }
 
 /// Reads the address of a receiver. HTTPS, or plain HTTP to the server's own machine.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use sqlx::FromRow;
 use tokio::task::JoinSet;
+use wire::reasons::PauseReason;
 
 use super::post::{self, Answer, PostError};
 use super::sign::WebhookKey;
 use crate::db::{Write, commit};
-use crate::error::{Doing as _, Failure, chain};
+use crate::error::{Doing as _, Failure, chain, to_json};
 use crate::people::audit::audit;
 use crate::people::auth::millis;
 use crate::state::{AppState, now_ms, stopped};
@@ -207,18 +208,21 @@ fn signatures(key: &WebhookKey, delivery: &Delivery, at_ms: i64) -> String {
 enum Next {
     Delivered,
     Again(Duration),
-    GivenUp(&'static str),
+    GivenUp(PauseReason),
 }
 
 fn next(result: &Result<Answer, PostError>, attempts: usize, waits: &[Duration]) -> Next {
     match result {
         Ok(answer) if (200..300).contains(&answer.status) => Next::Delivered,
-        Ok(answer) if answer.status == GONE => {
-            Next::GivenUp("the receiver says that it is gone for good (410)")
-        }
+        Ok(answer) if answer.status == GONE => Next::GivenUp(PauseReason::GoneForGood),
         _ => match waits.get(attempts) {
             Some(wait) => Next::Again(*wait),
-            None => Next::GivenUp("a message was tried as often as is sensible"),
+            None => Next::GivenUp(match result {
+                Ok(answer) => PauseReason::NotTaken {
+                    status: answer.status,
+                },
+                Err(_) => PauseReason::NotAnswered,
+            }),
         },
     }
 }
@@ -237,7 +241,7 @@ async fn note(
         Err(error) => (
             0,
             String::new(),
-            crate::text::clean(&error.to_string(), 500),
+            to_json("write why no answer came", &error.said())?,
         ),
     };
     let mut db = state.db().write().await?;
@@ -276,18 +280,7 @@ async fn note(
     .await
     .doing("note an attempt")?;
     if let Next::GivenUp(reason) = next {
-        let last = if status == 0 {
-            error
-        } else {
-            format!("its last answer was {status}")
-        };
-        pause(
-            &mut db,
-            delivery.webhook,
-            "server",
-            &format!("{reason}; {last}"),
-        )
-        .await?;
+        pause(&mut db, delivery.webhook, "server", &reason).await?;
     }
     commit(db).await
 }
@@ -297,12 +290,12 @@ pub(super) async fn pause(
     db: &mut Write,
     webhook: i64,
     who: &str,
-    reason: &str,
+    reason: &PauseReason,
 ) -> Result<(), Failure> {
     let paused = sqlx::query(
         "UPDATE webhooks SET state = 'paused', reason = $1 WHERE id = $2 AND state = 'active'",
     )
-    .bind(reason)
+    .bind(to_json("write why a webhook is paused", reason)?)
     .bind(webhook)
     .execute(&mut **db)
     .await
@@ -314,7 +307,14 @@ pub(super) async fn pause(
         webhook.id = webhook,
         "webhook {webhook} is paused: {reason}"
     );
-    audit(db, who, "webhook-paused", &webhook.to_string(), reason).await
+    audit(
+        db,
+        who,
+        "webhook-paused",
+        &webhook.to_string(),
+        &reason.to_string(),
+    )
+    .await
 }
 
 /// Forgets what is old, and gives up what nobody will take any more.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use wire::reasons::FileReason;
+
 use crate::limits::ASSET_TEXT_CHARS_MAX;
 use crate::table::{Line, Sheet};
 use crate::text::clean;
@@ -168,7 +170,7 @@ pub(crate) struct Columns {
     /// Title, meaning, and whether a person (or a profile) said so.
     pub(crate) columns: Vec<Column>,
     /// Why rows can't be read with them, if so.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<FileReason>,
 }
 
 /// One column.
@@ -292,34 +294,35 @@ fn yield_to_the_told(columns: &mut [Column]) {
     }
 }
 
-fn problems(columns: &[Column]) -> Vec<String> {
+fn problems(columns: &[Column]) -> Vec<FileReason> {
     let mut problems = Vec::new();
     for (at, second) in columns.iter().enumerate() {
         if second.field == Field::Ignored {
             continue;
         }
         if let Some(first) = columns[..at].iter().find(|c| c.field == second.field) {
-            problems.push(format!(
-                "two columns are taken for {}: {:?} and {:?}",
-                second.field, first.title, second.title
-            ));
+            problems.push(FileReason::TwoColumns {
+                field: second.field.to_string(),
+                first: first.title.clone(),
+                second: second.title.clone(),
+            });
         }
     }
     if !columns.iter().any(|c| c.field == Field::Serial) {
         let titles: Vec<&str> = columns.iter().map(|c| c.title.as_str()).collect();
-        problems.push(format!(
-            "no column is called `serial` (or `serienummer`); the titles are: {}",
-            titles.join(", ")
-        ));
+        problems.push(FileReason::NoSerialColumn {
+            titles: titles.join(", "),
+        });
     }
     let free = columns
         .iter()
         .filter(|c| matches!(c.field, Field::Free(_)))
         .count();
     if free > FREE_FIELDS_MAX {
-        problems.push(format!(
-            "{free} columns are free fields, and {FREE_FIELDS_MAX} are allowed; ignore some"
-        ));
+        problems.push(FileReason::TooManyFields {
+            columns: free as u64,
+            allowed: FREE_FIELDS_MAX as u64,
+        });
     }
     problems
 }

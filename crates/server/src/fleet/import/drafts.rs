@@ -7,6 +7,7 @@ use wire::imports::{
     FieldChange, ImportColumn, ImportCounts, ImportDraft, ImportLine, ImportProfile, ImportRow,
     ImportSettings, ImportState, RowResult, UnknownModel,
 };
+use wire::reasons::{FileReason, RowReason, texts};
 
 use super::changes::fleet;
 use super::columns::{Columns, columns, title_key};
@@ -14,7 +15,7 @@ use super::plan::{Planned, Values, counts, digest, plan};
 use super::profiles::{self, mapping};
 use super::rows::{Row, rows};
 use crate::db::Write;
-use crate::error::{Doing as _, Failure, stored};
+use crate::error::{Doing as _, Failure, all_said, stored};
 use crate::fleet::aliases::{KnownModels, known_models, model_key};
 use crate::fleet::assets::bad_file;
 use crate::limits::LIST_ROWS_MAX;
@@ -42,7 +43,7 @@ pub(crate) struct Reading {
     pub(crate) columns: Columns,
     pub(crate) samples: Vec<Vec<String>>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<FileReason>,
 }
 
 /// Reads a file. Blocking: call it beside the async threads.
@@ -91,10 +92,7 @@ pub(crate) fn read(
         Vec::new()
     };
     if problems.is_empty() && rows.is_empty() {
-        problems.push(format!(
-            "there is no row below the titles in line {}",
-            columns.line
-        ));
+        problems.push(FileReason::NoRows { line: columns.line });
     }
     Ok(Reading {
         form: book.form.clone(),
@@ -336,7 +334,8 @@ fn draft(
                 samples,
             })
             .collect(),
-        problems: reading.problems,
+        problems: texts(&reading.problems),
+        said: reading.problems,
         same_as,
         plan: digest(planned),
         unknown_models: Vec::new(),
@@ -417,12 +416,14 @@ impl DoneRow {
     fn line(&self) -> Result<ImportLine, Failure> {
         let changes: Vec<FieldChange> =
             Self::values(&self.was)?.changes_to(&Self::values(&self.became)?);
+        let said: Vec<RowReason> = all_said("problems of an import", &self.detail)?;
         Ok(ImportLine {
             line: u64::try_from(self.line).unwrap_or(0),
             serial: self.serial.clone(),
             result: self.result(),
             changes,
-            problems: stored("problems of an import", &self.detail)?,
+            problems: texts(&said),
+            said,
             device: (!self.device.is_empty()).then(|| self.device.clone()),
         })
     }
@@ -462,6 +463,7 @@ async fn done(state: &AppState, row: ImportRow, window: Window) -> Result<Import
         profile: None,
         columns: Vec::new(),
         problems: Vec::new(),
+        said: Vec::new(),
         same_as: Vec::new(),
         plan: String::new(),
         unknown_models: Vec::new(),

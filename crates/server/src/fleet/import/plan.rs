@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use wire::digest::Digest;
 use wire::imports::{FieldChange, ImportCounts, ImportLine, RowResult};
+use wire::reasons::{RowReason, texts};
 
 use super::columns::Field;
 use super::rows::Row;
@@ -184,7 +185,7 @@ impl Fleet {
 pub(crate) struct Planned {
     pub(crate) row: Row,
     pub(crate) result: RowResult,
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<RowReason>,
     /// The asset it is about, if known.
     pub(crate) known: Option<Known>,
     /// What it becomes, for rows that are valid.
@@ -205,7 +206,8 @@ impl Planned {
             } else {
                 Vec::new()
             },
-            problems: self.problems.clone(),
+            problems: texts(&self.problems),
+            said: self.problems.clone(),
             device: self.known.as_ref().map(|known| known.device.clone()),
         }
     }
@@ -248,52 +250,38 @@ fn decide(
     fleet: &Fleet,
     claims: &mut Claims,
     reach: &Reach,
-) -> (RowResult, Vec<String>) {
+) -> (RowResult, Vec<RowReason>) {
     if row.is_total {
-        return (
-            RowResult::Skipped,
-            vec!["a line of totals, not a machine".into()],
-        );
+        return (RowResult::Skipped, vec![RowReason::Totals]);
     }
     let mut problems = row.problems.clone();
-    let serial = row.text(&Field::Serial);
+    let serial = row.text(&Field::Serial).to_owned();
     if !reach.covers(&becomes.site) || known.is_some_and(|known| !reach.covers(&known.values.site))
     {
-        problems.push(format!("{serial} is not at your own site"));
+        let serial = serial.clone();
+        problems.push(RowReason::OtherSite { serial });
     }
     if !problems.is_empty() {
         return (RowResult::Invalid, problems);
     }
-    if let Some(first) = row.repeats {
-        problems.push(format!(
-            "the serial number {serial} stands in line {first} already"
-        ));
+    if let Some(line) = row.repeats {
+        problems.push(RowReason::SerialRepeated { serial, line });
     }
-    let tag_key = name_key(&becomes.asset_tag).unwrap_or_default();
-    let names = [
-        (
-            "UUID",
-            &becomes.uuid,
-            &mut claims.lines_by_uuid,
-            &fleet.serial_by_uuid,
-        ),
-        (
-            "asset tag",
-            &tag_key,
-            &mut claims.lines_by_tag,
-            &fleet.serial_by_tag,
-        ),
-    ];
-    for (what, name, lines, owners) in names {
-        if name.is_empty() {
-            continue;
+    let uuid = becomes.uuid.clone();
+    if !uuid.is_empty() {
+        let owner = fleet.serial_by_uuid.get(&uuid);
+        match claim(&uuid, row, &mut claims.lines_by_uuid, owner) {
+            Claimed::Free => {}
+            Claimed::InLine(line) => problems.push(RowReason::UuidRepeated { uuid, line }),
+            Claimed::Owned(owner) => problems.push(RowReason::UuidTaken { uuid, owner }),
         }
-        if let Some(first) = lines.get(name) {
-            problems.push(format!("the {what} {name} stands in line {first} already"));
-        } else if let Some(owner) = owners.get(name).filter(|owner| **owner != row.serial_key) {
-            problems.push(format!("the {what} {name} belongs to {owner} in the fleet"));
-        } else {
-            lines.insert(name.clone(), row.line);
+    }
+    if let Some(tag) = name_key(&becomes.asset_tag) {
+        let owner = fleet.serial_by_tag.get(&tag);
+        match claim(&tag, row, &mut claims.lines_by_tag, owner) {
+            Claimed::Free => {}
+            Claimed::InLine(line) => problems.push(RowReason::TagRepeated { tag, line }),
+            Claimed::Owned(owner) => problems.push(RowReason::TagTaken { tag, owner }),
         }
     }
     let result = match known {
@@ -304,6 +292,32 @@ fn decide(
     };
     problems.extend(row.notes.iter().cloned());
     (result, problems)
+}
+
+/// Who has a name that a row wants.
+enum Claimed {
+    /// Nobody else; it is the row's from now on.
+    Free,
+    /// The row in this line.
+    InLine(u64),
+    /// The machine with this serial number.
+    Owned(String),
+}
+
+fn claim(
+    name: &str,
+    row: &Row,
+    lines: &mut HashMap<String, u64>,
+    owner: Option<&String>,
+) -> Claimed {
+    if let Some(first) = lines.get(name) {
+        return Claimed::InLine(*first);
+    }
+    if let Some(owner) = owner.filter(|owner| **owner != row.serial_key) {
+        return Claimed::Owned(owner.clone());
+    }
+    lines.insert(name.to_owned(), row.line);
+    Claimed::Free
 }
 
 /// Rows by what they do.

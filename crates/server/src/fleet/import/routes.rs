@@ -305,7 +305,7 @@ async fn decide(
     }
     let reading = drafts::reading(state, &row).await?;
     if let Some(problem) = reading.problems.first() {
-        return Err(bad_file(problem));
+        return Err(bad_file(&problem.to_string()));
     }
     let collection = collection(&row.settings)?;
     let basis = Basis::read(state, collection.as_ref()).await?;

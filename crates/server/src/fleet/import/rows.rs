@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
+use wire::reasons::RowReason;
 
 use super::columns::{Columns, Field};
 use super::plan::CLEAR;
@@ -21,9 +22,9 @@ pub(crate) struct Row {
     /// How the serial number is compared; empty if it is none.
     pub(crate) serial_key: String,
     /// What is wrong.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<RowReason>,
     /// What was passed over, and doesn't hold the row up.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<RowReason>,
     /// The line that has the same serial number, if it stands above.
     pub(crate) repeats: Option<u64>,
     /// It is no machine: a line of totals below the others.
@@ -63,11 +64,10 @@ fn row(line: &Line, columns: &Columns) -> Row {
     };
     let beyond = line.cells.iter().skip(columns.columns.len());
     if beyond.filter(|cell| !cell.is_empty()).count() > 0 {
-        row.problems.push(format!(
-            "it has {} values, and there are {} columns",
-            line.cells.len(),
-            columns.columns.len()
-        ));
+        row.problems.push(RowReason::TooManyValues {
+            values: line.cells.len() as u64,
+            columns: columns.columns.len() as u64,
+        });
     }
     let cells = line
         .cells
@@ -79,17 +79,17 @@ fn row(line: &Line, columns: &Columns) -> Row {
             continue;
         }
         if cell.chars().count() > ASSET_TEXT_CHARS_MAX {
-            row.problems.push(format!(
-                "{} is longer than {ASSET_TEXT_CHARS_MAX} characters",
-                column.field
-            ));
+            row.problems.push(RowReason::TooLong {
+                field: column.field.to_string(),
+                characters: ASSET_TEXT_CHARS_MAX as u64,
+            });
         }
         let text = clean(cell, ASSET_TEXT_CHARS_MAX);
         if has_lost_digits(&text) && !matches!(column.field, Field::Free(_)) {
-            row.problems.push(format!(
-                "{} {text} has lost digits to a spreadsheet; make the column a text column and fill it in again",
-                column.field
-            ));
+            row.problems.push(RowReason::LostDigits {
+                field: column.field.to_string(),
+                text: text.clone(),
+            });
         }
         let text = if column.field.is_date() {
             iso_date(&text)
@@ -118,14 +118,12 @@ fn check_uuid(row: &mut Row) {
         Ok(uuid) if uuid_key(uuid).is_some() => *text = uuid.to_string(),
         // The machine is still the one that its serial number names.
         Ok(_) => {
-            let note =
-                format!("the UUID {text} is a placeholder that many machines share; ignored");
-            row.notes.push(note);
-            text.clear();
+            let uuid = std::mem::take(text);
+            row.notes.push(RowReason::PlaceholderUuid { uuid });
         }
         Err(_) => {
-            let problem = format!("{text:?} is not a UUID");
-            row.problems.push(problem);
+            let text = text.clone();
+            row.problems.push(RowReason::NoUuid { text });
         }
     }
 }
@@ -134,11 +132,9 @@ fn check_serial(row: &mut Row) {
     let serial = row.text(&Field::Serial).to_owned();
     row.serial_key = name_key(&serial).unwrap_or_default();
     if serial.is_empty() {
-        row.problems.push("there is no serial number".into());
+        row.problems.push(RowReason::NoSerial);
     } else if row.serial_key.is_empty() {
-        row.problems.push(format!(
-            "the serial number {serial:?} is a placeholder, not a serial number"
-        ));
+        row.problems.push(RowReason::PlaceholderSerial { serial });
     }
 }
 

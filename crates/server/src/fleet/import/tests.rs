@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use wire::imports::{ImportProfile, ImportSettings, RowResult, UndoImport};
+use wire::reasons::{RowReason, texts};
 
 use super::columns::{Field, title_key};
 use super::drafts::{Reading, read};
@@ -26,7 +27,11 @@ fn check(text: &str) -> Vec<Result<[String; 4], String>> {
             ];
             match row.result {
                 RowResult::New => Ok(fields.map(|field| row.row.text(&field).to_owned())),
-                result => Err(format!("{}: {}", result.word(), row.problems.join("; "))),
+                result => Err(format!(
+                    "{}: {}",
+                    result.word(),
+                    texts(&row.problems).join("; ")
+                )),
             }
         })
         .collect()
@@ -96,7 +101,7 @@ fn a_placeholder_uuid_is_ignored_with_a_note() {
             (RowResult::New, "")
         );
         assert!(
-            row.problems[0].contains("placeholder"),
+            matches!(row.problems[0], RowReason::PlaceholderUuid { .. }),
             "{:?}",
             row.problems
         );
@@ -155,7 +160,8 @@ fn rows_are_compared_with_the_fleet() {
         ]
     );
     assert!(
-        rows[2].problems[0].contains("belongs to PF3"),
+        matches!(&rows[2].problems[0], RowReason::UuidTaken { owner, .. } if owner == "PF3")
+            || matches!(&rows[2].problems[0], RowReason::TagTaken { owner, .. } if owner == "PF3"),
         "{:?}",
         rows[2].problems
     );
@@ -169,7 +175,7 @@ fn rows_are_compared_with_the_fleet() {
 
 #[test]
 fn says_why_a_file_can_not_be_imported_as_it_is() {
-    let problem = |text: &str| reading(text).problems.join("; ");
+    let problem = |text: &str| texts(&reading(text).problems).join("; ");
     assert!(problem("name,room\nx,y").contains("no column is called `serial`"));
     assert!(problem("serial,serienummer\nx,y").contains("two columns are taken for serial"));
     assert!(problem("serial;class\n").contains("no row below"));
@@ -264,7 +270,7 @@ fn an_undo_keeps_what_happened_since() {
         "{kept:?}"
     );
     assert!(
-        kept[1].starts_with("PF3: changed since: class is \"8A\" now"),
+        kept[1].starts_with("PF3: changed since; now: class \"8A\""),
         "{kept:?}"
     );
     assert!(kept[3].starts_with("PF6: the machine is gone"), "{kept:?}");

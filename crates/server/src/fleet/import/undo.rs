@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use wire::imports::{KeptRow, RowResult, UndoImport, UndoReport};
+use wire::reasons::KeptReason;
 
 use super::changes::Changes;
 use super::drafts::DoneRow;
@@ -60,7 +61,8 @@ pub(crate) fn plan(
             Some(why) => undo.report.kept.push(KeptRow {
                 line: u64::try_from(row.line).unwrap_or(0),
                 serial: row.serial.clone(),
-                why,
+                why: why.to_string(),
+                said: Some(why),
             }),
             None if row.joined == 1 => undo.changes.leave.push(row.device.clone()),
             None => {}
@@ -77,33 +79,30 @@ fn decide(
     reach: &Reach,
     wish: &UndoImport,
     undo: &mut Undo,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<KeptReason>, Failure> {
     let key = name_key(&row.serial).unwrap_or_default();
     let Some(known) = fleet.get(&key).filter(|known| known.device == row.device) else {
-        return Ok(Some("the machine is gone already".into()));
+        return Ok(Some(KeptReason::Gone));
     };
     if !reach.covers(&known.values.site) {
-        return Ok(Some("it is not at your own site".into()));
+        return Ok(Some(KeptReason::OtherSite));
     }
     let (was, became) = (DoneRow::values(&row.was)?, DoneRow::values(&row.became)?);
     let changed_since: Vec<String> = became
         .changes_to(&known.values)
         .into_iter()
-        .map(|change| format!("{} is {:?} now", change.field, change.new))
+        .map(|change| format!("{} {:?}", change.field, change.new))
         .collect();
     let is_new = row.result() == RowResult::New;
     if is_new && in_use.checked_in.contains(&row.device) {
-        return Ok(Some(
-            "the machine has checked in; it is never deleted".into(),
-        ));
+        return Ok(Some(KeptReason::CheckedIn));
     }
     if is_new && in_use.referred_to.contains(&row.device) {
-        return Ok(Some(
-            "the machine has runs or was handed out; it is never deleted".into(),
-        ));
+        return Ok(Some(KeptReason::InUse));
     }
     if !changed_since.is_empty() && !wish.force {
-        return Ok(Some(format!("changed since: {}", changed_since.join(", "))));
+        let now = changed_since.join(", ");
+        return Ok(Some(KeptReason::ChangedSince { now }));
     }
     if is_new {
         undo.changes.remove.push(row.device.clone());

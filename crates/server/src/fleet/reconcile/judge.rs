@@ -6,6 +6,7 @@ use wire::digest::Digest;
 use wire::drift::PrestageId;
 use wire::names::{DeviceId, PrestageName};
 use wire::package::Model;
+use wire::reasons::{ReconciledReason, texts};
 use wire::receipt::{Receipt, ReceiptResult};
 use wire::reconciliation::{ReconciledRow, ReconciledState, StickClaim};
 
@@ -87,6 +88,7 @@ fn row(machine: &Ordered, claims: &[Claim], bundles: &Bundles) -> ReconciledRow 
     let state = findings
         .first()
         .map_or(ReconciledState::Staged, |(state, _)| *state);
+    let said: Vec<ReconciledReason> = findings.into_iter().map(|(_, why)| why).collect();
     ReconciledRow {
         line: machine.line,
         serial: machine.serial.clone(),
@@ -94,7 +96,8 @@ fn row(machine: &Ordered, claims: &[Claim], bundles: &Bundles) -> ReconciledRow 
         ordered: machine.model.clone(),
         site: machine.site.clone(),
         state,
-        why: findings.into_iter().map(|(_, why)| why).collect(),
+        why: texts(&said),
+        said,
         claim: claim(claims),
         device: machine.device,
     }
@@ -105,9 +108,9 @@ fn unexpected(claims: &[Claim]) -> ReconciledRow {
         .last()
         .map_or_else(String::new, |claim| claim.receipt.serial.clone());
     let why = if serial.is_empty() {
-        "the stick names no serial number".to_owned()
+        ReconciledReason::NoSerial
     } else {
-        "the stick says it; no order and no machine has this serial number".to_owned()
+        ReconciledReason::NotOrdered
     };
     ReconciledRow {
         line: None,
@@ -116,7 +119,8 @@ fn unexpected(claims: &[Claim]) -> ReconciledRow {
         ordered: Model::default(),
         site: String::new(),
         state: ReconciledState::Unexpected,
-        why: vec![why],
+        why: vec![why.to_string()],
+        said: vec![why],
         claim: claim(claims),
         device: None,
     }
@@ -127,24 +131,28 @@ fn findings(
     machine: &Ordered,
     claims: &[Claim],
     bundles: &Bundles,
-) -> Vec<(ReconciledState, String)> {
+) -> Vec<(ReconciledState, ReconciledReason)> {
     let Some(last) = claims.last().map(|claim| &claim.receipt) else {
-        return vec![(ReconciledState::Missing, "no stick knows it".into())];
+        return vec![(ReconciledState::Missing, ReconciledReason::NoStick)];
     };
     let mut findings = Vec::new();
     let met = model(last);
     if last.result == ReceiptResult::Failed {
-        let step = last.failed_step.as_ref();
-        let step = step.map_or(String::new(), |step| format!(" at the step {step}"));
+        let step = last.failed_step.as_ref().map(ToString::to_string);
         let errors = last.errors.join(": ");
-        let why = match errors.as_str() {
-            "" => format!("the stick says that staging failed{step}"),
-            _ => format!("the stick says that staging failed{step}: {errors}"),
+        let why = match (step, errors.is_empty()) {
+            (None, true) => ReconciledReason::Failed,
+            (None, false) => ReconciledReason::FailedBecause { errors },
+            (Some(step), true) => ReconciledReason::FailedAt { step },
+            (Some(step), false) => ReconciledReason::FailedAtBecause { step, errors },
         };
         findings.push((ReconciledState::Failed, why));
     }
     if !is_model(&machine.model, &met) {
-        let why = format!("ordered as {}, the stick met {met}", machine.model);
+        let why = ReconciledReason::WrongModel {
+            ordered: machine.model.to_string(),
+            met: met.to_string(),
+        };
         findings.push((ReconciledState::WrongModel, why));
     }
     if last.result == ReceiptResult::Staged
@@ -158,7 +166,7 @@ fn findings(
     findings
 }
 
-fn staged_twice(claims: &[Claim]) -> Option<String> {
+fn staged_twice(claims: &[Claim]) -> Option<ReconciledReason> {
     let staged = || {
         let receipts = claims.iter().map(|claim| &claim.receipt);
         receipts.filter(|receipt| receipt.result == ReceiptResult::Staged)
@@ -171,49 +179,53 @@ fn staged_twice(claims: &[Claim]) -> Option<String> {
         .map(|receipt| receipt.disk_serial.as_str())
         .collect();
     let machines: BTreeSet<_> = staged().filter_map(|receipt| receipt.uuid).collect();
-    let mut why = format!("{times} receipts say that it was staged");
-    if machines.len() > 1 {
-        why.push_str(&format!(
-            "; {} machines have this serial number (their UUIDs differ)",
-            machines.len()
-        ));
+    let times = times as u64;
+    Some(if machines.len() > 1 {
+        let machines = machines.len() as u64;
+        ReconciledReason::StagedMachines { times, machines }
     } else if disks.len() > 1 {
-        why.push_str(&format!("; on {} different disks", disks.len()));
-    }
-    Some(why)
+        let disks = disks.len() as u64;
+        ReconciledReason::StagedDisks { times, disks }
+    } else {
+        ReconciledReason::StagedTwice { times }
+    })
 }
 
 /// Why a machine wasn't staged from the bundle that is for it, if so.
-fn wrong_bundle(receipt: &Receipt, met: &Model, bundles: &Bundles) -> Option<String> {
+fn wrong_bundle(receipt: &Receipt, met: &Model, bundles: &Bundles) -> Option<ReconciledReason> {
     let Some(id) = prestage(receipt) else {
         // Where nothing was built for a model, there is nothing to compare with.
         let mut built = bundles.built.values().flat_map(BTreeMap::values);
         return built
             .any(|built| is_model(&built.model, met))
-            .then(|| "the stick doesn't say which bundle it was staged from".into());
+            .then_some(ReconciledReason::NoBundle);
     };
     let versions = bundles.built.get(&id.prestage);
     let Some(built) = versions.and_then(|versions| versions.get(&id.version)) else {
-        return Some(format!("the stick says {id}, which was never built here"));
+        let prestage = id.to_string();
+        return Some(ReconciledReason::NeverBuilt { prestage });
     };
     if receipt.bundle.is_some_and(|root| root != built.root) {
-        return Some(format!(
-            "the stick says {id}, and its signed root is another one than was built here"
-        ));
+        let prestage = id.to_string();
+        return Some(ReconciledReason::OtherRoot { prestage });
     }
     if !is_model(&built.model, met) {
-        return Some(format!("{id} is for {}, the stick met {met}", built.model));
+        return Some(ReconciledReason::OtherModel {
+            prestage: id.to_string(),
+            model: built.model.to_string(),
+            met: met.to_string(),
+        });
     }
     let newest = versions.and_then(|versions| versions.keys().next_back().copied())?;
     let oldest = bundles.oldest.get(&id.prestage).copied().unwrap_or(newest);
-    (id.version < oldest.min(newest)).then(|| {
-        format!(
-            "the stick says {id}; {} is wanted",
-            PrestageId {
-                prestage: id.prestage.clone(),
-                version: oldest.min(newest),
-            }
-        )
+    let version = oldest.min(newest);
+    (id.version < version).then(|| ReconciledReason::OldVersion {
+        prestage: id.to_string(),
+        wanted: PrestageId {
+            prestage: id.prestage.clone(),
+            version,
+        }
+        .to_string(),
     })
 }
 

@@ -8,6 +8,7 @@ use wire::collections::{
     CollectionPreview, CollectionRule, DEVICES_MAX, ExclusionChange, MemberWhy, Membership,
 };
 use wire::names::{CollectionName, DeviceId};
+use wire::reasons::MemberReason;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored_text};
@@ -114,9 +115,10 @@ pub(crate) async fn exclude(
         let message = format!("at most {DEVICES_MAX} devices are changed at once");
         return Err(Failure::bad_request("too-many-devices", message));
     }
+    let who = user.name.clone();
     let reason = match clean(&change.reason, TITLE_CHARS_MAX) {
-        none if none.is_empty() => format!("kept out by {}", user.name),
-        reason => format!("{reason} ({})", user.name),
+        none if none.is_empty() => MemberReason::KeptOut { who },
+        reason => MemberReason::KeptOutBecause { reason, who },
     };
     let mut db = state.db().write().await?;
     require(&Definitions::read(&mut db, None).await?, &name)?;
@@ -260,6 +262,7 @@ fn named(subject: Subject, verdict: Verdict) -> Result<Membership, Failure> {
         class: subject.device.class,
         is_in: verdict.is_in,
         why: verdict.why,
-        reason: verdict.reason,
+        reason: verdict.reason.to_string(),
+        said: Some(verdict.reason),
     })
 }

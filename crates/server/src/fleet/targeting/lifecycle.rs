@@ -15,6 +15,7 @@ use wire::deployments::{
     NAMED_MAX, ResumeRequest, StopRequest,
 };
 use wire::names::{DeploymentName, DeviceId, RunId};
+use wire::reasons::{Evidence, MemberReason};
 use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
@@ -173,7 +174,7 @@ pub(crate) async fn start(
         confirmed(&confirm, &to_type(&name, devices.len()))?;
     }
     let zones = due::zones(&mut db).await?;
-    let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut left: BTreeMap<MemberReason, Vec<String>> = BTreeMap::new();
     let mut begun = Vec::new();
     for id in devices {
         let device = state.own_device_in(&user, &mut db, id).await?;
@@ -263,7 +264,7 @@ async fn held_back(
     deployment: &Deployment,
     (device, place): (&str, &str),
     zones: &BTreeMap<String, TimeZone>,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<MemberReason>, Failure> {
     let cancelled = due::cancelled(db, Some(device)).await?;
     let utc = TimeZone::UTC;
     let standing = Standing {
@@ -277,7 +278,7 @@ async fn held_back(
         ..deployment.clone()
     };
     let held = due::is_due(&started, &standing).err();
-    Ok(held.map(|not| not.reason.to_owned()))
+    Ok(held.map(|not| not.reason))
 }
 
 /// Refuses what would have machines go on that were stopped with their deployment.
@@ -314,13 +315,11 @@ async fn start_one(
     deployment: &Deployment,
     device: &StoredDevice,
     zones: &BTreeMap<String, TimeZone>,
-) -> Result<Result<RunId, String>, Failure> {
+) -> Result<Result<RunId, MemberReason>, Failure> {
     let collections = membership::of_device(db, &device.id).await?;
     if !collections.contains(&deployment.collection) {
-        return Ok(Err(format!(
-            "it isn't in collection {}",
-            deployment.collection
-        )));
+        let collection = deployment.collection.to_string();
+        return Ok(Err(MemberReason::NotIn { collection }));
     }
     let at = (device.id.as_str(), device.place());
     if let Some(reason) = held_back(db, deployment, at, zones).await? {
@@ -333,21 +332,20 @@ async fn start_one(
             .await
             .doing("read the runs of a device")?;
     if runs.iter().any(|(state, _)| state == "running") {
-        return Ok(Err("another run has not ended".into()));
+        return Ok(Err(MemberReason::AnotherRun));
     }
     let is_touched = runs.iter().any(|(_, of)| of == deployment.name.as_str());
     let reach = reach_of(state, db, deployment).await?;
     if !is_touched && reach.touched >= usize::try_from(deployment.cap).unwrap_or(usize::MAX) {
-        return Ok(Err(format!(
-            "the cap of {} devices is reached",
-            deployment.cap
-        )));
+        let cap = deployment.cap;
+        return Ok(Err(MemberReason::CapReached { cap }));
     }
-    let evidence = ["an administrator started it".to_owned()];
-    Ok(match anew(db, device, deployment, &evidence).await? {
-        Some(run) => Ok(run),
-        None => Err("its sequence is gone".into()),
-    })
+    Ok(
+        match anew(db, device, deployment, &[Evidence::Started]).await? {
+            Some(run) => Ok(run),
+            None => Err(MemberReason::SequenceGone),
+        },
+    )
 }
 
 /// `POST /api/v1/deployments/{name}/cancel`: these devices never begin it; one that runs it stops at once.
@@ -424,7 +422,7 @@ pub(crate) async fn uncancel(
     if wipes(&mut db, &deployment).await? {
         confirmed(&confirm, &to_type(&name, devices.len()))?;
     }
-    let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut left: BTreeMap<MemberReason, Vec<String>> = BTreeMap::new();
     let mut again = Vec::new();
     for id in devices {
         let device = state.own_device_in(&user, &mut db, id).await?;
@@ -436,8 +434,8 @@ pub(crate) async fn uncancel(
                 .await
                 .doing("let a deployment begin on a device again")?;
         if taken_back.rows_affected() == 0 {
-            let reason = "it isn't cancelled for this device".to_owned();
-            left.entry(reason).or_default().push(device.serial);
+            let alike = left.entry(MemberReason::NotCancelled).or_default();
+            alike.push(device.serial);
             continue;
         }
         let detail = format!("device {id}");
@@ -480,7 +478,7 @@ pub(crate) async fn retry_failed(
     .await
     .doing("look for failed runs")?;
     let cancelled: BTreeSet<DeviceId> = cancelled.iter().map(|(one, _)| one.device).collect();
-    let mut left: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut left: BTreeMap<MemberReason, Vec<String>> = BTreeMap::new();
     let mut again = Vec::new();
     for (run, device, serial, site) in failed {
         if !user.reach.covers(&site) {
@@ -491,8 +489,8 @@ pub(crate) async fn retry_failed(
             stored_text("device id", &device)?,
         );
         if cancelled.contains(&device) {
-            let reason = "cancelled for this device".to_owned();
-            left.entry(reason).or_default().push(serial);
+            let alike = left.entry(MemberReason::Cancelled).or_default();
+            alike.push(serial);
             continue;
         }
         go_on(&mut db, run).await?;
@@ -744,7 +742,7 @@ async fn listed(body: Body) -> Result<DeviceList, Failure> {
     Ok(list)
 }
 
-fn acted(done: usize, left: BTreeMap<String, Vec<String>>) -> Acted {
+fn acted(done: usize, left: BTreeMap<MemberReason, Vec<String>>) -> Acted {
     Acted {
         done: number(done),
         left: left.into_iter().map(affected).collect(),

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use sequence::expression::Condition;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::CollectionRow;
+use wire::assets::AssetState;
 use wire::collections::{CollectionRule, LIMITS_DEEP_MAX, MemberWhy};
 use wire::names::{CollectionName, DeviceId};
+use wire::reasons::MemberReason;
 
 use crate::db::only;
-use crate::error::{Doing as _, Failure, stored_text};
+use crate::error::{Doing as _, Failure, said, stored_text, to_json};
 use crate::fleet::targeting::rules::{self, Subject};
 
 /// How old a *count* of members may be when a machine begins; who is in is never older than the question.
@@ -28,8 +30,8 @@ pub(crate) struct Definitions {
     collections: BTreeMap<CollectionName, Definition>,
     direct: HashMap<String, HashSet<String>>,
     excluded: HashMap<String, HashMap<String, String>>,
-    /// Devices that are retired or stolen, with the word for it: they are in no collection.
-    out_of_use: HashMap<String, String>,
+    /// Devices that are retired or stolen, and which: they are in no collection.
+    out_of_use: HashMap<String, MemberReason>,
 }
 
 /// Whether a device is in, and why.
@@ -37,15 +39,15 @@ pub(crate) struct Definitions {
 pub(crate) struct Verdict {
     pub(crate) is_in: bool,
     pub(crate) why: MemberWhy,
-    pub(crate) reason: String,
+    pub(crate) reason: MemberReason,
 }
 
 impl Verdict {
-    fn new(why: MemberWhy, reason: impl Into<String>) -> Self {
+    fn new(why: MemberWhy, reason: MemberReason) -> Self {
         Self {
             is_in: matches!(why, MemberWhy::Direct | MemberWhy::Rule),
             why,
-            reason: reason.into(),
+            reason,
         }
     }
 }
@@ -104,7 +106,10 @@ impl Definitions {
             collections,
             direct,
             excluded,
-            out_of_use: out_of_use.into_iter().collect(),
+            out_of_use: out_of_use
+                .into_iter()
+                .map(|(device, state)| (device, out_of_use_as(&state)))
+                .collect(),
         })
     }
 
@@ -187,33 +192,33 @@ impl Definitions {
     fn judge_within(&self, name: &CollectionName, device: &Subject, deeper: usize) -> Verdict {
         let id = device.device.id.as_str();
         let Some(definition) = self.collections.get(name) else {
-            return Verdict::new(MemberWhy::NoMatch, "there is no such collection");
+            return Verdict::new(MemberWhy::NoMatch, MemberReason::NoCollection);
         };
         if let Some(reason) = self
             .excluded
             .get(name.as_str())
             .and_then(|list| list.get(id))
         {
-            return Verdict::new(MemberWhy::Excluded, reason);
+            return Verdict::new(MemberWhy::Excluded, said(reason));
         }
         let is_direct = self
             .direct
             .get(name.as_str())
             .is_some_and(|list| list.contains(id));
         let found = match &definition.rule {
-            _ if is_direct => Verdict::new(MemberWhy::Direct, "put in by hand or by an import"),
-            None => Verdict::new(MemberWhy::NoMatch, "nothing puts it in"),
+            _ if is_direct => Verdict::new(MemberWhy::Direct, MemberReason::Direct),
+            None => Verdict::new(MemberWhy::NoMatch, MemberReason::NothingPutsIn),
             Some(rule) => match rule.is_true(&device.scope) {
-                Ok(true) => Verdict::new(MemberWhy::Rule, "the rule fits"),
-                Ok(false) => Verdict::new(MemberWhy::NoMatch, "the rule doesn't fit"),
-                Err(error) => Verdict::new(
-                    MemberWhy::Undecided,
-                    format!("the rule can't be decided: {error}"),
-                ),
+                Ok(true) => Verdict::new(MemberWhy::Rule, MemberReason::RuleFits),
+                Ok(false) => Verdict::new(MemberWhy::NoMatch, MemberReason::RuleDoesNotFit),
+                Err(error) => {
+                    let error = error.to_string();
+                    Verdict::new(MemberWhy::Undecided, MemberReason::Undecided { error })
+                }
             },
         };
         if let Some(state) = self.out_of_use.get(id).filter(|_| found.is_in) {
-            return Verdict::new(MemberWhy::OutOfUse, format!("it is {state}"));
+            return Verdict::new(MemberWhy::OutOfUse, state.clone());
         }
         match &definition.limit_to {
             Some(limit) if found.is_in => {
@@ -221,10 +226,8 @@ impl Definitions {
                 if is_inside {
                     found
                 } else {
-                    Verdict::new(
-                        MemberWhy::Limited,
-                        format!("it isn't in {limit}, which limits this collection"),
-                    )
+                    let collection = limit.to_string();
+                    Verdict::new(MemberWhy::Limited, MemberReason::Limited { collection })
                 }
             }
             _ => found,
@@ -237,6 +240,14 @@ impl Definitions {
             .filter(|name| self.judge(name, device).is_in)
             .cloned()
             .collect()
+    }
+}
+
+fn out_of_use_as(state: &str) -> MemberReason {
+    if state == AssetState::Stolen.word() {
+        MemberReason::Stolen
+    } else {
+        MemberReason::Retired
     }
 }
 
@@ -389,7 +400,7 @@ pub(crate) async fn take_out(
     db: &mut AnyConnection,
     name: &CollectionName,
     device: &str,
-    reason: &str,
+    reason: &MemberReason,
 ) -> Result<(), Failure> {
     sqlx::query("DELETE FROM collection_members WHERE collection = $1 AND device = $2")
         .bind(name.as_str())
@@ -413,7 +424,7 @@ pub(crate) async fn exclude(
     db: &mut AnyConnection,
     name: &CollectionName,
     device: &str,
-    reason: &str,
+    reason: &MemberReason,
 ) -> Result<(), Failure> {
     sqlx::query(
         "INSERT INTO collection_excluded (collection, device, reason, at_ms) VALUES ($1, $2, $3, $4) \
@@ -421,7 +432,7 @@ pub(crate) async fn exclude(
     )
     .bind(name.as_str())
     .bind(device)
-    .bind(reason)
+    .bind(to_json("write why a device is kept out", reason)?)
     .bind(crate::state::now_ms())
     .execute(db)
     .await

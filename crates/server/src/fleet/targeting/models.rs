@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use wire::classes::ModelRow;
 use wire::package::{Model, PackageKind};
+use wire::reasons::{MissingReason, texts};
 
 use crate::error::{Doing as _, Failure};
 use crate::fleet::targeting::preview::{fits, prestages};
@@ -67,19 +68,22 @@ impl AppState {
                     prestages: own.iter().map(|(name, _, _)| name.clone()).collect(),
                     median_seconds: median(took),
                     warnings: Vec::new(),
+                    said: Vec::new(),
                     vendor: model.vendor,
                     product: model.product,
                     sku: model.sku,
                     baseboard: model.baseboard,
                 };
                 if row.drivers.is_empty() {
-                    row.warnings.push("no driver package matches it".into());
+                    row.said.push(MissingReason::NoDrivers);
                 }
                 if own.is_empty() {
-                    row.warnings.push("no prestage is defined for it".into());
+                    row.said.push(MissingReason::NoPrestage);
                 } else if !own.iter().any(|(_, _, is_built)| *is_built) {
-                    row.warnings.push("its prestage was never built".into());
+                    let prestage = own[0].0.clone();
+                    row.said.push(MissingReason::NeverBuilt { prestage });
                 }
+                row.warnings = texts(&row.said);
                 row
             })
             .collect();

@@ -11,6 +11,7 @@ use wire::admin_api::{Deployment, PrestageDefinition};
 use wire::collections::MemberWhy;
 use wire::deployments::{Affected, DeploymentPreview, ModelPreview, NAMED_MAX};
 use wire::package::{Model, Package, PackageKind};
+use wire::reasons::{MemberReason, MissingReason, WarningReason, texts};
 use wire::sequence::CompiledSequence;
 
 use crate::error::{Doing as _, Failure, stored};
@@ -56,7 +57,7 @@ impl AppState {
 struct Sorted {
     members: Vec<StoredDevice>,
     due: BTreeSet<String>,
-    held: BTreeMap<String, Vec<String>>,
+    held: BTreeMap<MemberReason, Vec<String>>,
 }
 
 /// The words that a person types before a deployment may do what it would do now, if it wants any.
@@ -122,10 +123,12 @@ async fn preview_of(
         confirm: words(deployment, before.as_ref(), wipes, sorted.due.len()),
         median_seconds: median_seconds(db, deployment.sequence.as_str()).await?,
         warnings: Vec::new(),
+        said: Vec::new(),
         held: sorted.held.into_iter().map(affected).collect(),
         models,
     };
-    preview.warnings = warnings(deployment, &preview, reach.all);
+    preview.said = warnings(deployment, &preview, reach.all);
+    preview.warnings = texts(&preview.said);
     Ok(preview)
 }
 
@@ -179,7 +182,7 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
             }
             Err(_) if sorted.due.contains(&device.id) => {}
             Err(not) => {
-                let held = sorted.held.entry(not.reason.to_owned()).or_default();
+                let held = sorted.held.entry(not.reason).or_default();
                 held.push(device.serial.clone());
             }
         }
@@ -200,11 +203,12 @@ pub(crate) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-pub(crate) fn affected((reason, mut serials): (String, Vec<String>)) -> Affected {
+pub(crate) fn affected((reason, mut serials): (MemberReason, Vec<String>)) -> Affected {
     let devices = number(serials.len());
     serials.truncate(NAMED_MAX);
     Affected {
-        reason,
+        reason: reason.to_string(),
+        said: Some(reason),
         devices,
         serials,
     }
@@ -300,66 +304,69 @@ fn models(
                     && package.models.iter().any(|rule| rule.matches(&model))
             });
             if wants_drivers && !has_drivers {
-                missing.push("no driver package matches it".to_owned());
+                missing.push(MissingReason::NoDrivers);
             }
             let own: Vec<_> = prestages
                 .iter()
                 .filter(|(_, wanted, _)| fits(wanted, &model))
                 .collect();
             if !own.is_empty() && !own.iter().any(|(_, _, is_built)| *is_built) {
-                missing.push(format!("prestage {} was never built", own[0].0));
+                let prestage = own[0].0.clone();
+                missing.push(MissingReason::NeverBuilt { prestage });
             }
             ModelPreview {
                 model: model.to_string(),
                 devices,
                 has_prestage: !own.is_empty(),
-                missing,
+                missing: texts(&missing),
+                said: missing,
             }
         })
         .collect()
 }
 
-fn warnings(deployment: &Deployment, preview: &DeploymentPreview, reach: usize) -> Vec<String> {
+fn warnings(
+    deployment: &Deployment,
+    preview: &DeploymentPreview,
+    reach: usize,
+) -> Vec<WarningReason> {
     let mut warnings = Vec::new();
     if preview.members == 0 {
-        warnings.push(format!(
-            "collection {} has no members yet",
-            deployment.collection
-        ));
+        let collection = deployment.collection.to_string();
+        warnings.push(WarningReason::NoMembers { collection });
     }
-    if reach > usize::try_from(deployment.cap).unwrap_or(usize::MAX) {
-        warnings.push(format!(
-            "it would touch {reach} devices and its cap is {}: no device begins until the cap is raised",
-            deployment.cap
-        ));
+    let (reach, cap) = (reach as u64, deployment.cap);
+    if reach > u64::from(cap) {
+        warnings.push(WarningReason::OverCap { reach, cap });
     }
     if !deployment.leave_collection_on_success {
-        warnings.push(
-            "devices stay in the collection when they are done: whatever is deployed to it next reaches them, too"
-                .to_owned(),
-        );
+        warnings.push(WarningReason::StaysIn);
     }
+    let expected = deployment.expected_seconds;
     if let Some(median) = preview.median_seconds
-        && deployment.expected_seconds > 0
-        && (median > deployment.expected_seconds * 2 || median * 2 < deployment.expected_seconds)
+        && expected > 0
+        && (median > expected * 2 || median * 2 < expected)
     {
-        let expected = deployment.expected_seconds;
-        warnings.push(format!(
-            "earlier runs took {median} s (median), and {expected} s are expected"
-        ));
+        warnings.push(WarningReason::OtherDuration { median, expected });
     }
-    for model in &preview.models {
-        if !model.has_prestage {
-            warnings.push(format!(
-                "no prestage is defined for {} ({} devices): they fetch everything over the network",
-                model.model, model.devices
-            ));
+    for preview in &preview.models {
+        let (model, devices) = (&preview.model, preview.devices);
+        if !preview.has_prestage {
+            let model = model.clone();
+            warnings.push(WarningReason::NoPrestage { model, devices });
         }
-        for missing in &model.missing {
-            warnings.push(format!(
-                "{} ({} devices): {missing}",
-                model.model, model.devices
-            ));
+        for missing in &preview.said {
+            let model = model.clone();
+            warnings.push(match missing.clone() {
+                MissingReason::NoDrivers => WarningReason::NoDrivers { model, devices },
+                MissingReason::NoPrestage => continue,
+                MissingReason::NeverBuilt { prestage } => WarningReason::NeverBuilt {
+                    model,
+                    devices,
+                    prestage,
+                },
+                MissingReason::Text { text } => WarningReason::Text { text },
+            });
         }
     }
     warnings

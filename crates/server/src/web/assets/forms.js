@@ -1,12 +1,12 @@
 // Forms that call the admin API: `<form data-api="PUT /api/v1/sites/{code}">`.
 //
 // The fields become the JSON body by their names; those named in the path go there, with `data-too` into both. `data-type` on a field says what it
-// is: `number`, `minutes` (`16` or `1:30`, sent as seconds), `boolean`, `json`, `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
+// is: `number`, `minutes` (`16` or `1:30`, sent as seconds), `boolean`, `json`, `value` (JSON or a text), `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
 // an empty field is left out unless `data-empty="send"`. A name with dots makes objects. Several checkboxes of one name
 // with `data-type="each"` make a list. `<input type="file" data-body>` sends the file's bytes as the whole body, and the
 // other fields become the query; `data-named="file"` puts the file's name there under that key. `data-query` on a field puts
 // it into the query too. `data-in="mapping"` puts a field into that object under its name as it is, dots and all, and
-// `data-changed` sends it only if it was changed.
+// `data-changed` sends it only if it was changed; `data-named-by="key"` under the name that stands in the field `key`.
 // `data-then` is where to go afterwards (`{key}` or `{key.key}` from the reply); without it the page is loaded again. `data-done` is
 // what to say. A button with `data-confirm` asks first; with `data-confirm-type` the text must be typed.
 // A button alone may carry `data-api` too: it sends its `data-body` (JSON), or nothing.
@@ -30,6 +30,10 @@
     }
     if (type === "json") {
       try { return JSON.parse(text); } catch { throw Object.assign(new Error(say("not-json")), { field }); }
+    }
+    // What a person means: a number, a truth, a list, or else a text.
+    if (type === "value") {
+      try { return JSON.parse(text); } catch { return text; }
     }
     if (type === "list") return text.split(/[,\n]/).map((part) => part.trim()).filter(Boolean);
     if (type === "lines") return text.split("\n").map((part) => part.trim()).filter(Boolean);
@@ -67,7 +71,8 @@
       if (field.dataset.changed !== undefined && field.value === field.defaultValue) continue;
       const value = valueOf(field);
       if (field.dataset.in !== undefined) {
-        if (value !== undefined) (body[field.dataset.in] ??= {})[field.name] = value;
+        const name = field.dataset.namedBy ? form.elements.namedItem(field.dataset.namedBy).value.trim() : field.name;
+        if (value !== undefined) (body[field.dataset.in] ??= {})[name] = value;
         continue;
       }
       if (inPath(field.name)) {

@@ -51,8 +51,8 @@ pub(super) fn import(shown: &Shown<'_>) -> Markup {
                 a href={ "/imports/" (other) } { (words.fill(en("import {n}"), &[("n", other)])) }
             }))
         }
-        @for problem in &import.problems {
-            div.problem role="alert" { (layout::icon(layout::WARNING)) span { (layout::capital(problem)) "." } }
+        @for problem in &import.said {
+            div.problem role="alert" { (layout::icon(layout::WARNING)) span { (layout::capital(&words.say(problem))) "." } }
         }
         @if let Some((force, report)) = shown.undo { (undo(words, row.import, *force, report)) }
         @if let Some(report) = &import.undone {
@@ -344,7 +344,7 @@ fn line(words: Words, row: &ImportLine) -> Markup {
             @else { span.mono { (layout::or_dash(&row.serial)) } } }
         td { span class=(class) { (layout::icon(sign)) (words.t(result_word(row.result))) } }
         td.value {
-            @for problem in &row.problems { div { (layout::capital(problem)) } }
+            @for problem in &row.said { div { (layout::capital(&words.say(problem))) } }
             @if row.result == RowResult::New {
                 (row.changes.iter().map(|change| format!("{}: {}", change.field, change.new)).collect::<Vec<_>>().join(", "))
             } @else {
@@ -384,7 +384,7 @@ fn undone(words: Words, report: &UndoReport) -> Markup {
         @if kept > 0 {
             ul.plain-list.small {
                 @for row in report.kept.iter().take(KEPT_SHOWN_MAX) {
-                    li { (words.fill(en("Line {n}"), &[("n", &row.line)])) ", " span.mono { (row.serial) } ": " (row.why) }
+                    li { (words.fill(en("Line {n}"), &[("n", &row.line)])) ", " span.mono { (row.serial) } ": " (row.said.as_ref().map_or_else(|| row.why.clone(), |why| words.say(why))) }
                 }
                 @if report.kept.len() > KEPT_SHOWN_MAX {
                     li.muted { (words.fill(en("and {n} more"), &[("n", &(report.kept.len() - KEPT_SHOWN_MAX))])) }

@@ -11,7 +11,7 @@ use super::{Draft, table};
 use crate::web::draw;
 use crate::web::filter::encode;
 use crate::web::format;
-use crate::web::layout::capital;
+use crate::web::layout::state_named;
 use crate::web::words::{Words, en};
 
 /// The page of a deployment. Its visitor may change it, or only its devices' runs.
@@ -92,7 +92,7 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
                 @if let Some(end) = window.ends_at_ms { div { dt { (words.t("Not from then on")) } dd { (words.time(end)) } } }
                 @if let Some(daily) = window.daily { div { dt { (words.t("Daily hours")) } dd { (daily) } } }
             }
-            @for (state, number) in &status.states { div { dt { (capital(state.replace('-', " "))) } dd {
+            @for (state, number) in &status.states { div { dt { (state_named(words, state)) } dd {
                 a href={ "/?deployment=" (encode(status.name.as_str())) "&state=" (encode(state)) } { (number) }
             } } }
         }
@@ -288,14 +288,14 @@ fn would_do(
                 th scope="row" { (model.model) }
                 td.number { (model.devices) }
                 td { (if model.has_prestage { words.t("yes") } else { words.t("no") }) }
-                td { (model.missing.join("; ")) }
+                td { (words.say_all(&model.said)) }
             }
         })
         .collect();
     let held: Vec<Markup> = preview
         .held
         .iter()
-        .map(|held| html! { td.number { (held.devices) } td { (held.reason) } td { (held.serials.iter().take(5).cloned().collect::<Vec<_>>().join(", ")) } })
+        .map(|held| html! { td.number { (held.devices) } td { (held.said.as_ref().map(|why| words.say(why)).unwrap_or_default()) } td { (held.serials.iter().take(5).cloned().collect::<Vec<_>>().join(", ")) } })
         .collect();
     html! {
         section.card {
@@ -304,7 +304,7 @@ fn would_do(
             @if let Some(median) = preview.median_seconds {
                 p { (words.t("Earlier runs took (median):")) " " (format::clock(median)) }
             }
-            @if !preview.warnings.is_empty() { ul { @for warning in &preview.warnings { li { "⚠ " (warning) } } } }
+            @if !preview.said.is_empty() { ul { @for warning in &preview.said { li { "⚠ " (words.say(warning)) } } } }
             (table(words, words.t("Models"), &[en("Model"), en("Devices"), en("Prestage"), en("Missing")], &models, en("The collection is empty.")))
             @if !held.is_empty() {
                 h2 { (words.t("Held back")) }

@@ -4,13 +4,14 @@ use maud::{Markup, html};
 use serde_json::json;
 use wire::classes::{ClassRow, ModelAlias, ModelRow};
 use wire::sites::{SiteDetail, SiteRow};
+use wire::variables::{VariableScope, model_name};
 
 use super::table;
 use crate::fleet::aliases::KnownModels;
 use crate::web::draw;
 use crate::web::filter::encode;
 use crate::web::words::{Words, en};
-use crate::web::{format, layout};
+use crate::web::{format, layout, variables};
 
 fn places(words: Words, row: &SiteRow) -> String {
     match row.slots {
@@ -121,14 +122,14 @@ pub(super) fn site(
     let movable = detail.misplaced.iter().filter(|one| can_move(&one.site));
     let all: Vec<_> = movable.map(|one| one.device).collect();
     html! {
-        (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &html! {}))
+        (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &variables::link(words, VariableScope::Site, &row.code)))
         dl.identity.plain {
             div { dt { (words.t("Running")) } dd { (places(words, row)) } }
             div { dt { (words.t("Waiting")) } dd { (row.waiting) } }
             div { dt { (words.t("Devices")) } dd { (row.devices) } }
             div { dt { (words.t("Subnets")) } dd { (layout::or_dash(&row.subnets.join(" "))) } }
             @if row.expected_seconds > 0 { div { dt { (words.t("Expected duration")) } dd { (format::clock(row.expected_seconds)) } } }
-            @for (state, number) in &row.states { div { dt { (layout::capital(state.replace('-', " "))) } dd { (number) } } }
+            @for (state, number) in &row.states { div { dt { (layout::state_named(words, state)) } dd { (number) } } }
         }
         (draw::block("waiting-title", words.t("Waiting for a place"), "",
             &table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &queue, en("Nobody waits."))))
@@ -138,7 +139,11 @@ pub(super) fn site(
             button data-api="POST /api/v1/devices/move-to-seen-site" data-body=(json!({ "devices": all }))
                 data-confirm=(words.t("Move all of them to where they were seen?")) { (words.t("Move all to where they were seen")) }
         }
-        @if can_change { details { summary { (words.t("Change the site")) } (site_form(words, Some(row))) } }
+        @if can_change {
+            details { summary { (words.t("Change the site")) } (site_form(words, Some(row))) }
+            button.danger type="button" data-api={ "DELETE /api/v1/sites/" (encode(&row.code)) } data-then="/sites"
+                data-confirm=(words.t("Remove this site?")) { (words.t("Remove the site")) }
+        }
     }
 }
 
@@ -156,6 +161,14 @@ pub(super) fn classes(words: Words, rows: &[ClassRow], can_change: bool) -> Mark
                 td.number { (row.devices) }
                 td { (layout::or_dash(&software(row, ", "))) }
                 td { @if !row.missing.is_empty() { "⚠ " (row.missing.join(", ")) } }
+                td { (variables::link(words, VariableScope::Class, &row.name)) }
+                @if can_change { td {
+                    button type="button" data-api={ "DELETE /api/v1/classes/" (encode(&row.site)) "/" (encode(&row.name)) }
+                        aria-label=(words.fill(en("Remove {name}"), &[("name", &row.name)]))
+                        data-confirm=(words.fill(en("Remove the class {name}? Machines and pupils keep its name."), &[("name", &row.name)])) {
+                        (words.t("Remove"))
+                    }
+                } }
             }
         })
         .collect();
@@ -168,10 +181,13 @@ pub(super) fn classes(words: Words, rows: &[ClassRow], can_change: bool) -> Mark
         en("Devices"),
         en("Software"),
         en("Not published"),
+        en("Variables"),
+        en("Action"),
     ];
+    let columns = &columns[..if can_change { 10 } else { 9 }];
     html! {
         div.headline.page-title { h1 { (words.t("Classes")) } span.muted { (words.number(rows.len() as u64)) } }
-        (table(words, words.t("Classes"), &columns, &lines, en("No classes yet: an import makes them, or you do.")))
+        (table(words, words.t("Classes"), columns, &lines, en("No classes yet: an import makes them, or you do.")))
         @if can_change { details { summary { (words.t("Make a class")) } (class_form(words, None)) } }
     }
 }
@@ -267,7 +283,8 @@ pub(super) fn models(
                 td { (layout::or_dash(&row.drivers.join(", "))) }
                 td { (layout::or_dash(&row.prestages.join(", "))) }
                 td.number { @match row.median_seconds { Some(seconds) => (format::clock(seconds)), None => "—" } }
-                td { @for warning in &row.warnings { "⚠ " (warning) " " } }
+                td { @for warning in &row.said { "⚠ " (words.say(warning)) " " } }
+                td { (variables::link(words, VariableScope::Model, &model_name(&row.vendor, &row.product))) }
             }
         })
         .collect();
@@ -279,6 +296,7 @@ pub(super) fn models(
         en("Prestages"),
         en("Median duration"),
         en("Missing"),
+        en("Variables"),
     ];
     html! {
         div.headline.page-title { h1 { (words.t("Models")) } span.muted { (words.number(rows.len() as u64)) } }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use wire::reasons::RowReason;
+
 use super::*;
 
 /// The English texts in a source: the string literals directly within the parentheses of the calls that translate.
@@ -93,6 +95,8 @@ fn every_text_has_one_translation_and_every_translation_a_text() {
     for (path, source) in &files {
         used.extend(texts(source).into_iter().map(|text| (text, path.clone())));
     }
+    let said = wire::reasons::ENGLISH.iter();
+    used.extend(said.map(|text| ((*text).to_owned(), "wire::reasons".to_owned())));
     let mut known = BTreeMap::new();
     let mut problems = Vec::new();
     for line in BOKMAL.iter().flat_map(|file| file.lines()) {
@@ -122,6 +126,32 @@ fn every_text_has_one_translation_and_every_translation_a_text() {
         }
     }
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// Sentences that are the same in both languages: nothing but what a person wrote.
+const SAME: &[&str] = &["{reason} ({who})"];
+
+#[test]
+fn whatever_the_server_says_is_said_in_both_languages() {
+    for text in wire::reasons::ENGLISH {
+        let norwegian = Words::BOKMAL.t(text);
+        assert_eq!(norwegian == *text, SAME.contains(text), "{text}");
+    }
+    let repeated = RowReason::SerialRepeated {
+        serial: "PF3".into(),
+        line: 7,
+    };
+    assert_eq!(
+        Words::ENGLISH.say(&repeated),
+        "the serial number PF3 stands in line 7 already"
+    );
+    assert_eq!(
+        Words::BOKMAL.say_all(&[repeated, RowReason::NoSerial]),
+        "serienummeret PF3 står allerede i linje 7; serienummeret mangler"
+    );
+    // What was stored before sentences had codes stays as it was written.
+    let old = RowReason::from("it was {so}".to_owned());
+    assert_eq!(Words::BOKMAL.say(&old), "it was {so}");
 }
 
 fn places(text: &str) -> BTreeSet<&str> {
