@@ -1,7 +1,7 @@
 //! Answers are compressed for those who can read it: pages, styles, scripts, JSON and CSV. What is compressed already
 //! (packs, bundles, manifests), what is read in ranges, and what must arrive at once (server-sent events) stays as it is.
 //!
-//! What another site had asked for is not compressed either: see `docs/decisions/0031-compressed-answers.md`.
+//! What another site had asked for is not compressed either: see `docs/decisions/0028-compressed-answers.md`.
 
 use std::io::{self, Write as _};
 
