@@ -7,12 +7,16 @@ use super::*;
 const JSON: &str =
     r#"{"format":1,"made-at-ms":0,"forestage":"0.1.0","schema":1,"with-content":true}"#;
 
+/// A member as it is given, and members as they are read.
+type Given<'a> = (&'a str, &'a [u8]);
+type Taken = Vec<(String, Vec<u8>)>;
+
 fn head() -> Head {
     serde_json::from_str(JSON).unwrap()
 }
 
 /// An archive with these members, as it is written.
-fn written(members: &[(&str, &[u8])]) -> (Vec<u8>, Contents) {
+fn written(members: &[Given<'_>]) -> (Vec<u8>, Contents) {
     let mut writer = Writer::begin(Vec::new(), "a.backup".into(), head()).unwrap();
     for (path, content) in members {
         let bytes = content.len() as u64;
@@ -23,7 +27,7 @@ fn written(members: &[(&str, &[u8])]) -> (Vec<u8>, Contents) {
 }
 
 /// An archive with these members, whatever they are.
-fn forged(members: &[(&str, &[u8])], kind: tar::EntryType) -> Vec<u8> {
+fn forged(members: &[Given<'_>], kind: tar::EntryType) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, content) in members {
         let mut header = tar::Header::new_ustar();
@@ -41,7 +45,7 @@ fn forged(members: &[(&str, &[u8])], kind: tar::EntryType) -> Vec<u8> {
 }
 
 /// Every member of an archive, and what it says of itself.
-fn read_all(archive: &[u8]) -> Result<(Vec<(String, Vec<u8>)>, Contents), ReadError> {
+fn read_all(archive: &[u8]) -> Result<(Taken, Contents), ReadError> {
     let mut members = Vec::new();
     let contents = read(archive, |path, member| {
         let mut content = Vec::new();
@@ -69,10 +73,10 @@ fn tar_reads_it_too() {
 
 #[test]
 fn what_nobody_writes_is_refused() {
-    let head: (&str, &[u8]) = (HEAD, JSON.as_bytes());
-    let list: (&str, &[u8]) = (LIST, br#"{"members":[]}"#);
+    let head: Given<'_> = (HEAD, JSON.as_bytes());
+    let list: Given<'_> = (LIST, br#"{"members":[]}"#);
     let x: &[u8] = b"x";
-    let cases: [(&str, &[(&str, &[u8])]); 11] = [
+    let cases: [(&str, &[Given<'_>]); 11] = [
         ("doesn't end with", &[]),
         ("doesn't end with", &[head, (DATABASE, x)]),
         ("doesn't begin with", &[list]),
@@ -168,7 +172,7 @@ fn only_what_belongs_into_a_data_folder_is_taken() {
 }
 
 /// Members in the order in which a backup has them: each path once.
-fn any_members() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+fn any_members() -> impl Strategy<Value = Taken> {
     let content = || proptest::collection::vec(any::<u8>(), 0..1200);
     let folders = proptest::sample::select([&SECRETS[..], &CONTENT[..]].concat());
     let path = (folders, "[A-Za-z0-9_][A-Za-z0-9._@-]{0,20}")
@@ -183,7 +187,7 @@ fn any_members() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
 proptest! {
     #[test]
     fn what_is_written_is_read(members in any_members()) {
-        let borrowed: Vec<(&str, &[u8])> =
+        let borrowed: Vec<Given<'_>> =
             members.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
         let (archive, made) = written(&borrowed);
         let (read, contents) = read_all(&archive).unwrap();
@@ -198,7 +202,7 @@ proptest! {
         at in any::<proptest::sample::Index>(),
         bit in 0_u32..8,
     ) {
-        let borrowed: Vec<(&str, &[u8])> =
+        let borrowed: Vec<Given<'_>> =
             members.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
         let (mut archive, made) = written(&borrowed);
         let at = at.index(archive.len());
