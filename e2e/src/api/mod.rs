@@ -21,8 +21,14 @@ const ASKING: [(&str, &[&str]); 5] = [
 ];
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
     response_schema_conformance,ignored_auth";
-/// Whoever asks these has no token afterwards to ask anything else with.
-const ENDING: [&str; 2] = ["DELETE /api/v1/tokens/{id}", "POST /api/v1/me/password"];
+/// Whoever asks these of themselves has no token afterwards to ask anything else with.
+const ENDING: [&str; 5] = [
+    "DELETE /api/v1/tokens/{id}",
+    "DELETE /api/v1/users/{name}",
+    "POST /api/v1/me/password",
+    "POST /api/v1/users/{name}/reset-password",
+    "PUT /api/v1/users/{name}/role",
+];
 const FAILURES_MAX: usize = 10;
 const PASSWORD: &str = "Nordlys-over-Tromsø-2026";
 
@@ -137,7 +143,7 @@ fn ask(
     let text = std::fs::read(&path).with_context(|| format!("cannot read {path}"))?;
     let report: Value = serde_json::from_slice(&text)?;
     ensure!(
-        report["complete"] == true && report["errors"] == json!([]),
+        report["complete"] == true,
         "it could not ask everything: see {}/{role}.log",
         world.work()
     );
@@ -150,6 +156,7 @@ fn ask(
         "operations": report["operations"]["tested"],
         "generated": report["test_cases"]["generated"],
         "failures": failures.len(),
+        "unanswered": report["test_cases"]["errored"],
         "seconds": report["running_time"],
     }))
 }
