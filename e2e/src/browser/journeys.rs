@@ -60,14 +60,21 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         url: world.url().to_owned(),
     };
     type Journey = fn(&mut Walk, &Utf8Path) -> Result<()>;
-    let journeys: [(&str, Journey); 19] = [
+    let journeys: [(&str, Journey); 20] = [
         ("a class is handed out with a scanner", Walk::scanner),
         (
             "a vendor's file is mapped, imported and taken back",
             Walk::imports,
         ),
         ("machines in quarantine are decided about", Walk::quarantine),
-        ("a webhook is added, tested and removed", Walk::webhooks),
+        (
+            "a class, a site and a collection keep what nobody changed",
+            Walk::forms,
+        ),
+        (
+            "a webhook is added, tested, changed and removed",
+            Walk::webhooks,
+        ),
         (
             "a machine is started and its key is forgotten",
             Walk::device,
@@ -284,6 +291,72 @@ impl Walk {
         Ok(find(&rows, "machine", machine)?["decision"]["decision"].clone())
     }
 
+    /// Each form is filled in, and what isn't touched in it stays.
+    fn forms(&mut self, _: &Utf8Path) -> Result<()> {
+        self.go("/classes/BJO/8B")?;
+        self.browser
+            .click("document.querySelector('details.edit summary')")?;
+        self.fill("#title", "Ungdomstrinnet")?;
+        self.fill_text("#software", "geogebra\noffice")?;
+        self.store("Store the class")?;
+        self.browser
+            .click("document.querySelector('details.edit summary')")?;
+        self.fill("#teacher", "Åse Ødegård")?;
+        self.store("Store the class")?;
+        let class = find(&self.api("/api/v1/classes")?, "name", "8B")?["class"].clone();
+        let expected = json!({
+            "title": "Ungdomstrinnet", "school-year": "", "teacher": "Åse Ødegård", "software": ["geogebra", "office"],
+        });
+        ensure!(class == expected, "{class}");
+        // Whoever makes a class or a site that exists already changes what they say, and no more.
+        self.go("/classes")?;
+        self.browser
+            .click("document.querySelector('main details summary')")?;
+        self.fill("#site", "BJO")?;
+        self.fill("#name", "8B")?;
+        self.fill("#school-year", "2026/27")?;
+        self.press_button("Store the class")?;
+        self.wait("location.pathname === '/classes/BJO/8B'")?;
+        let class = find(&self.api("/api/v1/classes")?, "name", "8B")?["class"].clone();
+        ensure!(
+            class["title"] == expected["title"] && class["school-year"] == "2026/27",
+            "{class}"
+        );
+        for (field, text) in [("#slots", "7"), ("#expected", "16:30")] {
+            self.go("/sites/BJO")?;
+            self.browser
+                .click("[...document.querySelectorAll('main details summary')].at(-1)")?;
+            self.fill(field, text)?;
+            self.press_button("Store the site")?;
+            self.wait("location.pathname === '/sites'")?;
+        }
+        let site = find(&self.api("/api/v1/sites")?, "code", "BJO")?;
+        ensure!(
+            site["slots"] == 7
+                && site["expected-seconds"] == 990
+                && site["name"] == "Bjørnøya skole",
+            "{site}"
+        );
+        self.go("/collections/spare")?;
+        self.browser
+            .click("document.querySelector('details.edit summary')")?;
+        self.fill("#title", "Reserve")?;
+        self.store("Store")?;
+        let spare = find(&self.api("/api/v1/collections")?, "name", "spare")?;
+        ensure!(
+            spare["title"] == "Reserve" && spare["members"] == 1,
+            "{spare}"
+        );
+        Ok(())
+    }
+
+    /// Presses the button of a form whose page comes again.
+    fn store(&mut self, button: &str) -> Result<()> {
+        self.browser.value("window.isLeft = true")?;
+        self.press_button(button)?;
+        self.reloaded()
+    }
+
     fn webhooks(&mut self, _: &Utf8Path) -> Result<()> {
         let (address, heard) = receiver()?;
         self.go("/webhooks")?;
@@ -308,6 +381,23 @@ impl Walk {
             "{message}"
         );
         ensure!(!message.contains(&secret), "the message tells the secret");
+        self.browser
+            .click("document.querySelector('details.edit summary')")?;
+        self.fill("#title", "Eiendeler")?;
+        self.browser
+            .click("document.querySelector('input[value=\"run.failed\"]')")?;
+        self.browser.value("window.isLeft = true")?;
+        self.press_button("Store")?;
+        self.reloaded()?;
+        let changed = find(&self.api("/api/v1/webhooks")?, "title", "Eiendeler")?;
+        ensure!(
+            changed["url"] == address.as_str() && changed["events"] == json!(["run.failed"]),
+            "{changed}"
+        );
+        self.browser
+            .click("document.querySelectorAll('details.edit summary')[1]")?;
+        self.press_button("Make a new secret")?;
+        ensure!(self.shown_once()? != secret, "it is the old secret");
         self.press_button("Remove")?;
         self.confirm(None)?;
         self.wait("location.pathname === '/webhooks'")?;

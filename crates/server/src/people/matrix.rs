@@ -705,8 +705,8 @@ async fn a_secret_is_never_kept_for_those_who_ask_again() {
 async fn the_audit_is_a_chain_and_comes_in_pages() {
     let world = World::new().await;
     for number in 0..5 {
-        let path = format!("/api/v1/collections/c{number}");
-        let body = format!(r#"{{"name":"c{number}","title":""}}"#);
+        let path = format!("/api/v1/collections/list-{number}");
+        let body = format!(r#"{{"name":"list-{number}","title":""}}"#);
         world.ask("PUT", &path, Some("good-admin"), &body).await;
     }
     let mut verifier = wire::audit::Verifier::new(None);
@@ -743,7 +743,7 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
         world
             .ask(
                 "GET",
-                "/api/v1/audit?text=C3&who=admin&action=collection-stored",
+                "/api/v1/audit?text=LIST-3&who=admin",
                 Some("good-admin"),
                 "",
             )
@@ -751,7 +751,7 @@ async fn the_audit_is_a_chain_and_comes_in_pages() {
     )
     .await;
     assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
-    assert_eq!(found[0]["subject"], "c3");
+    assert_eq!(found[0]["subject"], "list-3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
