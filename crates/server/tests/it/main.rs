@@ -5,6 +5,7 @@
 mod admin;
 mod asset_table;
 mod assets;
+mod compression;
 mod databases;
 mod deployments;
 mod device;
