@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use wire::package::{Model, ModelRule, Package, PackageKind};
+use wire::reasons::CarryReason;
 use wire::sequence::{CompiledSequence, CompiledStep};
 
 use crate::scope::MODEL_NAMES;
-use crate::steps::apply_drivers::{Ambiguous, choose, matched_by};
+use crate::steps::apply_drivers::{Ambiguous, MatchedBy, choose, matched_by};
 use crate::steps::{PackageUse, step_type};
 use crate::tri::{Tri, decide};
 
@@ -16,9 +17,9 @@ use crate::tri::{Tri, decide};
 pub struct Selection {
     /// Packages that some step could need on this model, in the order in which a boot medium should have them: what the
     /// factory sequence applies comes first, as it does so.
-    pub kept: Vec<(Package, String)>,
+    pub kept: Vec<(Package, CarryReason)>,
     /// Packages that are left out.
-    pub omitted: Vec<(Package, String)>,
+    pub omitted: Vec<(Package, CarryReason)>,
     /// Drivers that fit the model equally well, so that the run would fail.
     pub ambiguous: Option<Ambiguous>,
 }
@@ -119,27 +120,26 @@ fn judge(
     driver: Option<&Package>,
     deploy: &[Use<'_>],
     factory: &[Use<'_>],
-) -> Result<String, String> {
+) -> Result<CarryReason, CarryReason> {
     let asks = |used: &&Use<'_>| used.asks_for(package);
     let asking: Vec<&Use<'_>> = deploy.iter().filter(asks).collect();
     if let Some(used) = asking.iter().find(|used| used.never.is_none()) {
         if package.kind == PackageKind::Driver {
             return judge_driver(package, model, driver);
         }
-        return Ok(format!("step `{}` asks for it", used.step.path));
+        return Ok(CarryReason::StepAsks {
+            step: used.step.path.to_string(),
+        });
     }
     if factory.iter().filter(asks).any(|used| used.never.is_none()) {
-        return Ok("the factory sequence asks for it".to_owned());
+        return Ok(CarryReason::FactoryAsks);
     }
     match asking.first() {
-        Some(used) => {
-            let condition = used.never.unwrap_or_default();
-            Err(format!(
-                "step `{}` never runs on this model: `{condition}` is false",
-                used.step.path
-            ))
-        }
-        None => Err("no step asks for it".to_owned()),
+        Some(used) => Err(CarryReason::NeverRuns {
+            step: used.step.path.to_string(),
+            condition: used.never.unwrap_or_default().to_owned(),
+        }),
+        None => Err(CarryReason::NoStepAsks),
     }
 }
 
@@ -147,22 +147,31 @@ fn judge_driver(
     package: &Package,
     model: &Model,
     chosen: Option<&Package>,
-) -> Result<String, String> {
+) -> Result<CarryReason, CarryReason> {
     if package.models.is_empty() {
-        return Err("driver without a model rule".to_owned());
+        return Err(CarryReason::NoModelRule);
     }
     let Some(by) = matched_by(package, model) else {
         let rules: Vec<String> = package.models.iter().map(rule_in_words).collect();
-        return Err(format!(
-            "driver for {}, not for {model}",
-            rules.join(" or ")
-        ));
+        return Err(CarryReason::OtherModel {
+            rules: rules.join(" / "),
+            model: model.to_string(),
+        });
     };
+    let model = model.to_string();
     match chosen {
-        Some(chosen) if chosen == package => Ok(format!("driver for {model}, by its {by}")),
-        Some(chosen) => Err(format!("{} fits {model} better", chosen.name)),
+        Some(chosen) if chosen == package => Ok(match by {
+            MatchedBy::Vendor => CarryReason::DriverByVendor { model },
+            MatchedBy::Product => CarryReason::DriverByProduct { model },
+            MatchedBy::Baseboard => CarryReason::DriverByBaseboard { model },
+            MatchedBy::Sku => CarryReason::DriverBySku { model },
+        }),
+        Some(chosen) => Err(CarryReason::FitsBetter {
+            other: chosen.name.to_string(),
+            model,
+        }),
         // The run must fail on it, not go on without a driver.
-        None => Ok(format!("another driver fits {model} equally well")),
+        None => Ok(CarryReason::FitsEqually { model }),
     }
 }
 
@@ -228,7 +237,7 @@ mod tests {
         let known = BTreeMap::from([("update".to_owned(), json!(false))]);
         let stage = crate::derive::stage_sequence(&sequence);
         let selection = select(&sequence, &stage, &model, &known, &packages);
-        let lines = |what: &str, list: &[(Package, String)]| -> String {
+        let lines = |what: &str, list: &[(Package, CarryReason)]| -> String {
             list.iter()
                 .map(|(package, reason)| format!("{what} {}: {reason}\n", package.name))
                 .collect()

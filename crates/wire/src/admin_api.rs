@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::assets::{AssetState, OutOfUse};
 use crate::deployments::Window;
 use crate::digest::Digest;
+use crate::drift::PrestageId;
 use crate::event::{ContentBytes, StepOutcome};
 use crate::names::{
     CollectionName, DeploymentName, DeviceId, PackageName, PackageVersion, PrestageName, RunId,
     SequenceName, StepPath,
 };
 use crate::package::{Model, Package, PackageKind};
-use crate::reasons::{AsideReason, Evidence};
+use crate::reasons::{AsideReason, CarryReason, Evidence};
 
 /// `POST /api/v1/login`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -146,6 +147,28 @@ pub struct PrestageDefinition {
     pub omit: Vec<PackageName>,
 }
 
+/// `GET /api/v1/packages/{name}/uses`: where a package is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct PackageUses {
+    /// Steps of the latest versions of sequences that name it.
+    pub steps: Vec<StepUse>,
+    /// The latest version of each prestage that carries it, of those that the caller may see.
+    pub prestages: Vec<PrestageId>,
+    /// Deployments of those sequences.
+    pub deployments: Vec<Deployment>,
+}
+
+/// A step that names a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepUse {
+    /// The sequence.
+    pub sequence: SequenceName,
+    /// The step.
+    pub step: StepPath,
+}
+
 /// `GET /api/v1/prestages/{name}/plan`: what would be in the bundle, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -174,6 +197,9 @@ pub struct PlanItem {
     pub content_bytes: u64,
     /// Why it is in or out, in words, such as "step `apps/java` may run: `class` is not known yet".
     pub reason: String,
+    /// The same with its code and what it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<CarryReason>,
 }
 
 /// `POST /api/v1/prestages/{name}/build` answers this when the bundle is there; `GET /api/v1/prestages` lists them.

@@ -82,6 +82,17 @@ impl std::str::FromStr for DailyHours {
     }
 }
 
+/// A deployment that may be let begin on a device. `GET /api/v1/devices/{id}/startable`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Startable {
+    /// Its name.
+    pub name: DeploymentName,
+    /// The words that confirm it, for one that writes over disks.
+    #[serde(default)]
+    pub confirm: Option<String>,
+}
+
 /// A reason and the devices it is the reason for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]

@@ -173,6 +173,24 @@ sayings! {
         NotCancelled = "it isn't cancelled for this device",
     }
 
+    /// Why a prestage carries a package or leaves it out.
+    pub enum CarryReason {
+        StepAsks { step: String } = "step `{step}` asks for it",
+        FactoryAsks = "the factory sequence asks for it",
+        PrestageAsks = "the prestage asks for it",
+        PrestageLeavesOut = "the prestage leaves it out",
+        NeverRuns { step: String, condition: String } = "step `{step}` never runs on this model: `{condition}` is false",
+        NoStepAsks = "no step asks for it",
+        NoModelRule = "driver without a model rule",
+        OtherModel { rules: String, model: String } = "driver for {rules}, not for {model}",
+        DriverByVendor { model: String } = "driver for {model}, by its vendor",
+        DriverByProduct { model: String } = "driver for {model}, by its product",
+        DriverByBaseboard { model: String } = "driver for {model}, by its baseboard",
+        DriverBySku { model: String } = "driver for {model}, by its SKU",
+        FitsBetter { other: String, model: String } = "{other} fits {model} better",
+        FitsEqually { model: String } = "another driver fits {model} equally well",
+    }
+
     /// What a model lacks for a deployment.
     pub enum MissingReason {
         NoDrivers = "no driver package matches it",

@@ -33,6 +33,10 @@ forestage deployment create again --collection spare --sequence training-laptop 
 printf 'Maskin-ID;Lapp\nJ-1;M-101\nJ-2;M-102\n' > odd.csv
 forestage simulate assets --devices 2 --folder made-up
 printf '{' > made-up/receipts/broken.json
+mkdir wallpaper
+printf 'Bjørnøya' > wallpaper/bakgrunn.txt
+printf 'name: background\nversion: "1"\nkind: files\ntitle: Background\nsource:\n  tree: wallpaper\n' > background.yaml
+forestage package import background.yaml
 "#;
 
 /// The dots of one label, `0` for black, as a browser draws it.
@@ -91,6 +95,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         ("a site is made, changed and removed", Walk::site),
         ("a variable is set and removed", Walk::variable),
         ("a prestage is defined and changed", Walk::prestage),
+        ("the content library is verified and tidied", Walk::content),
         ("a token is made, used and revoked", Walk::token),
         ("an account is made, changed and removed", Walk::users),
         ("receipts are looked at and handed in", Walk::receipts),

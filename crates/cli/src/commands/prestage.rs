@@ -492,6 +492,7 @@ mod tests {
             kind,
             content_bytes,
             reason: reason.into(),
+            said: None,
         }
     }
 

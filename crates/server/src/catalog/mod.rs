@@ -30,6 +30,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/content/gc", May::Administer, upkeep::gc)
         .get("/api/v1/packages", May::View, packages::list)
         .post("/api/v1/packages", May::Publish, packages::publish)
+        .get("/api/v1/packages/{name}/uses", May::View, packages::get_uses)
         .get("/api/v1/sequences", May::View, sequences::list)
         .get("/api/v1/sequences/{name}", May::View, sequences::text)
         .put("/api/v1/sequences/{name}", May::Publish, sequences::put)

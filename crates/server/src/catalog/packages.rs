@@ -2,8 +2,11 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, State};
-use wire::admin_api::PackageRow;
+use axum::extract::{Extension, Path, State};
+use serde_json::Value;
+use wire::admin_api::{PackageRow, PackageUses, StepUse};
+use wire::drift::PrestageId;
+use wire::names::PackageName;
 use wire::package::Package;
 
 use crate::db::commit;
@@ -11,7 +14,7 @@ use crate::error::{Doing as _, Failure, chain, stored, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::read_json;
+use crate::routes::{parse, read_json};
 use crate::state::{AppState, blocking, now_ms};
 use crate::text::clean;
 
@@ -145,4 +148,80 @@ async fn check_content(state: &AppState, package: &Package) -> Result<(), Failur
         Ok(())
     })
     .await
+}
+
+/// `GET /api/v1/packages/{name}/uses`
+pub(crate) async fn get_uses(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+) -> Result<Json<PackageUses>, Failure> {
+    let name: PackageName = parse(&name)?;
+    let known = state.packages().await?;
+    if !known.iter().any(|row| row.package.name == name) {
+        return Err(Failure::not_found(format!("package {name}")));
+    }
+    uses(&state, &user, &name).await.map(Json)
+}
+
+/// Where a package is used, as far as someone sees it.
+pub(crate) async fn uses(
+    state: &AppState,
+    user: &User,
+    name: &PackageName,
+) -> Result<PackageUses, Failure> {
+    let mut uses = PackageUses::default();
+    for row in state.sequences().await? {
+        let Some((_, compiled)) = state.sequence_version(&row.name, row.version).await? else {
+            continue;
+        };
+        let steps = compiled.steps.into_iter();
+        let naming = steps.filter(|step| names(&step.with, name.as_str()));
+        uses.steps.extend(naming.map(|step| StepUse {
+            sequence: row.name.clone(),
+            step: step.path,
+        }));
+    }
+    let mut prestages = state.prestages().await?;
+    prestages.retain(|version| user.has_prestage(&version.prestage));
+    // Newest first: the first of a name is its latest version.
+    prestages.dedup_by(|later, first| later.prestage == first.prestage);
+    prestages.retain(|version| version.plan.kept.iter().any(|item| item.name == *name));
+    uses.prestages = prestages
+        .into_iter()
+        .map(|version| PrestageId {
+            prestage: version.prestage,
+            version: version.version,
+        })
+        .collect();
+    uses.deployments = state.deployments().await?;
+    uses.deployments.retain(|deployment| {
+        let mut sequences = uses.steps.iter();
+        sequences.any(|used| used.sequence == deployment.sequence)
+    });
+    Ok(uses)
+}
+
+/// Whether a value of a step is this name, or holds it.
+fn names(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text == name,
+        Value::Array(values) => values.iter().any(|value| names(value, name)),
+        Value::Object(values) => values.values().any(|value| names(value, name)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_step_names_a_package_at_any_depth_and_only_whole() {
+        let with = json!({ "packages": ["vim", { "name": "java-17" }], "n": 1 });
+        assert!(names(&with, "vim") && names(&with, "java-17"));
+        assert!(!names(&with, "java") && !names(&with, "packages"));
+    }
 }

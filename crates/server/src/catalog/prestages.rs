@@ -13,6 +13,7 @@ use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersio
 use wire::bundle::BundleRoot;
 use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
+use wire::reasons::CarryReason;
 use wire::sequence::CompiledSequence;
 
 use crate::db::commit;
@@ -278,7 +279,7 @@ pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft
                 .retain(|(omitted, _)| omitted.name != package.name);
             selection
                 .kept
-                .push((package.clone(), "the prestage asks for it".into()));
+                .push((package.clone(), CarryReason::PrestageAsks));
         }
     }
     let (omitted, kept): (Vec<_>, Vec<_>) = selection
@@ -287,7 +288,7 @@ pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft
         .partition(|(package, _)| definition.omit.contains(&package.name));
     let omitted = omitted
         .into_iter()
-        .map(|(package, _)| (package, "the prestage leaves it out".to_owned()));
+        .map(|(package, _)| (package, CarryReason::PrestageLeavesOut));
     selection.omitted.extend(omitted);
     let plan = PrestagePlan {
         prestage: name.clone(),
@@ -303,13 +304,14 @@ pub(crate) async fn draft(state: &AppState, name: &PrestageName) -> Result<Draft
     })
 }
 
-fn item((package, reason): &(Package, String)) -> PlanItem {
+fn item((package, reason): &(Package, CarryReason)) -> PlanItem {
     PlanItem {
         name: package.name.clone(),
         version: package.version.clone(),
         kind: package.kind,
         content_bytes: package.content_bytes,
-        reason: reason.clone(),
+        reason: reason.to_string(),
+        said: Some(reason.clone()),
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
 use serde::Deserialize;
 use wire::admin_api::{DeviceRow, DeviceState};
+use wire::deployments::Startable;
 use wire::find::{FOUND_MAX, FoundDevice};
 use wire::names::DeviceId;
 
@@ -87,6 +88,18 @@ pub(crate) async fn get(
     let row = state.device_row_for(&user, id).await?;
     row.map(Json)
         .ok_or_else(|| Failure::not_found(format!("device {id}")))
+}
+
+/// `GET /api/v1/devices/{id}/startable`
+pub(crate) async fn startable(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Startable>>, Failure> {
+    let id: DeviceId = parse(&id)?;
+    let row = state.device_row_for(&user, id).await?;
+    let row = row.ok_or_else(|| Failure::not_found(format!("device {id}")))?;
+    state.startable(&row).await.map(Json)
 }
 
 /// `POST /api/v1/devices/{id}/reset-key`: the next machine that is recognised as this device is bound to it.

@@ -73,6 +73,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/find", May::View, devices::find)
         .get("/api/v1/devices", May::View, devices::list)
         .get("/api/v1/devices/{id}", May::View, devices::get)
+        .get("/api/v1/devices/{id}/startable", May::Operate, devices::startable)
         .post("/api/v1/devices/{id}/reset-key", May::ChangeAssets, devices::reset_key)
         .get("/api/v1/devices/{id}/asset", May::View, asset::get)
         .post("/api/v1/devices/{id}/asset", May::ChangeAssets, asset::change)

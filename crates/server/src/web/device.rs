@@ -7,6 +7,7 @@ use serde_json::json;
 use wire::admin_api::{CollectionRow, DeviceRow, DeviceState, ReceiptRow, RunRow};
 use wire::assets::{AssetDetail, AssetState, OutOfUse};
 use wire::assignments::AssignmentRow;
+use wire::deployments::Startable;
 use wire::names::DeploymentName;
 use wire::receipt::ReceiptResult;
 use wire::sites::SiteRow;
@@ -53,15 +54,6 @@ pub struct Known {
     pub cancelled: Vec<Startable>,
     /// What may be cancelled for it.
     pub cancellable: Vec<DeploymentName>,
-}
-
-/// A deployment that may be let begin on the device.
-#[derive(Debug, Clone)]
-pub struct Startable {
-    /// Its name.
-    pub name: DeploymentName,
-    /// The words that confirm it, for one that writes over disks.
-    pub confirm: Option<String>,
 }
 
 /// `GET /devices/{serial}`

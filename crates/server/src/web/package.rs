@@ -2,9 +2,8 @@
 
 use axum::extract::{Path, State};
 use maud::{Markup, html};
-use serde_json::Value;
-use wire::admin_api::{Deployment, PackageRow, PrestageVersion};
-use wire::names::{PackageName, SequenceName, StepPath};
+use wire::admin_api::{PackageRow, PackageUses};
+use wire::names::PackageName;
 
 use super::draw;
 use super::visitor::Visitor;
@@ -13,17 +12,6 @@ use crate::catalog::packages;
 use crate::error::Failure;
 use crate::routes::parse;
 use crate::state::AppState;
-
-/// Where a package is used.
-#[derive(Debug, Clone, Default)]
-pub struct Uses {
-    /// Steps of the latest versions of sequences that name it.
-    pub steps: Vec<(SequenceName, StepPath)>,
-    /// The latest version of each prestage that carries it.
-    pub prestages: Vec<PrestageVersion>,
-    /// Deployments of those sequences.
-    pub deployments: Vec<Deployment>,
-}
 
 /// `GET /packages/{name}`
 pub(super) async fn show(
@@ -37,49 +25,14 @@ pub(super) async fn show(
     if rows.is_empty() {
         return Err(Failure::not_found(format!("package {name}")));
     }
-    let uses = uses(&state, &visitor, &name).await?;
+    let uses = packages::uses(&state, &visitor.user, &name).await?;
     let content = page(visitor.words, &name, &rows, &uses);
     Ok(visitor.page(name.as_str(), None, &content))
 }
 
-async fn uses(state: &AppState, visitor: &Visitor, name: &PackageName) -> Result<Uses, Failure> {
-    let mut uses = Uses::default();
-    for row in state.sequences().await? {
-        let Some((_, compiled)) = state.sequence_version(&row.name, row.version).await? else {
-            continue;
-        };
-        let steps = compiled.steps.into_iter();
-        let naming = steps.filter(|step| names(&step.with, name.as_str()));
-        uses.steps
-            .extend(naming.map(|step| (row.name.clone(), step.path)));
-    }
-    let mut prestages = state.prestages().await?;
-    prestages.retain(|version| visitor.user.has_prestage(&version.prestage));
-    // Newest first: the first of a name is its latest version.
-    prestages.dedup_by(|later, first| later.prestage == first.prestage);
-    prestages.retain(|version| version.plan.kept.iter().any(|item| item.name == *name));
-    uses.prestages = prestages;
-    uses.deployments = state.deployments().await?;
-    uses.deployments.retain(|deployment| {
-        let mut sequences = uses.steps.iter();
-        sequences.any(|(sequence, _)| *sequence == deployment.sequence)
-    });
-    Ok(uses)
-}
-
-/// Whether a value of a step is this name, or holds it.
-fn names(value: &Value, name: &str) -> bool {
-    match value {
-        Value::String(text) => text == name,
-        Value::Array(values) => values.iter().any(|value| names(value, name)),
-        Value::Object(values) => values.values().any(|value| names(value, name)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
 /// The content of the page.
 #[must_use]
-pub fn page(words: Words, name: &PackageName, rows: &[PackageRow], uses: &Uses) -> Markup {
+pub fn page(words: Words, name: &PackageName, rows: &[PackageRow], uses: &PackageUses) -> Markup {
     let title = rows.first().map_or("", |row| row.package.title.as_str());
     let crumbs = [("/packages", words.t("Packages"))];
     html! {
@@ -116,15 +69,15 @@ fn version_rows(words: Words, rows: &[PackageRow]) -> Markup {
     draw::block("versions-title", words.t("Versions"), "", &table)
 }
 
-fn used(words: Words, uses: &Uses) -> Markup {
+fn used(words: Words, uses: &PackageUses) -> Markup {
     let is_used = !(uses.steps.is_empty() && uses.prestages.is_empty());
     let content = html! {
         @if !is_used { p.muted { (words.t("Nothing names it: no step, no prestage.")) } }
         @if !uses.steps.is_empty() {
             h3 { (words.t("Steps that name it")) }
             ul.evidence {
-                @for (sequence, step) in &uses.steps {
-                    li { a href={ "/sequences/" (sequence) } { (sequence) } " · " code { (step) } }
+                @for used in &uses.steps {
+                    li { a href={ "/sequences/" (used.sequence) } { (used.sequence) } " · " code { (used.step) } }
                 }
             }
         }
@@ -142,18 +95,4 @@ fn used(words: Words, uses: &Uses) -> Markup {
         }
     };
     draw::block("used-title", words.t("Where it is used"), "", &content)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_step_names_a_package_at_any_depth_and_only_whole() {
-        let with = json!({ "packages": ["vim", { "name": "java-17" }], "n": 1 });
-        assert!(names(&with, "vim") && names(&with, "java-17"));
-        assert!(!names(&with, "java") && !names(&with, "packages"));
-    }
 }

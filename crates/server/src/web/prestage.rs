@@ -291,7 +291,11 @@ fn items(words: Words, id: &str, title: &str, items: &[PlanItem]) -> Markup {
                 td { span.mono { (item.version) } }
                 td { (item.kind) }
                 td.number { (words.bytes(item.content_bytes)) }
-                td.value { (layout::prose(&item.reason)) }
+                td.value { @match &item.said {
+                    Some(why) => (layout::prose(&words.say(why))),
+                    // It was built before reasons had codes.
+                    None => (layout::prose(&item.reason)),
+                } }
             }
         })
         .collect();

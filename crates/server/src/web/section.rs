@@ -93,7 +93,7 @@ pub(super) const NAVIGATION: &[(&str, &[Entry])] = &[
         (Section::Prestages, "/prestages", en("Prestages")),
         (Section::Sequences, "/sequences", en("Task sequences")),
         (Section::Packages, "/packages", en("Packages")),
-        (Section::Content, "/content", en("Content library")),
+        (Section::Content, "/content", en("Content")),
     ]),
     (en("Settings"), &[
         (Section::Users, "/users", en("Users")),

@@ -47,6 +47,11 @@ pub(super) fn link(words: Words, scope: VariableScope, name: &str) -> Markup {
     html! { a href=(address(scope, name)) { (words.t("Variables")) } }
 }
 
+/// The same among the actions at the head of a page.
+pub(super) fn button(words: Words, scope: VariableScope, name: &str) -> Markup {
+    html! { a.button href=(address(scope, name)) { (words.t("Variables")) } }
+}
+
 fn address(scope: VariableScope, name: &str) -> String {
     format!("/variables?scope={scope}&name={}", encode(name))
 }

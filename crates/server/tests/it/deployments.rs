@@ -3,9 +3,10 @@
 use serde_json::json;
 use wire::admin_api::{CollectionChange, Deployment, DeviceState, MemberChange};
 use wire::collections::{CollectionRule, ExclusionChange, MemberWhy};
-use wire::deployments::{CapRequest, DeviceList, ResumeRequest, StopRequest, Window};
+use wire::deployments::{CapRequest, DeviceList, ResumeRequest, Startable, StopRequest, Window};
 use wire::device_api::CheckInReply;
 use wire::names::RunId;
+use wire::reasons::MemberReason;
 
 use super::harness::{Machine, Site, event, good_run, send};
 
@@ -141,6 +142,9 @@ fn a_machine_that_a_rule_brought_in_leaves_when_it_is_done_and_comes_back_for_a_
     assert_eq!(site.device("PF1").collections, []);
     let preview = site.admin.collection_preview(&laptops, None, 10).unwrap();
     assert_eq!(preview.devices[0].reason, "done by deployment autumn");
+    let deployment = "autumn".to_owned();
+    let said = Some(MemberReason::DoneBy { deployment });
+    assert_eq!(preview.devices[0].said, said);
     assert!(matches!(machine.check_in(&site), CheckInReply::Idle { .. }));
     let rerun = format!("/api/v1/runs/{}/rerun", order.run);
     let asked = |confirm: &str| -> Result<serde_json::Value, _> {
@@ -328,6 +332,15 @@ fn an_available_deployment_begins_when_it_is_started_and_a_window_is_kept() {
         devices: vec![site.device("PF1").device],
         ..DeviceList::default()
     };
+    let startable = |site: &Site| -> Vec<Startable> {
+        let path = format!("/api/v1/devices/{}/startable", site.device("PF1").device);
+        site.admin.get(&path).unwrap()
+    };
+    let as_it_is = Startable {
+        name: available.name.clone(),
+        confirm: Some("autumn 1".into()),
+    };
+    assert_eq!(startable(&site), [as_it_is]);
     // It writes over the disk: nothing begins before someone has typed what it does.
     let unconfirmed = site.admin.start_deployment(&available.name, &devices);
     assert!(unconfirmed.is_err());
@@ -351,6 +364,8 @@ fn an_available_deployment_begins_when_it_is_started_and_a_window_is_kept() {
         (again.done, again.left[0].reason.as_str()),
         (0, "another run has not ended")
     );
+    assert_eq!(again.left[0].said, Some(MemberReason::AnotherRun));
+    assert_eq!(startable(&site), []);
     machine.order(&site);
     let later = Deployment {
         purpose: wire::admin_api::Purpose::Required,

@@ -6,6 +6,7 @@ mod admin;
 mod asset_table;
 mod assets;
 mod backup;
+mod compression;
 mod databases;
 mod deployments;
 mod device;

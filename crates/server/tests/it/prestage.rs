@@ -5,7 +5,7 @@ use std::io::{Cursor, Read as _};
 use content::{Bundle, Frame, Manifest, Unverified};
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
-use wire::admin_api::PrestageDefinition;
+use wire::admin_api::{PackageUses, PrestageDefinition};
 use wire::boot_config::Trust;
 use wire::digest::Digest;
 use wire::package::{ModelRule, PackageKind};
@@ -124,6 +124,13 @@ fn a_prestage_becomes_a_bundle_that_verifies() {
         (built.bundle, 3)
     );
     assert_eq!(site.admin.prestages().unwrap().len(), 2);
+    // Each package says who needs it.
+    let uses: PackageUses = site.admin.get("/api/v1/packages/java/uses").unwrap();
+    assert!(!uses.steps.is_empty(), "{uses:?}");
+    let prestages: Vec<String> = uses.prestages.iter().map(ToString::to_string).collect();
+    assert_eq!(prestages, ["book@2"]);
+    let unknown = site.admin.get::<PackageUses>("/api/v1/packages/none/uses");
+    assert_eq!(refusal(unknown).0, 404);
     let missing =
         site.admin
             .send::<_, serde_json::Value>("POST", "/api/v1/prestages/none/build", &json!({}));

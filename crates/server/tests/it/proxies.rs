@@ -18,6 +18,23 @@ const OTHER: &str = "127.0.0.2";
 
 /// Sends a request from an address of this machine, with these bytes among its headers; the status of the answer.
 fn send(site: &Site, from: &str, request: &str, headers: &[u8], body: &str) -> u16 {
+    let mut stream = asked(site, from, request, headers, body);
+    let mut answer = Vec::new();
+    // A server may close without saying goodbye.
+    let _cut = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
+}
+
+/// A connection over which this was asked, and whose answer is still to be read.
+pub(crate) fn asked(
+    site: &Site,
+    from: &str,
+    request: &str,
+    headers: &[u8],
+    body: &str,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let address = site.server.ready.urls[0].trim_start_matches("https://");
     let mut stream = StreamOwned::new(tls(site), connect(from, address.parse().unwrap()));
     let head = format!(
@@ -26,12 +43,7 @@ fn send(site: &Site, from: &str, request: &str, headers: &[u8], body: &str) -> u
     );
     let bytes = [head.as_bytes(), headers, b"\r\n", body.as_bytes()].concat();
     stream.write_all(&bytes).unwrap();
-    let mut answer = Vec::new();
-    // A server may close without saying goodbye.
-    let _cut = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
-    status.unwrap_or_else(|| panic!("no answer: {answer:?}"))
+    stream
 }
 
 fn connect(from: &str, to: SocketAddr) -> TcpStream {

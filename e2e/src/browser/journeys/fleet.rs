@@ -247,6 +247,27 @@ impl Walk {
         Ok(())
     }
 
+    pub(super) fn content(&mut self, _: &Utf8Path) -> Result<()> {
+        let stats = self.api("/api/v1/content/stats")?;
+        let parts = stats["chunks"].as_u64().unwrap_or_default();
+        ensure!(parts > 0, "there is nothing to verify: {stats}");
+        self.go("/content")?;
+        self.wait("document.querySelector('main tbody').textContent.includes('background')")?;
+        self.press_button("Verify all of it")?;
+        self.wait(&format!(
+            "document.querySelector('main [role=status]')?.textContent.includes('All {parts} parts are right.')"
+        ))?;
+        let audit = self.api("/api/v1/audit?action=content-verified")?;
+        ensure!(audit[0]["who"] == "admin", "{audit}");
+        self.press_button("Look for what nothing needs")?;
+        self.wait("document.querySelector('main [role=status]')?.textContent.includes('Nothing can be removed')")?;
+        ensure!(
+            self.api("/api/v1/content/stats")? == stats,
+            "looking removed something"
+        );
+        Ok(())
+    }
+
     pub(super) fn token(&mut self, _: &Utf8Path) -> Result<()> {
         self.go("/tokens")?;
         self.fill("#title", "Inventarsystemet")?;

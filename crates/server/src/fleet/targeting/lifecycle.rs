@@ -12,7 +12,7 @@ use sqlx::AnyConnection;
 use wire::admin_api::{Deployment, DeviceRow, DeviceState, Purpose};
 use wire::deployments::{
     Acted, CancelledDevice, CapRequest, DEVICES_MAX, DeploymentStatus, DeviceList, FailedRun,
-    NAMED_MAX, ResumeRequest, StopRequest,
+    NAMED_MAX, ResumeRequest, Startable, StopRequest,
 };
 use wire::names::{DeploymentName, DeviceId, RunId};
 use wire::reasons::{Evidence, MemberReason};
@@ -31,7 +31,6 @@ use crate::runs::orders::{anew, latest_sequence, reach_of};
 use crate::runs::retry::go_on;
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
-use crate::web::device::Startable;
 use crate::webhooks::outbox::emit;
 
 /// `runs.stop` of a run that was stopped together with its deployment; a resume lifts these and no others.

@@ -1,7 +1,8 @@
 //! Packages and their content, sequences, prestages and their bundles.
 
 use wire::admin_api::{
-    DigestList, Finding, PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, SequenceRow,
+    DigestList, Finding, PackageRow, PackageUses, PrestageDefinition, PrestagePlan,
+    PrestageVersion, SequenceRow,
 };
 use wire::content::{CollectContent, Collected, ContentReport, ContentStats};
 use wire::device_api::PatchList;
@@ -53,6 +54,8 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<PackageRow>("")
         .fails(409, "content-missing", "Its manifest or some of its chunks aren't here.")
         .fails(409, "version-taken", "There is another package of this name and version.")
+        .of("GET", "/api/v1/packages/{name}/uses", "Tell where a package is used.", "Steps of the latest versions of sequences, prestages in reach, deployments.")
+        .answers::<PackageUses>(r#"{"steps":[{"sequence":"deploy","step":"apps/java"}],"prestages":[{"prestage":"book-14","version":3}],"deployments":[]}"#)
         .of("GET", "/api/v1/sequences", "List the task sequences.", "")
         .answers::<Vec<SequenceRow>>("")
         .whole()

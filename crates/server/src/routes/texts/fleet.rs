@@ -5,7 +5,7 @@ use wire::admin_api::{
     ReceiptRow,
 };
 use wire::assets::{AssetChange, AssetDetail, AssetReason};
-use wire::deployments::StopRequest;
+use wire::deployments::{Startable, StopRequest};
 use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::sites::{SiteChange, SiteDetail, SiteMove, SiteMoved, SiteRow};
 use wire::variables::{DeviceVariables, ScopeVariables, VariableChange, VariableRow};
@@ -98,6 +98,9 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .fails(409, "same-state", "It is in use already.")
         .of("GET", "/api/v1/devices/{id}/variables", "Tell which variables a machine gets, and from where.", "")
         .answers::<DeviceVariables>("")
+        .of("GET", "/api/v1/devices/{id}/startable", "List the available deployments that may be started on a machine now.", "Nothing while it runs something.")
+        .answers::<Vec<Startable>>(r#"[{"name":"repair","confirm":"repair 1"}]"#)
+        .whole()
         .of("GET", "/api/v1/sites", "List the sites.", "Those in reach.")
         .answers::<Vec<SiteRow>>("")
         .whole()

@@ -52,7 +52,7 @@ pub(super) fn import(shown: &Shown<'_>) -> Markup {
             }))
         }
         @for problem in &import.said {
-            div.problem role="alert" { (layout::icon(layout::WARNING)) span { (layout::capital(&words.say(problem))) "." } }
+            div.problem role="alert" { (layout::icon(layout::WARNING)) span { (layout::capital(words.say(problem))) "." } }
         }
         @if let Some((force, report)) = shown.undo { (undo(words, row.import, *force, report)) }
         @if let Some(report) = &import.undone {
@@ -344,7 +344,7 @@ fn line(words: Words, row: &ImportLine) -> Markup {
             @else { span.mono { (layout::or_dash(&row.serial)) } } }
         td { span class=(class) { (layout::icon(sign)) (words.t(result_word(row.result))) } }
         td.value {
-            @for problem in &row.said { div { (layout::capital(&words.say(problem))) } }
+            @for problem in &row.said { div { (layout::capital(words.say(problem))) } }
             @if row.result == RowResult::New {
                 (row.changes.iter().map(|change| format!("{}: {}", change.field, change.new)).collect::<Vec<_>>().join(", "))
             } @else {

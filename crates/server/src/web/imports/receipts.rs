@@ -235,7 +235,7 @@ fn machine(words: Words, row: &ReconciledRow) -> Markup {
                     @if claim.receipts > 1 { ", " (words.fill(en("{n} receipts"), &[("n", &claim.receipts)])) } }
             } @else { (words.t("Nothing")) }
         }
-        td.value { @for why in &row.said { div { (layout::capital(&words.say(why))) } } @if row.said.is_empty() { "—" } }
+        td.value { @for why in &row.said { div { (layout::capital(words.say(why))) } } @if row.said.is_empty() { "—" } }
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Shown<'s> {
 pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
     html! {
         (draw::head(&[("/collections", words.t("Collections"))], shown.name.as_str(), shown.title,
-            &variables::link(words, VariableScope::Collection, shown.name.as_str())))
+            &variables::button(words, VariableScope::Collection, shown.name.as_str())))
         section.card {
             h2 { (words.t("Rule")) }
             @if shown.can_change { (rule_form(words, shown)) }

@@ -119,10 +119,17 @@ pub(super) fn site(
             }
         })
         .collect();
+    let actions = html! {
+        (variables::button(words, VariableScope::Site, &row.code))
+        @if can_change {
+            button.danger type="button" data-api={ "DELETE /api/v1/sites/" (encode(&row.code)) } data-then="/sites"
+                data-confirm=(words.t("Remove this site?")) { (words.t("Remove the site")) }
+        }
+    };
     let movable = detail.misplaced.iter().filter(|one| can_move(&one.site));
     let all: Vec<_> = movable.map(|one| one.device).collect();
     html! {
-        (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &variables::link(words, VariableScope::Site, &row.code)))
+        (draw::head(&[("/sites", words.t("Sites"))], &row.name, &row.code, &actions))
         dl.identity.plain {
             div { dt { (words.t("Running")) } dd { (places(words, row)) } }
             div { dt { (words.t("Waiting")) } dd { (row.waiting) } }
@@ -141,8 +148,6 @@ pub(super) fn site(
         }
         @if can_change {
             details { summary { (words.t("Change the site")) } (site_form(words, Some(row))) }
-            button.danger type="button" data-api={ "DELETE /api/v1/sites/" (encode(&row.code)) } data-then="/sites"
-                data-confirm=(words.t("Remove this site?")) { (words.t("Remove the site")) }
         }
     }
 }
