@@ -191,6 +191,7 @@ mod tests {
 
     use serde_json::json;
     use wire::package::{Model, Package};
+    use wire::reasons::CarryReason;
 
     use super::select;
 
