@@ -41,6 +41,8 @@ pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("key-reset", en("reset the key of a machine")),
     ("language-chosen", en("chose a language")),
     ("left-collection", en("left a collection when it was done")),
+    ("model-alias-removed", en("forgot a vendor's name for a model")),
+    ("model-alias-set", en("told a vendor's name for a model")),
     ("members-changed", en("changed the members of a collection")),
     ("package-published", en("published a package")),
     ("password-changed", en("changed their own password")),
@@ -81,10 +83,12 @@ pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("view-deleted", en("removed a saved view")),
     ("view-saved", en("saved a view")),
     ("webhook-added", en("added a webhook")),
+    ("webhook-changed", en("changed a webhook")),
     ("webhook-paused", en("paused a webhook")),
     ("webhook-removed", en("removed a webhook")),
     ("webhook-resent", en("sent a webhook's message again")),
     ("webhook-resumed", en("resumed a webhook")),
+    ("webhook-secret-made", en("made a new secret for a webhook")),
     ("webhook-tested", en("sent a test message to a webhook")),
 ];
 
