@@ -192,7 +192,7 @@ mod tests {
     use serde_json::json;
     use wire::package::{Model, Package};
 
-    use super::select;
+    use super::{CarryReason, select};
 
     fn package(name: &str, kind: &str, models: serde_json::Value) -> Package {
         serde_json::from_value(json!({
