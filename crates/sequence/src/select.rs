@@ -193,7 +193,7 @@ mod tests {
     use wire::package::{Model, Package};
     use wire::reasons::CarryReason;
 
-    use super::select;
+    use super::{CarryReason, select};
 
     fn package(name: &str, kind: &str, models: serde_json::Value) -> Package {
         serde_json::from_value(json!({
