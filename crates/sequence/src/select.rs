@@ -191,7 +191,6 @@ mod tests {
 
     use serde_json::json;
     use wire::package::{Model, Package};
-    use wire::reasons::CarryReason;
 
     use super::{CarryReason, select};
 
