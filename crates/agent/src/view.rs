@@ -186,6 +186,7 @@ fn fold(state: &mut State) {
         title: step.title.clone(),
         percent: step.percent(),
         detail: match &step.progress {
+            Some(progress) if progress.total == 0 => progress.message.clone(),
             Some(progress) if progress.message.is_empty() => progress_text(progress),
             Some(progress) => format!("{}  {}", progress_text(progress), progress.message),
             None => step
@@ -316,6 +317,45 @@ mod tests {
             uptime_ms: 1,
             body,
         }
+    }
+
+    #[test]
+    fn what_a_step_waits_for_stands_there_until_it_goes_on() {
+        let board = Board::new(None);
+        board.begin_run(Phase::Deploying, None, 0, &[]);
+        let path: wire::names::StepPath = "java".parse().unwrap();
+        let steps = vec![StepTitle {
+            path: path.clone(),
+            title: "Java".into(),
+            kind: "install-packages".into(),
+        }];
+        let sequence = "laptop".parse().unwrap();
+        board.event(&event(1, EventBody::RunStarted { sequence, steps }));
+        let attempt = 1;
+        board.event(&event(
+            2,
+            EventBody::StepStarted {
+                path: path.clone(),
+                attempt,
+            },
+        ));
+        let shown = |current, total, message: &str| {
+            let progress = wire::event::Progress {
+                path: path.clone(),
+                current,
+                total,
+                unit: ProgressUnit::Bytes,
+                message: message.to_owned(),
+            };
+            board.event(&event(3, EventBody::Progress(progress)));
+            let step = board.lock().model.step.clone().unwrap();
+            (step.percent, step.detail)
+        };
+        assert_eq!(
+            shown(0, 0, "waiting for the server"),
+            (None, "waiting for the server".to_owned())
+        );
+        assert_eq!(shown(1, 2, "java").0, Some(50));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use content::{ChunkSource, ContentError, Frame, Library, Patch, PatchBytes, Sour
 use sequence::ports::Progress;
 use wire::device_api::CHUNKS_MAX;
 use wire::digest::Digest;
-use wire::event::LogLevel;
+use wire::event::{LogLevel, ProgressUnit};
 
 use crate::clock;
 use crate::connection::{Connection, is_session_gone};
@@ -118,6 +118,8 @@ impl<'a> Asking<'a> {
             self.progress.log(LogLevel::Warning, &text);
         }
         self.missed += 1;
+        let waiting = "waiting for the server, which is not reached";
+        self.progress.report(0, 0, ProgressUnit::Bytes, waiting);
         self.count();
         let had_network = self.connection.network().is_up();
         let (connection, progress) = (self.connection, self.progress);
