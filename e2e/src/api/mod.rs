@@ -14,7 +14,7 @@ const REQUIREMENTS: &str = include_str!("requirements.txt");
 /// Those who ask, with what their accounts need besides a role.
 const ASKING: [(&str, &[&str]); 5] = [
     ("admin", &[]),
-    ("school-admin", &["--site", "S01"]),
+    ("school-admin", &["--site", "BJO"]),
     ("asset-clerk", &[]),
     ("factory-operator", &["--prestage", "book-14"]),
     ("viewer", &[]),
