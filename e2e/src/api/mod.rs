@@ -29,6 +29,7 @@ const ENDING: [&str; 5] = [
     "POST /api/v1/users/{name}/reset-password",
     "PUT /api/v1/users/{name}/role",
 ];
+const CA: &str = "$DATA/tls/ca.pem";
 const FAILURES_MAX: usize = 10;
 const PASSWORD: &str = "Nordlys-over-Tromsø-2026";
 
@@ -54,9 +55,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let schemathesis = python::program(&folder, "schemathesis", REQUIREMENTS)?;
     let world = guides::World::start(root, &guides::program()?, "api")?;
     world.run_script(&populated())?;
-    let mut asked = Vec::new();
+    // Before anybody asks: random sign-ins close the door for a while.
     for (role, more) in ASKING {
-        let report = ask(&world, &schemathesis, role, more, options)
+        sign_up(&world, role, more).with_context(|| format!("making an account of a {role}"))?;
+    }
+    let mut asked = Vec::new();
+    for (role, _) in ASKING {
+        let report = ask(&world, &schemathesis, role, options)
             .with_context(|| format!("asking as {role}"))?;
         console::say(&format!(
             "{role}: {} questions, {} answered otherwise than described",
@@ -111,29 +116,34 @@ fn populated() -> String {
     script.join("\n")
 }
 
-/// An account of this role with a token, and all its questions.
-fn ask(
-    world: &guides::World,
-    schemathesis: &Utf8Path,
-    role: &str,
-    more: &[&str],
-    options: &Options,
-) -> Result<Value> {
+/// An account of this role, with a token.
+fn sign_up(world: &guides::World, role: &str, more: &[&str]) -> Result<()> {
     let url = world.url();
-    let ca = "$DATA/tls/ca.pem";
-    let report = format!("{role}.json");
     world.run_script(&format!(
         "one_time=$(forestage --json user add ask-{role} --role {role} {} | jq -r '.\"one-time-password\"')\n\
          export FORESTAGE_CONFIG=$PWD/ask-{role}.json\n\
          FORESTAGE_PASSWORD=$one_time FORESTAGE_NEW_PASSWORD='{PASSWORD}' \
-         forestage login {url} --ca {ca} --user ask-{role} >/dev/null 2>&1\n\
-         forestage --json token create questions | jq -r .token >{role}.token\n\
-         curl -sf --cacert {ca} -H \"Authorization: Bearer $(<{role}.token)\" {url}/api/v1/openapi.json >openapi.json\n\
-         {schemathesis} run openapi.json --no-color --url {url} --tls-verify {ca} \
+         forestage login {url} --ca {CA} --user ask-{role} >/dev/null\n\
+         forestage --json token create questions | jq -r .token >{role}.token",
+        more.join(" "),
+    ))
+}
+
+/// All questions of somebody of this role, who must be let in afterwards as before.
+fn ask(
+    world: &guides::World,
+    schemathesis: &Utf8Path,
+    role: &str,
+    options: &Options,
+) -> Result<Value> {
+    let url = world.url();
+    let report = format!("{role}.json");
+    world.run_script(&format!(
+        "curl -sf --cacert {CA} -H \"Authorization: Bearer $(<{role}.token)\" {url}/api/v1/openapi.json >openapi.json\n\
+         {schemathesis} run openapi.json --no-color --url {url} --tls-verify {CA} \
          --header \"Authorization: Bearer $(<{role}.token)\" --checks {CHECKS} --continue-on-failure \
          --max-examples {} --seed {} --report-json-path {report} {} >{role}.log 2>&1 || true\n\
-         curl -sf --cacert {ca} -H \"Authorization: Bearer $(<{role}.token)\" {url}/api/v1/me >/dev/null",
-        more.join(" "),
+         curl -sf --cacert {CA} -H \"Authorization: Bearer $(<{role}.token)\" {url}/api/v1/me >/dev/null",
         options.examples,
         options.seed,
         ENDING.map(|name| format!("--exclude-name '{name}'")).join(" "),
