@@ -152,18 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const STATES: [DeviceState; 9] = [
-        DeviceState::Imported,
-        DeviceState::Staged,
-        DeviceState::CheckedIn,
-        DeviceState::Running,
-        DeviceState::Completed,
-        DeviceState::Failed,
-        DeviceState::Stopped,
-        DeviceState::Stalled,
-        DeviceState::Quarantined,
-    ];
+    use crate::web::filter::STATES;
 
     fn hue_of(bar: &Bar) -> u8 {
         match bar.tone {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use wire::admin_api::DeviceState;
 
 use super::databar::{Bar, Tone};
-use super::filter::state_key;
+use super::filter::{STATES, state_key};
 use super::words::{Words, en};
 
 /// The product's sign: two firs on a line.
@@ -90,17 +90,7 @@ pub const fn state_word(state: DeviceState) -> &'static str {
 /// A state by its key, in the visitor's language; one of a later release as it is called there.
 #[must_use]
 pub fn state_named(words: Words, key: &str) -> String {
-    let states = [
-        DeviceState::Imported,
-        DeviceState::Staged,
-        DeviceState::CheckedIn,
-        DeviceState::Running,
-        DeviceState::Completed,
-        DeviceState::Failed,
-        DeviceState::Stalled,
-        DeviceState::Quarantined,
-    ];
-    match states.into_iter().find(|state| state_key(*state) == key) {
+    match STATES.into_iter().find(|state| state_key(*state) == key) {
         Some(state) => words.t(state_word(state)).to_owned(),
         None => capital(key.replace('-', " ")),
     }
@@ -186,6 +176,16 @@ pub fn or_dash(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_state_by_its_key_has_its_word_in_both_languages() {
+        for state in STATES {
+            let named = |words| state_named(words, state_key(state));
+            assert_eq!(named(Words::ENGLISH), state_word(state));
+            assert_ne!(named(Words::BOKMAL), state_word(state));
+        }
+        assert_eq!(state_named(Words::BOKMAL, "laid-out"), "Laid out");
+    }
 
     #[test]
     fn code_in_messages() {
