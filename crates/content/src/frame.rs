@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use wire::digest::Digest;
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::buffer::Buffer;
 use crate::error::ContentError;
 
 /// The longest chunk we make.
@@ -248,25 +247,18 @@ impl Frame {
     pub fn unpack(&self, buffer: &mut Vec<u8>) -> Result<(), ContentError> {
         buffer.clear();
         buffer.resize(self.header.raw_bytes as usize, 0);
-        let result = self.unpack_checked(buffer);
+        let result = self.unpack_to(buffer);
         if result.is_err() {
             buffer.clear();
         }
         result
     }
 
-    /// The same into memory that disks can write from.
-    pub(crate) fn unpack_into(&self, buffer: &mut Buffer) -> Result<(), ContentError> {
-        buffer.resize(self.header.raw_bytes as usize);
-        let result = self.unpack_checked(buffer);
-        if result.is_err() {
-            buffer.resize(0);
-        }
-        result
-    }
-
-    /// Fills `buffer`, which is as long as the header says the chunk is.
-    fn unpack_checked(&self, buffer: &mut [u8]) -> Result<(), ContentError> {
+    /// Fills `buffer`, which is as long as the chunk, and checks the digest on that very buffer.
+    ///
+    /// # Errors
+    /// If the content is not what the digest says; what the buffer then holds is worth nothing.
+    pub(crate) fn unpack_to(&self, buffer: &mut [u8]) -> Result<(), ContentError> {
         let bad = |rule| ContentError::DamagedChunk {
             digest: self.header.digest,
             rule,

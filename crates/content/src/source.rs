@@ -3,6 +3,7 @@
 //! Sources promise nothing: what they hand over is checked by whoever uses it.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use tracing::warn;
 use wire::digest::Digest;
@@ -64,20 +65,40 @@ pub enum SourceKind {
 /// The most chunks a source is asked for at once; half of what the device API takes.
 pub const WANTED_MAX: usize = 512;
 
-/// How many frames are on their way at once, from being read to being accepted: at most 64 MiB packed and as much
-/// unpacked, and enough that no core waits.
-const FRAMES_ON_THEIR_WAY_MAX: usize = 64;
+/// A run ends with the chunk that makes it so long: what is written in one go should be long, and what is unpacked should
+/// stay in the processor's cache until it is written.
+const RUN_BYTES: usize = 1 << 20;
 
-/// What is done, on any core, with a chunk whose bytes were checked. Bytes that it doesn't take away are the buffer of the
-/// next chunk: fresh memory costs more than unpacking into memory that is warm.
-pub(crate) type Prepare<'a, T> = dyn Fn(&Frame, &mut Buffer) -> Result<T, ContentError> + Sync + 'a;
+/// How many runs are on their way at once, from being read to being accepted: at most 48 MiB packed, and enough that no core
+/// waits.
+const RUNS_ON_THEIR_WAY_MAX: usize = 24;
+
+/// Chunks that came one behind the other, whose bytes were checked.
+pub(crate) struct Run<'a> {
+    /// Each chunk, and where its bytes lie in `bytes`: one behind the other.
+    pub(crate) chunks: &'a [(Digest, Range<usize>)],
+    /// In memory that disks can write from.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Run<'_> {
+    /// The chunks with their bytes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, &[u8])> {
+        self.chunks
+            .iter()
+            .map(|(digest, range)| (digest, &self.bytes[range.clone()]))
+    }
+}
+
+/// What is done, on any core, with checked chunks; answers something for each.
+pub(crate) type Prepare<'a, T> = dyn Fn(&Run<'_>) -> Result<Vec<T>, ContentError> + Sync + 'a;
 
 /// Takes a chunk, what came of preparing it, and where it came from.
 pub(crate) type Accept<'a, T> = dyn FnMut(&Frame, T, SourceKind) -> Result<(), ContentError> + 'a;
 
 /// Fetches `wanted` (each once) from `sources` in order, each asked for what the ones before
-/// did not have. While one thread reads, `prepare` runs on all cores and gets the checked bytes of a chunk; `accept`
-/// gets the frame and what it returned, one after the other and in the order the source had. Here only `network_packed` is counted:
+/// did not have. While one thread reads, `prepare` runs on all cores and gets the checked bytes of some chunks; `accept`
+/// gets each frame and what came of it, one after the other and in the order the source had. Here only `network_packed` is counted:
 /// how often a chunk is used is known to the caller.
 ///
 /// Returns the chunks nobody had, and what went wrong with the last source that failed.
@@ -131,55 +152,91 @@ fn fetch_from<T: Send>(
 ) -> Result<Result<(), ContentError>, ContentError> {
     let wanted: HashSet<Digest> = ask.iter().copied().collect();
     let begin = || {
-        let mut raw = Buffer::default();
-        move |frame: Frame| {
-            let is_sound = frame.unpack_into(&mut raw).is_ok();
-            let prepared = is_sound.then(|| prepare(&frame, &mut raw)).transpose();
-            (frame, prepared)
+        // Kept from run to run: fresh memory costs more than unpacking into memory that is warm.
+        let mut memory = Buffer::default();
+        move |frames: Vec<Frame>| {
+            let prepared = unpack_and_prepare(&frames, &mut memory, prepare);
+            (frames, prepared)
         }
     };
-    let mut accept = |(frame, prepared): (Frame, Result<Option<T>, ContentError>)| {
-        let digest = frame.digest();
-        let Some(prepared) = prepared? else {
-            warn!("chunk {digest} came damaged; asking the next source");
-            source.damaged(&digest);
-            return Ok(());
-        };
-        // A source may hand the same chunk over twice.
-        if open.remove(&digest) {
-            source.sound(&frame)?;
-            accept(&frame, prepared, source.kind())?;
+    let mut accept = |(frames, prepared): (Vec<Frame>, Result<Vec<Option<T>>, ContentError>)| {
+        for (frame, prepared) in frames.iter().zip(prepared?) {
+            let digest = frame.digest();
+            let Some(prepared) = prepared else {
+                warn!("chunk {digest} came damaged; asking the next source");
+                source.damaged(&digest);
+                continue;
+            };
+            // A source may hand the same chunk over twice.
+            if open.remove(&digest) {
+                source.sound(frame)?;
+                accept(frame, prepared, source.kind())?;
+            }
         }
         Ok(())
     };
     let workers = parallel::workers().min(ask.len());
-    parallel::in_line(
-        workers,
-        FRAMES_ON_THEIR_WAY_MAX,
-        begin,
-        &mut accept,
-        |line| {
-            // An error of our own must not be taken for one of the source.
-            let mut own_error = None;
-            let mut sink = |frame: Frame| {
-                if source.kind() == SourceKind::Network {
-                    counts.network_packed += frame.sent_bytes();
-                }
-                if !wanted.contains(&frame.digest()) {
-                    return Ok(());
-                }
-                line.send(frame).map_err(|error| {
-                    own_error = Some(error);
-                    ContentError::Cancelled
-                })
-            };
-            // While the source is asked for the next ones, work on these goes on.
-            let mut asks = ask.chunks(WANTED_MAX);
-            let result = asks.try_for_each(|ask| source.fetch(ask, &mut sink));
-            match own_error {
-                Some(error) => Err(error),
-                None => Ok(result),
+    parallel::in_line(workers, RUNS_ON_THEIR_WAY_MAX, begin, &mut accept, |line| {
+        // An error of our own must not be taken for one of the source.
+        let mut own_error = None;
+        let mut run = Vec::new();
+        let mut run_bytes = 0;
+        let mut sink = |frame: Frame| {
+            if source.kind() == SourceKind::Network {
+                counts.network_packed += frame.sent_bytes();
             }
-        },
-    )
+            if !wanted.contains(&frame.digest()) {
+                return Ok(());
+            }
+            run_bytes += frame.raw_bytes() as usize;
+            run.push(frame);
+            if run_bytes < RUN_BYTES {
+                return Ok(());
+            }
+            run_bytes = 0;
+            line.send(std::mem::take(&mut run)).map_err(|error| {
+                own_error = Some(error);
+                ContentError::Cancelled
+            })
+        };
+        // While the source is asked for the next ones, work on these goes on.
+        let mut asks = ask.chunks(WANTED_MAX);
+        let result = asks.try_for_each(|ask| source.fetch(ask, &mut sink));
+        if let Some(error) = own_error {
+            return Err(error);
+        }
+        // What came before the source failed is of use, too.
+        if !run.is_empty() {
+            line.send(run)?;
+        }
+        Ok(result)
+    })
+}
+
+/// Unpacks frames one behind the other and has them prepared; `None` for each that is damaged.
+fn unpack_and_prepare<T>(
+    frames: &[Frame],
+    memory: &mut Buffer,
+    prepare: &Prepare<'_, T>,
+) -> Result<Vec<Option<T>>, ContentError> {
+    memory.resize(frames.iter().map(|frame| frame.raw_bytes() as usize).sum())?;
+    let mut chunks = Vec::with_capacity(frames.len());
+    let mut is_sound = Vec::with_capacity(frames.len());
+    let mut end = 0;
+    for frame in frames {
+        let range = end..end + frame.raw_bytes() as usize;
+        is_sound.push(frame.unpack_to(&mut memory[range.clone()]).is_ok());
+        if is_sound.last() == Some(&true) {
+            end = range.end;
+            chunks.push((frame.digest(), range));
+        }
+    }
+    let bytes = &memory[..end];
+    let mut prepared = prepare(&Run {
+        chunks: &chunks,
+        bytes,
+    })?
+    .into_iter();
+    let of = |is_sound: bool| is_sound.then(|| prepared.next()).flatten();
+    Ok(is_sound.into_iter().map(of).collect())
 }

@@ -1,9 +1,14 @@
 //! Makes a volume equal to a filesystem image.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, SeekFrom, seek};
 use rustix::io::Errno;
@@ -20,7 +25,7 @@ use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Extent, Image, Manifest};
 use crate::meter::{Meter, Tally};
 use crate::parallel;
-use crate::source::{self, ChunkSource};
+use crate::source::{self, ChunkSource, Run};
 
 /// Chunks that follow each other are read at once, until they make up so much: where files are small, so are chunks, and
 /// many small reads take several times as long.
@@ -37,6 +42,9 @@ const HOLE_STEP_BYTES: u64 = 1 << 20;
 const PUNCH_BYTES_MIN: u64 = 256 << 10;
 /// How many such steps are done at once, on all cores; then the meter is asked whether to stop.
 const HOLE_STEPS: usize = 64;
+
+/// How often it is asked whether to stop while only zeroing goes on.
+const STOP_CHECKED_EVERY: Duration = Duration::from_millis(200);
 
 thread_local! {
     static BUFFER: RefCell<Buffer> = RefCell::new(Buffer::default());
@@ -59,11 +67,7 @@ pub fn converge_image(
     let mut tally = Tally::new(meter, manifest.content_bytes());
     let counts = while_flushing(
         || target.sync_data(),
-        || {
-            let counts = work.converge(sources, &mut tally)?;
-            zero_holes(work.image, target, &tally)?;
-            Ok(counts)
-        },
+        || work.converge_and_zero(sources, &mut tally),
     )?;
     target
         .sync_all()
@@ -148,6 +152,7 @@ impl Looks {
 
 struct Work<'a> {
     image: &'a Image,
+    target: &'a File,
     volume: Volume<'a>,
     chunks: &'a [ChunkRef],
     offsets: Vec<u64>,
@@ -160,9 +165,50 @@ impl<'a> Work<'a> {
         let chunks = manifest.chunks();
         Ok(Self {
             image,
+            target,
             volume: Volume::new(target),
             chunks,
             offsets: offsets(chunks),
+        })
+    }
+
+    /// Converges what isn't holes while the disk zeroes the holes, which takes it time and us next to none.
+    ///
+    /// Zeroing begins once the start of the volume is what it should be or something was written: as long as content may
+    /// turn out to be missing, a volume that holds something else stays as it is.
+    fn converge_and_zero(
+        &self,
+        sources: &[&dyn ChunkSource],
+        tally: &mut Tally<'_>,
+    ) -> Result<ContentBytes, ContentError> {
+        let is_stopped = AtomicBool::new(false);
+        let (begin, begun) = mpsc::channel::<()>();
+        let (done, wait) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let zeroing = scope.spawn(|| {
+                let (begun, _done) = (begun, done);
+                // Without a word all is converged, or nothing is going to be.
+                let _begun = begun.recv();
+                zero_holes(self.image, self.target, &is_stopped)
+            });
+            let result = self.converge(sources, tally, &|| {
+                // Once is enough, and more are no harm.
+                let _sent = begin.send(());
+            });
+            is_stopped.store(result.is_err(), Ordering::Relaxed);
+            drop(begin);
+            let result = result.and_then(|counts| {
+                while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(STOP_CHECKED_EVERY) {
+                    tally.check()?;
+                }
+                Ok(counts)
+            });
+            is_stopped.store(result.is_err(), Ordering::Relaxed);
+            let zeroed = zeroing
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let counts = result?;
+            zeroed.map(|()| counts)
         })
     }
 
@@ -171,6 +217,7 @@ impl<'a> Work<'a> {
         &self,
         sources: &[&dyn ChunkSource],
         tally: &mut Tally<'_>,
+        is_well_begun: &dyn Fn(),
     ) -> Result<ContentBytes, ContentError> {
         let counts = RefCell::new(ContentBytes::default());
         let tally = RefCell::new(tally);
@@ -179,6 +226,9 @@ impl<'a> Work<'a> {
         let mut accept = |(run, are_equal): (Range<usize>, Result<Vec<bool>, ContentError>)| {
             let are_equal = are_equal?;
             looks.learn(are_equal.contains(&true));
+            if run.start == 0 && !are_equal.contains(&false) {
+                is_well_begun();
+            }
             for (index, is_equal) in run.zip(are_equal) {
                 if is_equal {
                     let bytes = u64::from(self.chunks[index].bytes);
@@ -194,7 +244,11 @@ impl<'a> Work<'a> {
             let mut indexes = std::mem::take(&mut *differing.borrow_mut());
             indexes.sort_unstable();
             let (mut counts, mut tally) = (counts.borrow_mut(), tally.borrow_mut());
-            self.write(&indexes, sources, &mut counts, &mut tally)
+            self.write(&indexes, sources, &mut counts, &mut tally)?;
+            if !indexes.is_empty() {
+                is_well_begun();
+            }
+            Ok::<_, ContentError>(())
         };
         parallel::in_line(
             parallel::workers(),
@@ -249,7 +303,7 @@ impl<'a> Work<'a> {
         let chunks = &self.chunks[run.clone()];
         let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
+            buffer.resize(usize::try_from(bytes).unwrap_or(usize::MAX))?;
             let mut rest = &mut buffer[..];
             for piece in self.image.pieces(self.offsets[run.start], bytes) {
                 let (part, after) = rest.split_at_mut(
@@ -286,13 +340,7 @@ impl<'a> Work<'a> {
             sources,
             &wanted,
             &mut fetched,
-            &|frame, raw| {
-                let places = places.get(&frame.digest()).map_or(&[][..], Vec::as_slice);
-                for index in places {
-                    self.write_chunk(*index, raw)?;
-                }
-                Ok(raw.len() as u64 * places.len() as u64)
-            },
+            &|run| self.write_run(run, &places),
             &mut |_, bytes, kind| {
                 source::count(counts, kind, bytes);
                 tally.add(bytes)
@@ -303,10 +351,44 @@ impl<'a> Work<'a> {
         missing(self.chunks, &self.offsets, &open, error)
     }
 
-    fn write_chunk(&self, index: usize, raw: &[u8]) -> Result<(), ContentError> {
-        self.chunks[index].check_length(raw)?;
-        let mut rest = raw;
-        for piece in self.pieces(index) {
+    /// Writes chunks to all their places, those that follow each other on the volume at once, and tells for each how many
+    /// bytes that was.
+    fn write_run(
+        &self,
+        run: &Run<'_>,
+        places: &HashMap<Digest, Vec<usize>>,
+    ) -> Result<Vec<u64>, ContentError> {
+        let mut written = Vec::with_capacity(run.chunks.len());
+        // Where in the stream the chunks at hand begin and end, and where in the run their bytes lie.
+        let mut stretch = (0..0, 0..0);
+        for (digest, range) in run.chunks {
+            let raw = &run.bytes[range.clone()];
+            let places = places.get(digest).map_or(&[][..], Vec::as_slice);
+            written.push(raw.len() as u64 * places.len() as u64);
+            for index in places {
+                self.chunks[*index].check_length(raw)?;
+            }
+            let Some((place, others)) = places.split_first() else {
+                continue;
+            };
+            for index in others {
+                self.write_stretch(*index, raw)?;
+            }
+            if *place != stretch.0.end || range.start != stretch.1.end {
+                self.write_stretch(stretch.0.start, &run.bytes[stretch.1])?;
+                stretch = (*place..*place, range.start..range.start);
+            }
+            stretch.0.end = place + 1;
+            stretch.1.end = range.end;
+        }
+        self.write_stretch(stretch.0.start, &run.bytes[stretch.1])?;
+        Ok(written)
+    }
+
+    /// Writes what belongs to the place of a chunk and to those behind it.
+    fn write_stretch(&self, index: usize, bytes: &[u8]) -> Result<(), ContentError> {
+        let mut rest = bytes;
+        for piece in self.image.pieces(self.offsets[index], bytes.len() as u64) {
             let (part, after) = rest.split_at(
                 usize::try_from(piece.bytes)
                     .unwrap_or(usize::MAX)
@@ -347,11 +429,15 @@ fn steps(hole: Extent) -> impl Iterator<Item = Extent> {
 ///
 /// Files and most disks can be told so for a whole hole at once, see [`punch`]; else what is there is read, and zeros are
 /// written where it isn't zero.
-fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), ContentError> {
+fn zero_holes(image: &Image, target: &File, is_stopped: &AtomicBool) -> Result<(), ContentError> {
+    let check = || match is_stopped.load(Ordering::Relaxed) {
+        true => Err(ContentError::Cancelled),
+        false => Ok(()),
+    };
     let mut by_hand = Vec::new();
     let mut is_trusted = true;
     for hole in image.holes() {
-        tally.check()?;
+        check()?;
         if is_trusted && hole.bytes >= PUNCH_BYTES_MIN {
             is_trusted = punch(target, hole);
             if is_trusted && samples_are_zero(target, hole)? {
@@ -376,7 +462,7 @@ fn zero_holes(image: &Image, target: &File, tally: &Tally<'_>) -> Result<(), Con
         parallel::map(steps, |step| zero(target, *step))
             .into_iter()
             .collect::<Result<(), _>>()?;
-        tally.check()?;
+        check()?;
     }
     Ok(())
 }
@@ -416,7 +502,7 @@ fn samples_are_zero(target: &File, hole: Extent) -> Result<bool, ContentError> {
 }
 
 fn read_step(target: &File, step: Extent, buffer: &mut Buffer) -> Result<(), ContentError> {
-    buffer.resize(usize::try_from(step.bytes).unwrap_or(0));
+    buffer.resize(usize::try_from(step.bytes).unwrap_or(0))?;
     target
         .read_exact_at(buffer, step.offset)
         .map_err(ContentError::stream("read the target"))

@@ -69,7 +69,7 @@ fn add(
         sources,
         wanted,
         &mut fetched,
-        &|_, _| Ok(()),
+        &|run| Ok(vec![(); run.chunks.len()]),
         &mut |frame, (), kind| {
             let bytes = u64::from(frame.raw_bytes());
             writer.add_checked(frame)?;

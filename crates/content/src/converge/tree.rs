@@ -380,12 +380,15 @@ fn write_files(
         sources,
         &wanted,
         &mut fetched,
-        &|frame, raw| {
-            let places = places.get(&frame.digest()).map_or(&[][..], Vec::as_slice);
-            places.iter().try_fold(0, |written, index| {
-                chunks[*index].check_length(raw)?;
-                Ok(written + writer.write(offsets[*index], raw)?)
-            })
+        &|run| {
+            let write = |(digest, raw)| {
+                let places = places.get(digest).map_or(&[][..], Vec::as_slice);
+                places.iter().try_fold(0, |written, index| {
+                    chunks[*index].check_length(raw)?;
+                    Ok(written + writer.write(offsets[*index], raw)?)
+                })
+            };
+            run.iter().map(write).collect()
         },
         &mut |_, written, kind| {
             source::count(counts, kind, written);

@@ -1,8 +1,7 @@
-//! A volume that is read past the page cache where that can be done, and written through it.
+//! A volume that is read and written past the page cache where that can be done.
 //!
-//! What is compared is read in long stretches, and nobody needs it again: the kernel had better copy nothing. Chunks are
-//! short where files are, so that the disk would get many small writes; the page cache makes few long ones of them, which
-//! took 4.0 s for an image of 2.1 GB instead of 6.9 s.
+//! What is compared or written isn't needed again by anybody: the kernel had better copy nothing. Short stretches, where
+//! files are small and scattered, are written through the page cache, which makes few long writes of them.
 
 use std::fs::File;
 use std::io;
@@ -16,6 +15,8 @@ use crate::buffer::ALIGN;
 /// How much is written at once through the page cache: larger buffers fall out of the processor's cache and cost up to
 /// five times as much.
 const CACHED_WRITE_BYTES: usize = 256 << 10;
+/// From here on a write is long enough to be sent to the disk as it is.
+const DIRECT_WRITE_BYTES_MIN: usize = 256 << 10;
 
 /// A block device or a file.
 pub(super) struct Volume<'a> {
@@ -51,6 +52,14 @@ impl<'a> Volume<'a> {
     }
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if bytes.len() >= DIRECT_WRITE_BYTES_MIN
+            && let Some(direct) = self.direct_for(bytes, offset)
+        {
+            match direct.write_all_at(bytes, offset) {
+                Err(error) if is_unfit(&error) => {}
+                result => return result,
+            }
+        }
         for (number, part) in bytes.chunks(CACHED_WRITE_BYTES).enumerate() {
             self.cached
                 .write_all_at(part, offset + (number * CACHED_WRITE_BYTES) as u64)?;
