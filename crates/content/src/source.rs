@@ -2,7 +2,7 @@
 //!
 //! Sources promise nothing: what they hand over is checked by whoever uses it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use tracing::warn;
@@ -12,6 +12,7 @@ use wire::event::ContentBytes;
 use crate::buffer::Buffer;
 use crate::error::{ContentError, chain};
 use crate::frame::Frame;
+use crate::manifest::ChunkRef;
 use crate::parallel;
 
 /// A place chunks come from.
@@ -81,12 +82,52 @@ pub(crate) struct Run<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// Bytes of a run that follow each other in the stream of a manifest, too.
+pub(crate) struct Stretch {
+    /// Which chunk of the run comes first.
+    pub(crate) chunk: usize,
+    /// Which place in the manifest that is.
+    pub(crate) place: usize,
+    /// Where they lie in the run.
+    pub(crate) bytes: Range<usize>,
+}
+
 impl Run<'_> {
-    /// The chunks with their bytes.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Digest, &[u8])> {
-        self.chunks
-            .iter()
-            .map(|(digest, range)| (digest, &self.bytes[range.clone()]))
+    /// What belongs to all places of all chunks. Of chunks with several places the first one counts for what follows what.
+    ///
+    /// # Errors
+    /// If a chunk has another length than the manifest says.
+    pub(crate) fn stretches(
+        &self,
+        manifest: &[ChunkRef],
+        places: &HashMap<Digest, Vec<usize>>,
+    ) -> Result<Vec<Stretch>, ContentError> {
+        let mut stretches = Vec::new();
+        let mut last: Option<(Stretch, usize)> = None;
+        for (chunk, (digest, bytes)) in self.chunks.iter().enumerate() {
+            let places = places.get(digest).map_or(&[][..], Vec::as_slice);
+            for (number, place) in places.iter().enumerate() {
+                manifest[*place].check_length(&self.bytes[bytes.clone()])?;
+                let new = Stretch {
+                    chunk,
+                    place: *place,
+                    bytes: bytes.clone(),
+                };
+                if number > 0 {
+                    stretches.push(new);
+                    continue;
+                }
+                match &mut last {
+                    Some((stretch, next)) if next == place && stretch.bytes.end == bytes.start => {
+                        stretch.bytes.end = bytes.end;
+                        *next += 1;
+                    }
+                    _ => stretches.extend(last.replace((new, place + 1)).map(|(ended, _)| ended)),
+                }
+            }
+        }
+        stretches.extend(last.map(|(ended, _)| ended));
+        Ok(stretches)
     }
 }
 

@@ -351,37 +351,17 @@ impl<'a> Work<'a> {
         missing(self.chunks, &self.offsets, &open, error)
     }
 
-    /// Writes chunks to all their places, those that follow each other on the volume at once, and tells for each how many
-    /// bytes that was.
+    /// Writes chunks to all their places, those that follow each other at once, and tells how many bytes that was.
     fn write_run(
         &self,
         run: &Run<'_>,
         places: &HashMap<Digest, Vec<usize>>,
     ) -> Result<Vec<u64>, ContentError> {
-        let mut written = Vec::with_capacity(run.chunks.len());
-        // Where in the stream the chunks at hand begin and end, and where in the run their bytes lie.
-        let mut stretch = (0..0, 0..0);
-        for (digest, range) in run.chunks {
-            let raw = &run.bytes[range.clone()];
-            let places = places.get(digest).map_or(&[][..], Vec::as_slice);
-            written.push(raw.len() as u64 * places.len() as u64);
-            for index in places {
-                self.chunks[*index].check_length(raw)?;
-            }
-            let Some((place, others)) = places.split_first() else {
-                continue;
-            };
-            for index in others {
-                self.write_stretch(*index, raw)?;
-            }
-            if *place != stretch.0.end || range.start != stretch.1.end {
-                self.write_stretch(stretch.0.start, &run.bytes[stretch.1])?;
-                stretch = (*place..*place, range.start..range.start);
-            }
-            stretch.0.end = place + 1;
-            stretch.1.end = range.end;
+        let mut written = vec![0; run.chunks.len()];
+        for stretch in run.stretches(self.chunks, places)? {
+            self.write_stretch(stretch.place, &run.bytes[stretch.bytes.clone()])?;
+            written[stretch.chunk] += stretch.bytes.len() as u64;
         }
-        self.write_stretch(stretch.0.start, &run.bytes[stretch.1])?;
         Ok(written)
     }
 

@@ -381,14 +381,12 @@ fn write_files(
         &wanted,
         &mut fetched,
         &|run| {
-            let write = |(digest, raw)| {
-                let places = places.get(digest).map_or(&[][..], Vec::as_slice);
-                places.iter().try_fold(0, |written, index| {
-                    chunks[*index].check_length(raw)?;
-                    Ok(written + writer.write(offsets[*index], raw)?)
-                })
-            };
-            run.iter().map(write).collect()
+            let mut written = vec![0; run.chunks.len()];
+            for stretch in run.stretches(chunks, &places)? {
+                let raw = &run.bytes[stretch.bytes];
+                written[stretch.chunk] += writer.write(offsets[stretch.place], raw)?;
+            }
+            Ok(written)
         },
         &mut |_, written, kind| {
             source::count(counts, kind, written);
