@@ -29,7 +29,7 @@ use crate::source::{self, ChunkSource, Run};
 
 /// Chunks that follow each other are read at once, until they make up so much: where files are small, so are chunks, and
 /// many small reads take several times as long.
-const RUN_BYTES: u64 = 1 << 20;
+const RUN_BYTES: u64 = 2 << 20;
 /// How many runs of the target are read ahead of what is judged, on all cores.
 const LOOKS_AHEAD: usize = 16;
 /// How many chunks that differ are written at once: few pauses, and still early enough that a cut leaves little to do again.
