@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -12,7 +12,8 @@ use wire::event::Event;
 use wire::names::RunId;
 
 use crate::connection::{Connection, is_session_gone};
-use crate::{clock, log};
+use crate::host::wait;
+use crate::log;
 
 /// How often progress is told.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
@@ -20,8 +21,6 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
 /// Durable events come in bursts; a burst is sent as one.
 const BURST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest wait between attempts to reach the server.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A run that begins here records its first event within milliseconds.
 const FIRST_EVENT_WAIT: Duration = Duration::from_secs(60);
 /// A batch this large is long enough on a slow line.
@@ -85,7 +84,6 @@ pub(crate) struct Reporter {
     run: RunId,
     connection: Arc<Connection>,
     spool: Mutex<Spool>,
-    wake: Condvar,
     is_stopped: AtomicBool,
     is_ended: AtomicBool,
 }
@@ -98,17 +96,14 @@ impl Reporter {
         let reporter = Arc::new(Self {
             run,
             spool: Mutex::new(spool),
-            wake: Condvar::new(),
             is_stopped: AtomicBool::new(connection.is_to_stop(run)),
             connection,
             is_ended: AtomicBool::new(false),
         });
         let worker = Arc::clone(&reporter);
         let is_new = events.is_empty();
-        if let Err(error) = std::thread::Builder::new()
-            .name("reporter".into())
-            .spawn(move || worker.work(is_new))
-        {
+        let work = Box::new(move || worker.work(is_new));
+        if let Err(error) = reporter.connection.host().spawn("reporter", work) {
             log::note(&format!(
                 "no thread to report with; the journal keeps everything: {error}"
             ));
@@ -119,7 +114,6 @@ impl Reporter {
     /// Takes an event over.
     pub(crate) fn push(&self, event: &Event) {
         self.lock().push(event);
-        self.wake.notify_all();
     }
 
     /// Whether an admin wants the run stopped.
@@ -135,14 +129,13 @@ impl Reporter {
 
     /// Waits until the server has everything, at most so long.
     pub(crate) fn wait_reported(&self, limit: Duration) -> bool {
-        self.wake.notify_all();
-        clock::wait_until(limit, || self.is_reported())
+        wait(&**self.connection.host(), limit, || self.is_reported());
+        self.is_reported()
     }
 
     /// Ends the thread.
     pub(crate) fn end(&self) {
         self.is_ended.store(true, Ordering::Relaxed);
-        self.wake.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Spool> {
@@ -150,13 +143,9 @@ impl Reporter {
     }
 
     fn wait(&self, time: Duration, done: impl Fn(&Spool) -> bool) {
-        let spool = self.lock();
-        let is_waiting = |spool: &mut Spool| !done(spool) && !self.is_ended.load(Ordering::Relaxed);
-        drop(
-            self.wake
-                .wait_timeout_while(spool, time, is_waiting)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        wait(&**self.connection.host(), time, || {
+            self.is_ended.load(Ordering::Relaxed) || done(&self.lock())
+        });
     }
 
     fn work(&self, is_new: bool) {
@@ -168,7 +157,7 @@ impl Reporter {
             self.wait(FIRST_EVENT_WAIT, |spool| !spool.events.is_empty());
         }
         while !self.is_ended.load(Ordering::Relaxed) {
-            if !self.connection.network().is_up() {
+            if !self.connection.is_online() {
                 self.wait(PROGRESS_PAUSE, |_| false);
                 continue;
             }
@@ -187,7 +176,7 @@ impl Reporter {
                         log::warn("the server is not reached; events are kept", &error);
                     }
                     failures += 1;
-                    self.wait(retry_pause(failures), |_| false);
+                    self.wait(self.connection.retry_pause(failures), |_| false);
                 }
             }
         }
@@ -204,13 +193,12 @@ impl Reporter {
         };
         let batch = EventBatch {
             events,
-            interface_bytes: self.connection.network().interface_bytes(),
+            interface_bytes: self.connection.host().interface_bytes(),
         };
         match session.events(self.run, &batch) {
             Ok(ack) => {
                 self.is_stopped.store(ack.stop, Ordering::Relaxed);
                 self.lock().acknowledge(ack.acknowledged);
-                self.wake.notify_all();
                 Ok(())
             }
             Err(error) => {
@@ -221,16 +209,6 @@ impl Reporter {
             }
         }
     }
-}
-
-/// 1, 2, 4, … 30 seconds, with a random part, so that a school full of machines does not knock in step.
-pub(crate) fn retry_pause(failures: u32) -> Duration {
-    let whole =
-        Duration::from_secs(1 << failures.clamp(1, 6).saturating_sub(1)).min(RETRY_PAUSE_MAX);
-    let mut random = [0_u8; 1];
-    // Without random bytes the pause is simply the full one.
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    whole.mul_f64(1.0 - f64::from(random[0]) / 512.0)
 }
 
 #[cfg(test)]
@@ -305,11 +283,5 @@ mod tests {
         let long = "x".repeat(BATCH_BYTES_MAX);
         (1..=3).for_each(|seq| spool.push(&event(seq, &long)));
         assert_eq!(spool.batch().len(), 1);
-    }
-
-    #[test]
-    fn pauses_grow_and_are_bounded() {
-        assert!(retry_pause(1) <= Duration::from_secs(1));
-        assert!((Duration::from_secs(15)..=RETRY_PAUSE_MAX).contains(&retry_pause(40)));
     }
 }
