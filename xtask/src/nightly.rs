@@ -214,7 +214,14 @@ fn attacks(_no_figures: &Path) -> Result<()> {
 
 /// A quarter of an hour, and until the slowest machine is done.
 fn years(figures: &Path) -> Result<()> {
-    let program = ["run", "--release", "--quiet", "--package", "simulation", "--"];
+    let program = [
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "simulation",
+        "--",
+    ];
     let seeds = ["--seeds", YEARS, "--json"];
     run_program(cargo().args(program).args(seeds).arg(figures))
 }

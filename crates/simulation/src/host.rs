@@ -177,8 +177,7 @@ impl PoweredOn {
             return away("the server is away");
         };
         if !answer.status().is_success() {
-            let body = String::from_utf8_lossy(answer.body()).into_owned();
-            self.tell(&format!("{path}: {} {body}", answer.status()));
+            self.tell(&format!("{path}: {}", answer.status()));
         }
         if self.world.strikes(|rates| rates.server) {
             self.world

@@ -23,10 +23,10 @@ use crate::time::{End, go_on_to, now_ms};
 use crate::world::{DAY, Event, HOUR, MINUTE, SECOND, World, staged};
 
 /// How long faults strike.
-const FAULTS_LAST: i64 = HOUR;
+const FAULTS_LAST: i64 = 40 * MINUTE;
 /// How often somebody looks after what stands still, and how often before it counts as stuck.
 const LOOKED_AFTER_EVERY: i64 = 10 * MINUTE;
-const LOOKED_AFTER_MAX: usize = 30;
+const LOOKED_AFTER_MAX: usize = 15;
 
 /// The machines of one deployment, until all are done.
 pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Result<()> {
@@ -168,7 +168,6 @@ fn happens(world: &Arc<World>, event: Event) -> Result<()> {
             world.threads.poke(machine);
         }
         Event::ServerUp => server_up(world)?,
-        Event::ServerDown => world.office.crash(),
         Event::BackUp => {
             server_up(world)?;
             world.tell("server", "backed up");
@@ -555,11 +554,12 @@ fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<
             .collect()
     });
     let mut machines = Vec::new();
-    for (machine, (device, is_used, is_past)) in laptops.into_iter().enumerate() {
+    for (machine, (device, is_used, was_restored)) in laptops.into_iter().enumerate() {
         let run = latest(&admin, &device)?;
         let is_completed =
             run.is_some_and(|run| run.deployment == *name && run.state == DeviceState::Completed);
-        if !is_used || !(is_completed || is_past) {
+        // A restored server may never hear of a run that it has forgotten.
+        if !is_used || !(is_completed || was_restored) {
             machines.push(machine);
         }
     }

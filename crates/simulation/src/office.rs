@@ -41,6 +41,7 @@ steps:
 const AGAIN: &str = r#"sequence: again
 steps:
   - { id: java, install-packages: { packages: [java] } }
+  - { id: os-boot, install-os-boot: {} }
   - { id: restart, restart: { into: os } }
   - { id: once, run-script: { script: append /var/log/once } }
   - { id: end, finish: { action: stay } }

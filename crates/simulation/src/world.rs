@@ -38,8 +38,6 @@ pub(crate) enum Event {
     Cable { machine: usize, is_in: bool },
     /// The server comes up.
     ServerUp,
-    /// The server is killed.
-    ServerDown,
     /// The database is copied.
     BackUp,
     /// The server is one from the last backup.
