@@ -182,7 +182,7 @@ impl PoweredOn {
         if self.world.strikes(|rates| rates.server) {
             self.world
                 .tell("server", &format!("killed before it answers {path}"));
-            self.world.office.crash();
+            self.world.office.stop();
             let away_for = self.world.between(1, 600) * SECOND;
             self.world.after(away_for, Event::ServerUp);
             return away("the connection breaks");

@@ -37,8 +37,6 @@ pub struct Beginning {
 /// What a seed came to.
 #[derive(Debug)]
 pub struct History {
-    /// What happened, a line for each thing: when, who, what.
-    pub story: Vec<String>,
     /// What must not be, and was.
     pub wrongs: Vec<String>,
     /// Requests that the server answered.
@@ -66,11 +64,11 @@ impl Beginning {
         })
     }
 
-    /// What this seed brings.
+    /// What this seed brings. `teller` hears it as it happens, a line for each thing: when, who, what.
     ///
     /// # Errors
     /// The simulation itself can't go on.
-    pub fn history(&self, seed: u64) -> Result<History> {
+    pub fn history(&self, seed: u64, teller: fn(&str)) -> Result<History> {
         time::begin_at(BEGIN_MS);
         let office = Office::like(&self.template)?;
         let mut chance = Chance::new(seed);
@@ -93,7 +91,7 @@ impl Beginning {
             .iter()
             .map(|laptop| laptop.state.layout.is_some())
             .collect();
-        let world = World::new(office, chance, rates, laptops);
+        let world = World::new(office, chance, rates, laptops, teller);
         world.tell("county", &format!("{machines} machines, {rates:?}"));
         world.change(|world| world.are_faults_over = true);
         for (machine, is_staged) in staged.into_iter().enumerate() {
@@ -103,7 +101,6 @@ impl Beginning {
         }
         live(&world)?;
         let history = world.change(|world| History {
-            story: std::mem::take(&mut world.story),
             wrongs: std::mem::take(&mut world.wrongs),
             requests: world.requests,
             cuts: world.cuts,

@@ -13,7 +13,7 @@ use wire::admin_api::{DeviceState, MemberChange, RerunRequest, RunDetail, RunRow
 use wire::boot_config::Trust;
 use wire::deployments::{DeviceList, ResumeRequest, StopRequest};
 use wire::event::Environment;
-use wire::names::DeploymentName;
+use wire::names::{DeploymentName, DeviceId};
 use wire::package::PackageKind;
 use wire::quarantine::{Decide, Decision};
 
@@ -25,7 +25,7 @@ use crate::world::{DAY, Event, HOUR, MINUTE, SECOND, World, staged};
 /// How long faults strike.
 const FAULTS_LAST: i64 = 40 * MINUTE;
 /// How often somebody looks after what stands still, and how often before it counts as stuck.
-const LOOKED_AFTER_EVERY: i64 = 10 * MINUTE;
+const LOOKED_AFTER_EVERY: i64 = 4 * MINUTE;
 const LOOKED_AFTER_MAX: usize = 15;
 
 /// The machines of one deployment, until all are done.
@@ -36,8 +36,29 @@ pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Resu
         &format!("deployment {name}, {slots} at a time (0: all)"),
     );
     world.office.deploy(name, sequence, slots)?;
-    world.change(|world| world.are_faults_over = false);
-    let machines = world.change(|world| world.laptops.len());
+    let devices = world.change(|world| {
+        world.are_faults_over = false;
+        world.is_restored = false;
+        world.deployments += 1;
+        for laptop in &mut world.laptops {
+            laptop.is_past = false;
+        }
+        let laptops = world.laptops.iter();
+        laptops
+            .map(|laptop| laptop.device.clone())
+            .collect::<Vec<_>>()
+    });
+    let machines = devices.len();
+    let add: Result<Vec<DeviceId>, _> = devices.iter().map(|device| device.parse()).collect();
+    let add = add.context("a device id")?;
+    let change = MemberChange {
+        add,
+        remove: Vec::new(),
+    };
+    world
+        .office
+        .admin()
+        .change_members(&name.parse()?, &change)?;
     for machine in 0..machines {
         let by_hand = sequence == "again";
         let at = world.between(0, 20 * MINUTE);
@@ -210,8 +231,10 @@ fn restore(world: &Arc<World>) -> Result<()> {
         world.tell("server", "lost, and restored from its backup");
         world.change(|world| {
             world.was_restored = true;
+            world.is_restored = true;
+            let deployments = world.deployments;
             for laptop in &mut world.laptops {
-                laptop.is_past |= is_in_use(&laptop.state);
+                laptop.is_past |= is_in_use(&laptop.state) && laptop.runs_done() >= deployments;
             }
         });
     }
@@ -244,6 +267,7 @@ fn switch_on(world: &Arc<World>, machine: usize, by_hand: bool) -> Result<()> {
             Some(BootTarget::Os) if !by_hand => Environment::Os,
             _ => Environment::BootImage,
         };
+        laptop.environment = environment;
         (
             environment,
             laptop.state.agent,
@@ -496,7 +520,7 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
                 (
                     laptop.device.clone(),
                     laptop.is_on,
-                    is_in_use(&laptop.state),
+                    is_in_use(&laptop.state) && laptop.environment == Environment::Os,
                 )
             })
             .collect()
@@ -531,7 +555,8 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
             world.change(|world| world.laptops[machine].is_on = false);
         }
         if !is_on || is_used {
-            let by_hand = is_used;
+            // One that starts its OS would only be used.
+            let by_hand = world.change(|world| is_in_use(&world.laptops[machine].state));
             world.after(SECOND, Event::SwitchOn { machine, by_hand });
         }
     }
@@ -545,21 +570,19 @@ fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<
         let laptops = world.laptops.iter();
         laptops
             .map(|laptop| {
-                (
-                    laptop.device.clone(),
-                    is_in_use(&laptop.state),
-                    laptop.is_past,
-                )
+                let is_done = laptop.runs_done() >= world.deployments;
+                let is_used = is_in_use(&laptop.state);
+                (laptop.device.clone(), is_used, is_done && world.is_restored)
             })
             .collect()
     });
     let mut machines = Vec::new();
-    for (machine, (device, is_used, was_restored)) in laptops.into_iter().enumerate() {
+    for (machine, (device, is_used, may_be_forgotten)) in laptops.into_iter().enumerate() {
         let run = latest(&admin, &device)?;
         let is_completed =
             run.is_some_and(|run| run.deployment == *name && run.state == DeviceState::Completed);
         // A restored server may never hear of a run that it has forgotten.
-        if !is_used || !(is_completed || was_restored) {
+        if !is_used || !(is_completed || may_be_forgotten) {
             machines.push(machine);
         }
     }

@@ -24,6 +24,9 @@ struct Arguments {
     /// Every so many of them.
     #[arg(long, default_value_t = 1)]
     step: usize,
+    /// Says of each what it came to.
+    #[arg(long)]
+    each: bool,
     /// Writes the figures there, as JSON.
     #[arg(long)]
     json: Option<Utf8PathBuf>,
@@ -32,12 +35,12 @@ struct Arguments {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let beginning = Beginning::new()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     if let Some(seed) = arguments.seed {
-        let history = beginning.history(seed)?;
-        for line in &history.story {
-            writeln!(out, "{line}")?;
-        }
+        let history = beginning.history(seed, |line| {
+            // Whoever stops listening has heard enough.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        })?;
         writeln!(
             out,
             "seed {seed}: {} requests, {} power cuts, {} things wrong",
@@ -53,12 +56,16 @@ fn main() -> Result<ExitCode> {
     let mut done = 0_u64;
     for seed in seeds {
         let history = beginning
-            .history(seed)
+            .history(seed, |_| {})
             .with_context(|| format!("seed {seed} can't go on"))?;
         done += 1;
         requests += history.requests;
         cuts += history.cuts;
         restored += u64::from(history.was_restored);
+        if arguments.each {
+            let (asked, cut) = (history.requests, history.cuts);
+            writeln!(out, "seed {seed}: {asked} requests, {cut} power cuts")?;
+        }
         if let Some(wrong) = history.wrongs.first() {
             writeln!(out, "seed {seed}: {wrong}")?;
             failed.push(seed);

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use http::Request;
+use sequence::journal_line;
 use sequence::layout::Layout;
 use sequence::ports::BootTarget;
 use testkit::chance::Chance;
 use testkit::fake_machine::{FakeMachine, FakeState, laptop_facts};
 use wire::device_api::Staged;
 use wire::digest::Digest;
+use wire::event::{Environment, EventBody};
 use wire::facts::{DiskContent, Facts};
 use wire::layout::VolumeRole;
 
@@ -71,6 +73,8 @@ pub(crate) struct Laptop {
     pub(crate) disk: Disk,
     pub(crate) state: FakeState,
     pub(crate) is_on: bool,
+    /// What was started last.
+    pub(crate) environment: Environment,
     /// Which start this is.
     pub(crate) start: u64,
     pub(crate) started_ms: i64,
@@ -92,6 +96,7 @@ impl Laptop {
             device,
             disk: Disk::default(),
             is_on: false,
+            environment: Environment::BootImage,
             start: 0,
             started_ms: 0,
             has_network: true,
@@ -111,6 +116,17 @@ impl Laptop {
             laptop.state.default_boot = Some(BootTarget::BootImage);
         }
         Ok(laptop)
+    }
+
+    /// How many runs were done, by what the disk says.
+    pub(crate) fn runs_done(&self) -> usize {
+        let journals = self.disk.files("journal");
+        let is_done = |journal: &&[u8]| {
+            let events = journal_line::decode(journal).0;
+            let last = events.last().map(|event| &event.body);
+            matches!(last, Some(EventBody::RunDone { .. }))
+        };
+        journals.filter(is_done).count()
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -140,9 +156,15 @@ pub(crate) struct Changing {
     pub(crate) laptops: Vec<Laptop>,
     pub(crate) events: BTreeMap<(i64, u64), Event>,
     numbers: u64,
-    pub(crate) story: Vec<String>,
+    /// Hears each line of the story.
+    pub(crate) teller: fn(&str),
     pub(crate) wrongs: Vec<String>,
+    /// The server was restored, now or at an earlier deployment.
     pub(crate) was_restored: bool,
+    /// It was restored during this deployment.
+    pub(crate) is_restored: bool,
+    /// How many deployments there were.
+    pub(crate) deployments: usize,
     pub(crate) requests: u64,
     pub(crate) cuts: u64,
 }
@@ -160,6 +182,7 @@ impl World {
         chance: Chance,
         rates: Rates,
         laptops: Vec<Laptop>,
+        teller: fn(&str),
     ) -> Arc<Self> {
         Arc::new(Self {
             office,
@@ -171,9 +194,11 @@ impl World {
                 laptops,
                 events: BTreeMap::new(),
                 numbers: 0,
-                story: Vec::new(),
+                teller,
                 wrongs: Vec::new(),
                 was_restored: false,
+                is_restored: false,
+                deployments: 0,
                 requests: 0,
                 cuts: 0,
             }),
@@ -218,7 +243,7 @@ impl Changing {
     pub(crate) fn tell(&mut self, who: &str, what: &str) {
         let when = jiff::Timestamp::from_millisecond(now_ms()).unwrap_or_default();
         let when = when.strftime("%Y-%m-%d %H:%M:%S.%3f");
-        self.story.push(format!("{when} {who:<8} {what}"));
+        (self.teller)(&format!("{when} {who:<8} {what}"));
     }
 
     pub(crate) fn after(&mut self, ms: i64, event: Event) {
