@@ -12,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use client::{Client, ClientError};
 use http::{Request, Response};
 use sequence::engine::Clock;
+use sequence::journal_line;
 use sequence::layout::Layout;
 use sequence::ports::{
     BootTarget, Command, CommandOutput, Content, Machine, Progress, ServerAddress, StepError,
@@ -19,14 +20,14 @@ use sequence::ports::{
 };
 use sequence::secret::Secret;
 use testkit::fake_machine::{FakeContent, FakeMachine};
-use wire::event::{ContentBytes, Environment};
+use wire::event::{ContentBytes, Environment, Event, EventBody};
 use wire::facts::{DiskContent, Facts};
 use wire::layout::VolumeRole;
 use wire::names::SecretName;
 use wire::package::Package;
 
 use crate::time::{End, end, lock, now_ms, wait_until};
-use crate::world::{Event, HOUR, Laptop, SECOND, World};
+use crate::world::{self, HOUR, Laptop, SECOND, World};
 
 /// Where the staging partition is mounted.
 const STAGING: &str = "/staging";
@@ -67,6 +68,20 @@ impl PoweredOn {
     fn tell(&self, what: &str) {
         let serial = self.laptop(|laptop| laptop.serial.clone());
         self.world.tell(&serial, what);
+    }
+
+    /// What a run came to.
+    fn tell_of(&self, event: &Event) {
+        let what = match &event.body {
+            EventBody::RunStarted { sequence, .. } => format!("run of {sequence} begins"),
+            EventBody::RunFailed { path, errors, .. } => {
+                format!("run failed at {path}: {}", errors.join(": "))
+            }
+            EventBody::RunAborted { reason } => format!("run stopped: {reason}"),
+            EventBody::RunDone { .. } => "run done".to_owned(),
+            _ => return,
+        };
+        self.tell(&what);
     }
 
     /// A place where the power may go.
@@ -184,12 +199,12 @@ impl PoweredOn {
                 .tell("server", &format!("killed before it answers {path}"));
             self.world.office.stop();
             let away_for = self.world.between(1, 600) * SECOND;
-            self.world.after(away_for, Event::ServerUp);
+            self.world.after(away_for, world::Event::ServerUp);
             return away("the connection breaks");
         }
         if self.world.strikes(|rates| rates.line) {
             let late = self.world.between(1, 100) * SECOND;
-            self.world.after(late, Event::Late(copy));
+            self.world.after(late, world::Event::Late(copy));
         }
         if self.world.strikes(|rates| rates.line) {
             self.tell(&format!("{path} arrives twice"));
@@ -424,6 +439,9 @@ struct OpenFile {
 impl Written for OpenFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.host.disk(|disk| disk.append(self.number, bytes));
+        for event in journal_line::decode(bytes).0 {
+            self.host.tell_of(&event);
+        }
         self.host.risk(&format!("after {} is written", self.path));
         Ok(())
     }

@@ -531,21 +531,36 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
         if !waiting.contains(&machine) {
             continue;
         }
-        let run = latest(&admin, &device)?.filter(|run| run.deployment == *name);
+        let run = latest(&admin, &device)?;
         let ended = [DeviceState::Failed, DeviceState::Stopped];
+        let id: DeviceId = device.parse().context("a device id")?;
         match &run {
+            // Somebody wanted it to run what its disk refuses by now.
+            Some(run) if run.deployment != *name => {
+                let stop = format!("/api/v1/runs/{}/stop", run.run);
+                let stopped = admin.send::<_, Value>("POST", &stop, &Value::Null);
+                did(
+                    format!("{device}'s other run is stopped"),
+                    stopped.map(drop),
+                );
+                let (add, remove) = (Vec::new(), vec![id]);
+                let other = run.deployment.as_str().parse()?;
+                let done = admin.change_members(&other, &MemberChange { add, remove });
+                did(format!("{device} is taken out of {other}"), done.map(drop));
+                let (add, remove) = (vec![id], Vec::new());
+                let done =
+                    admin.change_members(&name.as_str().parse()?, &MemberChange { add, remove });
+                did(format!("{device} is put in"), done.map(drop));
+            }
             Some(run) if ended.contains(&run.state) => {
                 let path = format!("/api/v1/runs/{}/retry", run.run);
                 let done = admin.send::<_, Value>("POST", &path, &Value::Null);
                 did(format!("{device}'s run is retried"), done.map(drop));
             }
             None => {
-                let add = vec![device.parse().context("a device id")?];
-                let change = MemberChange {
-                    add,
-                    remove: Vec::new(),
-                };
-                let done = admin.change_members(&name.as_str().parse()?, &change);
+                let (add, remove) = (vec![id], Vec::new());
+                let done =
+                    admin.change_members(&name.as_str().parse()?, &MemberChange { add, remove });
                 did(format!("{device} is put in"), done.map(drop));
             }
             Some(_) => {}
