@@ -20,7 +20,7 @@ use wire::quarantine::{Decide, Decision};
 use crate::host::{PoweredOn, Shared};
 use crate::office::URL;
 use crate::time::{End, go_on_to, now_ms};
-use crate::world::{DAY, Event, HOUR, MINUTE, SECOND, World, staged};
+use crate::world::{DAY, Event, HOUR, Laptop, MINUTE, SECOND, World, staged};
 
 /// How long faults strike.
 const FAULTS_LAST: i64 = 40 * MINUTE;
@@ -552,6 +552,14 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
                     admin.change_members(&name.as_str().parse()?, &MemberChange { add, remove });
                 did(format!("{device} is put in"), done.map(drop));
             }
+            // Its disk is in use, and refuses what somebody had begin anew.
+            Some(run) if is_in_use_for(world, machine) && run.state == DeviceState::Failed => {
+                stage_anew(world, machine)?;
+                let path = format!("/api/v1/runs/{}/retry", run.run);
+                let done = admin.send::<_, Value>("POST", &path, &Value::Null);
+                did(format!("{device} is staged anew"), done.map(drop));
+                continue;
+            }
             Some(run) if ended.contains(&run.state) => {
                 let path = format!("/api/v1/runs/{}/retry", run.run);
                 let done = admin.send::<_, Value>("POST", &path, &Value::Null);
@@ -575,6 +583,29 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
             world.after(SECOND, Event::SwitchOn { machine, by_hand });
         }
     }
+    Ok(())
+}
+
+/// Whether a disk is in use that is to be laid out.
+fn is_in_use_for(world: &World, machine: usize) -> bool {
+    world.change(|world| world.deployments == 1 && world.laptops[machine].state.deployed)
+}
+
+/// A person has a machine staged anew, with a stick.
+fn stage_anew(world: &Arc<World>, machine: usize) -> Result<()> {
+    world.threads.kill(machine);
+    let (serial, device, start) = world.change(|world| {
+        let laptop = &world.laptops[machine];
+        (laptop.serial.clone(), laptop.device.clone(), laptop.start)
+    });
+    let laptop = Laptop {
+        start: start + 1,
+        ..Laptop::new(serial, device, true)?
+    };
+    world.change(|world| world.laptops[machine] = laptop);
+    leave_word(world, machine)?;
+    let by_hand = false;
+    world.after(SECOND, Event::SwitchOn { machine, by_hand });
     Ok(())
 }
 
