@@ -117,9 +117,14 @@ fn next_order(site: &Site) -> Order {
             site.connection.set_run(Some(order.run));
             ask_for_a_while(site).unwrap_or(order)
         }
-        Some((order, OrderState::Unreported | OrderState::Stopped)) => {
+        Some((order, OrderState::Unreported)) => {
             report_finished(site, &order, None);
             ask(site, true)
+        }
+        // Its OS may be half there: it isn't for starting.
+        Some((order, OrderState::Stopped)) => {
+            report_finished(site, &order, None);
+            ask(site, false)
         }
         Some((_, OrderState::Reported)) => ask(site, true),
         None => ask(site, false),

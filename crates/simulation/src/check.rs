@@ -45,7 +45,7 @@ fn one_run(world: &Arc<World>, run: &str, device: &str, state: &str, told: &[Vec
     let (journal, is_past, was_restored) = world.change(|world| {
         let laptop = world.laptops.iter().find(|laptop| laptop.device == device);
         let journal = laptop.and_then(|laptop| laptop.disk.read(&path).map(<[u8]>::to_vec));
-        let is_past = laptop.is_none_or(|laptop| laptop.is_past);
+        let is_past = laptop.is_none_or(|laptop| laptop.past.contains(&path));
         (journal, is_past, world.was_restored)
     });
     // A run that was begun and never reached a staging partition has no journal.
@@ -93,10 +93,10 @@ fn scripts(world: &Arc<World>) {
         laptops
             .filter_map(|laptop| {
                 let (mut announced, mut ends) = (0, 0);
-                for journal in laptop.disk.files("journal") {
+                for (_, journal) in laptop.disk.files("journal") {
                     let events = journal_line::decode(journal).0;
                     announced += count(&events, |body| {
-                        matches!(body, EventBody::StepStarted { path, .. } if path.as_str() == ONCE_STEP)
+                        matches!(body, EventBody::StepPlanned { path, .. } if path.as_str() == ONCE_STEP)
                     });
                     ends += 1 + count(&events, |body| {
                         matches!(body, EventBody::RunFailed { .. } | EventBody::RunAborted { .. })

@@ -49,11 +49,11 @@ impl Disk {
         Some(&content.bytes)
     }
 
-    /// The bytes of all files of this name, in whatever folder.
-    pub(crate) fn files(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+    /// All files of this name, in whatever folder, with their bytes.
+    pub(crate) fn files(&self, name: &str) -> impl Iterator<Item = (&Utf8PathBuf, &[u8])> {
         let named = self.names.iter();
         let named = named.filter(move |(path, _)| path.file_name() == Some(name));
-        named.filter_map(|(_, number)| Some(&*self.contents.get(*number)?.bytes))
+        named.filter_map(|(path, number)| Some((path, &*self.contents.get(*number)?.bytes)))
     }
 
     /// The number of a file that is empty and new.

@@ -164,6 +164,18 @@ impl PoweredOn {
         self.call(what, progress, call)
     }
 
+    /// An OS starts only if it is there.
+    fn says_what_starts(&self, target: BootTarget) {
+        let (is_whole, serial) = self.laptop(|laptop| {
+            let has_os = laptop.state.volumes.contains_key(&VolumeRole::Os);
+            (laptop.state.os_entry && has_os, laptop.serial.clone())
+        });
+        if target == BootTarget::Os && !is_whole {
+            let text = format!("{serial}: an OS is to start that isn't whole");
+            self.world.wrong(text);
+        }
+    }
+
     fn ask(&self, request: Request<Vec<u8>>) -> io::Result<Response<Vec<u8>>> {
         let path = request.uri().path().to_owned();
         let away = |why: &str| {
@@ -317,7 +329,9 @@ impl Host for Shared {
             .call("the next start is said", None, |fake| {
                 fake.set_default_boot(target)
             })
-            .map_err(anyhow::Error::new)
+            .map_err(anyhow::Error::new)?;
+        self.0.says_what_starts(target);
+        Ok(())
     }
 
     fn disable_agent(&self) -> Result<()> {
@@ -497,13 +511,7 @@ impl Machine for Working {
         let what = format!("{target:?} is to start");
         self.0
             .call(&what, None, |fake| fake.set_default_boot(target))?;
-        let is_whole = self.0.laptop(|laptop| {
-            laptop.state.os_entry && laptop.state.volumes.contains_key(&VolumeRole::Os)
-        });
-        if target == BootTarget::Os && !is_whole {
-            let text = "an OS is to start that isn't whole".to_owned();
-            self.0.world.wrong(text);
-        }
+        self.0.says_what_starts(target);
         Ok(())
     }
 

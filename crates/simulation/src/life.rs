@@ -40,9 +40,6 @@ pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Resu
         world.are_faults_over = false;
         world.is_restored = false;
         world.deployments += 1;
-        for laptop in &mut world.laptops {
-            laptop.is_past = false;
-        }
         let laptops = world.laptops.iter();
         laptops
             .map(|laptop| laptop.device.clone())
@@ -232,9 +229,11 @@ fn restore(world: &Arc<World>) -> Result<()> {
         world.change(|world| {
             world.was_restored = true;
             world.is_restored = true;
-            let deployments = world.deployments;
             for laptop in &mut world.laptops {
-                laptop.is_past |= is_in_use(&laptop.state) && laptop.runs_done() >= deployments;
+                if is_in_use(&laptop.state) {
+                    let done: Vec<_> = laptop.done().cloned().collect();
+                    laptop.past.extend(done);
+                }
             }
         });
     }
@@ -616,7 +615,7 @@ fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<
         let laptops = world.laptops.iter();
         laptops
             .map(|laptop| {
-                let is_done = laptop.runs_done() >= world.deployments;
+                let is_done = laptop.done().count() >= world.deployments;
                 let is_used = is_in_use(&laptop.state);
                 (laptop.device.clone(), is_used, is_done && world.is_restored)
             })

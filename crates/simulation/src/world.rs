@@ -1,9 +1,10 @@
 //! What a simulated county is made of, and how chance strikes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
+use camino::Utf8PathBuf;
 use http::Request;
 use sequence::journal_line;
 use sequence::layout::Layout;
@@ -83,8 +84,8 @@ pub(crate) struct Laptop {
     pub(crate) clock_off_ms: i64,
     /// The script that must not run twice by itself has run so often.
     pub(crate) once_ran: usize,
-    /// What it had reported before the server was restored is not told again.
-    pub(crate) is_past: bool,
+    /// The journals of runs that were over when the server was restored: those aren't told again.
+    pub(crate) past: BTreeSet<Utf8PathBuf>,
 }
 
 impl Laptop {
@@ -102,7 +103,7 @@ impl Laptop {
             has_network: true,
             clock_off_ms: 0,
             once_ran: 0,
-            is_past: false,
+            past: BTreeSet::new(),
         };
         if is_staged {
             let volumes = [
@@ -118,15 +119,15 @@ impl Laptop {
         Ok(laptop)
     }
 
-    /// How many runs were done, by what the disk says.
-    pub(crate) fn runs_done(&self) -> usize {
+    /// The journals of runs that are done, by what the disk says.
+    pub(crate) fn done(&self) -> impl Iterator<Item = &Utf8PathBuf> {
         let journals = self.disk.files("journal");
-        let is_done = |journal: &&[u8]| {
+        let done = journals.filter(|(_, journal)| {
             let events = journal_line::decode(journal).0;
             let last = events.last().map(|event| &event.body);
             matches!(last, Some(EventBody::RunDone { .. }))
-        };
-        journals.filter(is_done).count()
+        });
+        done.map(|(path, _)| path)
     }
 
     pub(crate) fn facts(&self) -> Facts {
