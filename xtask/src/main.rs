@@ -27,7 +27,7 @@ Commands:
                                 reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
                                 server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
                                 server that fails at fifty points of a deployment; `api`, a hundred thousand random
-                                questions to the admin API
+                                questions to the admin API; `years`, ten thousand histories of a county in virtual time
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,

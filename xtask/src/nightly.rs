@@ -23,6 +23,8 @@ const ATTACKS: [(&str, &str); 4] = [
     ("FORESTAGE_FLIPPED_BITS", "2500"),
     ("FORESTAGE_FORGED_ENROLMENTS", "10000"),
 ];
+/// Histories of a county, fifty times as many as in every test run.
+const YEARS: &str = "10000";
 /// Inputs for each reader.
 const FUZZ_RUNS: &str = "10000000";
 
@@ -34,7 +36,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 8] = [
+static PROOFS: [Proof; 9] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -54,6 +56,11 @@ static PROOFS: [Proof; 8] = [
         name: "fuzz",
         what: "every reader of outside data, fuzzed",
         prove: |_no_figures| fuzz::run(FUZZ_RUNS),
+    },
+    Proof {
+        name: "years",
+        what: "ten thousand histories of a county in virtual time",
+        prove: years,
     },
     Proof {
         name: "storm",
@@ -206,6 +213,19 @@ fn attacks(_no_figures: &Path) -> Result<()> {
 }
 
 /// A quarter of an hour, and until the slowest machine is done.
+fn years(figures: &Path) -> Result<()> {
+    let program = [
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "simulation",
+        "--",
+    ];
+    let seeds = ["--seeds", YEARS, "--json"];
+    run_program(cargo().args(program).args(seeds).arg(figures))
+}
+
 fn storm(figures: &Path, options: &[&str]) -> Result<()> {
     build_programs_for_people()?;
     run_program(e2e()?.arg("storm").args(options).arg("--json").arg(figures))

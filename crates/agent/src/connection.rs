@@ -12,8 +12,8 @@ use wire::boot_config::{TRUST_PATH, Trust};
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, Staged};
 use wire::names::RunId;
 
-use crate::machine::volumes::Volumes;
-use crate::network::Network;
+use crate::files::{Files, SystemFiles};
+use crate::host::Host;
 use crate::{durable, log};
 
 /// Trust is a certificate, a few addresses and keys.
@@ -23,20 +23,22 @@ const STAGED_FILE: &str = "staged.json";
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 /// How long connecting, or a reply that stands still, may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest wait between attempts to reach the server.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Reads whom this device trusts.
 pub(crate) fn load_trust() -> Result<Trust> {
-    let bytes = durable::read(Utf8Path::new(TRUST_PATH), TRUST_BYTES_MAX)
+    let bytes = SystemFiles
+        .read(Utf8Path::new(TRUST_PATH), TRUST_BYTES_MAX)
         .with_context(|| format!("cannot read {TRUST_PATH}"))?
         .with_context(|| format!("{TRUST_PATH} is missing: this boot image trusts nobody"))?;
     serde_json::from_slice(&bytes).with_context(|| format!("cannot read {TRUST_PATH}"))
 }
 
 /// Everything the device knows of the server.
-pub(crate) struct Connection {
+pub struct Connection {
     trust: Trust,
-    volumes: Arc<Volumes>,
-    network: Arc<Network>,
+    host: Arc<dyn Host>,
     key: Mutex<Option<SigningKey>>,
     session: Mutex<Option<Client>>,
     run: Mutex<Option<RunId>>,
@@ -53,11 +55,10 @@ struct Wishes {
 
 impl Connection {
     /// Nothing is sent yet.
-    pub(crate) fn new(trust: Trust, volumes: Arc<Volumes>, network: Arc<Network>) -> Self {
+    pub(crate) fn new(trust: Trust, host: Arc<dyn Host>) -> Self {
         Self {
             trust,
-            volumes,
-            network,
+            host,
             key: Mutex::default(),
             session: Mutex::default(),
             run: Mutex::default(),
@@ -65,9 +66,23 @@ impl Connection {
         }
     }
 
-    /// The network this goes over.
-    pub(crate) fn network(&self) -> &Network {
-        &self.network
+    /// The machine whose connection this is.
+    pub(crate) fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
+    /// Whether it makes sense to talk to the server.
+    pub(crate) fn is_online(&self) -> bool {
+        self.host.is_online()
+    }
+
+    /// How long to wait after so many failures: 1, 2, 4, … 30 seconds, with a random part, so that a school full of machines
+    /// does not knock in step.
+    pub(crate) fn retry_pause(&self, failures: u32) -> Duration {
+        let mut random = [0];
+        // Without random bytes the pause is simply the full one.
+        let _ = self.host.random(&mut random);
+        retry_pause(failures, random[0])
     }
 
     /// The run the device is in the middle of; told at every check-in.
@@ -137,7 +152,7 @@ impl Connection {
     }
 
     fn check_in_at(&self, url: &str, key: &SigningKey, body: &str) -> Result<CheckInReply> {
-        let server = Client::new(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
+        let server = self.host.client(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
         let challenge = server.challenge()?.challenge;
         let reply = server.check_in(&sign(key, challenge, body.to_owned()))?;
         match &reply {
@@ -180,14 +195,14 @@ impl Connection {
     }
 
     fn body(&self) -> Result<String> {
-        let staged = match self.volumes.staging() {
-            Some(folder) => read_staged(folder)?,
+        let staged = match self.host.folder() {
+            Some(folder) => read_staged(self.host.files(), &folder)?,
             None => None,
         };
         let body = CheckInBody {
-            facts: self.volumes.kernel.facts(),
+            facts: self.host.facts(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: Some(self.volumes.environment),
+            environment: Some(self.host.environment()),
             staged,
             run: *lock(&self.run),
         };
@@ -197,10 +212,10 @@ impl Connection {
     /// The device's key. Made at the first check-in; durable as soon as there is a staging partition.
     fn key(&self) -> Result<SigningKey> {
         let mut held = lock(&self.key);
-        let key = match (&*held, self.volumes.staging()) {
+        let key = match (&*held, self.host.folder()) {
             (Some(key), None) => key.clone(),
-            (None, None) => fresh_key()?,
-            (held, Some(folder)) => load_or_store_key(folder, held.as_ref())?,
+            (None, None) => fresh_key(&*self.host)?,
+            (held, Some(folder)) => load_or_store_key(&*self.host, &folder, held.as_ref())?,
         };
         *held = Some(key.clone());
         Ok(key)
@@ -226,9 +241,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// What was staged, if that is known. A damaged file only means that nobody is told: it must not keep a machine from its server.
-pub(crate) fn read_staged(folder: &Utf8Path) -> Result<Option<Staged>> {
+pub(crate) fn read_staged(files: &dyn Files, folder: &Utf8Path) -> Result<Option<Staged>> {
     let path = folder.join(STAGED_FILE);
-    let bytes = durable::read(&path, SMALL_FILE_BYTES_MAX)
+    let bytes = files
+        .read(&path, SMALL_FILE_BYTES_MAX)
         .with_context(|| format!("cannot read {path}"))?;
     let Some(bytes) = bytes else {
         return Ok(None);
@@ -242,37 +258,57 @@ pub(crate) fn read_staged(folder: &Utf8Path) -> Result<Option<Staged>> {
 }
 
 /// Writes what was staged; the last file of a staging but the loader.
-pub(crate) fn write_staged(folder: &Utf8Path, staged: &Staged) -> Result<()> {
+///
+/// # Errors
+/// It can't be written.
+pub fn write_staged(files: &dyn Files, folder: &Utf8Path, staged: &Staged) -> Result<()> {
     let path = folder.join(STAGED_FILE);
     let bytes = durable::with_checksum(&serde_json::to_vec(staged)?);
-    durable::write(&path, &bytes, 0o644).with_context(|| format!("cannot write {path}"))
+    durable::write(files, &path, &bytes, 0o644).with_context(|| format!("cannot write {path}"))
 }
 
-fn fresh_key() -> Result<SigningKey> {
+fn fresh_key(host: &dyn Host) -> Result<SigningKey> {
     let mut seed = [0; 32];
-    let mut filled = 0;
-    while filled < seed.len() {
-        filled +=
-            rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())
-                .context("the kernel gave no random bytes")?;
-    }
+    host.random(&mut seed)
+        .context("the kernel gave no random bytes")?;
     Ok(SigningKey::from_bytes(&seed))
 }
 
-fn load_or_store_key(folder: &Utf8Path, held: Option<&SigningKey>) -> Result<SigningKey> {
-    let path = folder.join(KEY_FILE);
-    let stored = durable::read(&path, SMALL_FILE_BYTES_MAX)
-        .with_context(|| format!("cannot read {path}"))?;
-    if let Some(seed) = stored.and_then(|bytes| parse_hex(&bytes)) {
-        return Ok(SigningKey::from_bytes(&seed));
+fn load_or_store_key(
+    host: &dyn Host,
+    folder: &Utf8Path,
+    held: Option<&SigningKey>,
+) -> Result<SigningKey> {
+    if let Some(key) = load_key(host.files(), folder)? {
+        return Ok(key);
     }
     let key = match held {
         Some(key) => key.clone(),
-        None => fresh_key()?,
+        None => fresh_key(host)?,
     };
-    durable::write(&path, to_hex(key.as_bytes()).as_bytes(), 0o600)
-        .with_context(|| format!("cannot write {path}"))?;
+    store_key(host.files(), folder, &key)?;
     Ok(key)
+}
+
+fn load_key(files: &dyn Files, folder: &Utf8Path) -> Result<Option<SigningKey>> {
+    let path = folder.join(KEY_FILE);
+    let stored = files
+        .read(&path, SMALL_FILE_BYTES_MAX)
+        .with_context(|| format!("cannot read {path}"))?;
+    let seed = stored.and_then(|bytes| parse_hex(&bytes));
+    Ok(seed.map(|seed| SigningKey::from_bytes(&seed)))
+}
+
+fn store_key(files: &dyn Files, folder: &Utf8Path, key: &SigningKey) -> Result<()> {
+    let path = folder.join(KEY_FILE);
+    durable::write(files, &path, to_hex(key.as_bytes()).as_bytes(), 0o600)
+        .with_context(|| format!("cannot write {path}"))
+}
+
+fn retry_pause(failures: u32, random: u8) -> Duration {
+    let whole =
+        Duration::from_secs(1 << failures.clamp(1, 6).saturating_sub(1)).min(RETRY_PAUSE_MAX);
+    whole.mul_f64(1.0 - f64::from(random) / 512.0)
 }
 
 fn sign(key: &SigningKey, challenge: String, body: String) -> CheckIn {
@@ -312,26 +348,26 @@ mod tests {
     fn the_key_stays_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(folder.path()).unwrap();
-        let held = fresh_key().unwrap();
-        let key = load_or_store_key(path, Some(&held)).unwrap();
-        assert_eq!(key.to_bytes(), held.to_bytes(), "a key made before is kept");
-        let other = fresh_key().unwrap();
-        assert_eq!(
-            load_or_store_key(path, Some(&other)).unwrap().to_bytes(),
-            held.to_bytes(),
-            "the stored one wins"
-        );
-        assert_ne!(other.to_bytes(), held.to_bytes());
+        assert!(load_key(&SystemFiles, path).unwrap().is_none());
+        let key = SigningKey::from_bytes(&[7; 32]);
+        store_key(&SystemFiles, path, &key).unwrap();
+        let loaded = load_key(&SystemFiles, path).unwrap().unwrap();
+        assert_eq!(loaded.to_bytes(), key.to_bytes());
         std::fs::write(path.join(KEY_FILE), "torn").unwrap();
-        assert_eq!(
-            load_or_store_key(path, Some(&held)).unwrap().to_bytes(),
-            held.to_bytes()
-        );
+        assert!(load_key(&SystemFiles, path).unwrap().is_none());
+    }
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        assert_eq!(retry_pause(1, 0), Duration::from_secs(1));
+        assert!(retry_pause(1, 255) > Duration::from_millis(500));
+        assert_eq!(retry_pause(40, 0), RETRY_PAUSE_MAX);
+        assert!(retry_pause(40, 255) >= Duration::from_secs(15));
     }
 
     #[test]
     fn a_check_in_is_signed_with_its_context() {
-        let key = fresh_key().unwrap();
+        let key = SigningKey::from_bytes(&[7; 32]);
         let signed = sign(&key, "ab".repeat(32), "{}".into());
         let message = [CHECK_IN_CONTEXT, "ab".repeat(32).as_bytes(), b"{}"].concat();
         let bytes: Vec<u8> = (0..64)

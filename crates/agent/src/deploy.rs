@@ -5,61 +5,78 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
-use sequence::engine::{Journal, RunEnd};
+use sequence::engine::{Journal, RunEnd, World};
+use sequence::ports::BootTarget;
 use serde_json::json;
+use wire::boot_config::Trust;
 use wire::device_api::CheckInReply;
 use wire::event::{Environment, FinishAction};
-use wire::layout::VolumeRole;
 use wire::order::Order;
 
 use crate::connection::Connection;
-use crate::content_port::RunContent;
+use crate::host::{Host, wait};
 use crate::journal::{OrderState, RunJournal, forget_reported, load_order, mark_reported};
-use crate::machine::boot;
-use crate::machine::linux::LinuxMachine;
-use crate::machine::volumes::Volumes;
-use crate::reporter::{Reporter, retry_pause};
+use crate::log;
+use crate::reporter::Reporter;
 use crate::runner::{self, Listeners};
 use crate::screen::Phase;
 use crate::view::Board;
-use crate::{clock, log, power};
 
-/// A disk that is there shows within seconds; a blank machine must not wait longer.
-const DISK_WAIT: Duration = Duration::from_secs(20);
 /// How long the end of a run waits for the server before the machine restarts; later starts report what is left.
 pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(20);
 /// A run that failed before the power went asks for a newer order first, for so long.
-const FAILED_WAIT: Duration = Duration::from_secs(60);
+const FAILED_WAIT_MS: u64 = 60_000;
 /// Someone who retries a run may stand in front of the machine.
 const RETRY_WAIT: Duration = Duration::from_secs(30);
 /// A machine with nothing to do asks every minute, unless the server says when.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Why there is no network is shown anew this often.
+const NETWORK_SHOWN_EVERY: Duration = Duration::from_secs(3);
 /// The server says when to ask again, within reason.
 const TOLD_SECONDS: std::ops::RangeInclusive<u64> = 5..=3600;
 
 /// What the parts of a deployment share.
-pub(crate) struct Site {
+pub struct Site {
     pub(crate) board: Arc<Board>,
-    pub(crate) volumes: Arc<Volumes>,
+    pub(crate) host: Arc<dyn Host>,
     pub(crate) connection: Arc<Connection>,
 }
 
+impl Site {
+    pub(crate) fn new(board: Arc<Board>, host: Arc<dyn Host>, trust: Trust) -> Self {
+        Self {
+            board,
+            connection: Arc::new(Connection::new(trust, Arc::clone(&host))),
+            host,
+        }
+    }
+
+    /// A site without a screen.
+    #[must_use]
+    pub fn in_the_dark(host: Arc<dyn Host>, trust: Trust) -> Self {
+        Self::new(Arc::new(Board::new(None)), host, trust)
+    }
+
+    fn pause(&self, time: Duration) {
+        wait(&*self.host, time, || false);
+    }
+}
+
 /// Deploys, in the boot image. Never returns.
-pub(crate) fn run(site: &Site) -> ! {
-    site.board.set_machine(&site.volumes.kernel.facts());
+pub fn run(site: &Site) -> ! {
+    site.board.set_machine(&site.host.facts());
     if let Some(url) = site.connection.server_url() {
         site.board.set_server(url);
     }
-    if let Err(error) = mount_staging_if_there(&site.volumes) {
+    if let Err(error) = site.host.mount_staging() {
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         site.board.fail(
             &chain,
             "the disk may be damaged: switch off and on again, or have it staged anew",
         );
         log::milestone("deploy-failed", json!({ "errors": chain }));
-        power::stay();
+        site.host.stay();
     }
     let mut order = next_order(site);
     loop {
@@ -75,29 +92,16 @@ pub(crate) fn run(site: &Site) -> ! {
                     "the disk is full or damaged: switch off and on again, or have it staged anew",
                 );
                 log::milestone("deploy-failed", json!({ "errors": chain }));
-                power::stay()
+                site.host.stay()
             }
         };
     }
 }
 
-fn mount_staging_if_there(volumes: &Volumes) -> Result<()> {
-    let is_there = clock::wait_until(DISK_WAIT, || {
-        matches!(volumes.find(VolumeRole::Staging), Ok(Some(_)))
-    });
-    if is_there {
-        volumes.mount_staging()?;
-    } else if let Err(error) = volumes.own_disk() {
-        return Err(error);
-    } else {
-        log::note("no staging partition: this machine was not staged, or has another disk");
-    }
-    Ok(())
-}
-
 /// The order at power-on: the one on the disk if there is work left, else whatever the server says.
 fn next_order(site: &Site) -> Order {
-    let stored = match site.volumes.staging().map(load_order) {
+    let folder = site.host.folder();
+    let stored = match folder.map(|folder| load_order(site.host.files(), &folder)) {
         Some(Ok(stored)) => stored,
         Some(Err(error)) => {
             log::note(&format!(
@@ -113,9 +117,14 @@ fn next_order(site: &Site) -> Order {
             site.connection.set_run(Some(order.run));
             ask_for_a_while(site).unwrap_or(order)
         }
-        Some((order, OrderState::Unreported | OrderState::Stopped)) => {
+        Some((order, OrderState::Unreported)) => {
             report_finished(site, &order, None);
             ask(site, true)
+        }
+        // Its OS may be half there: it isn't for starting.
+        Some((order, OrderState::Stopped)) => {
+            report_finished(site, &order, None);
+            ask(site, false)
         }
         Some((_, OrderState::Reported)) => ask(site, true),
         None => ask(site, false),
@@ -124,35 +133,33 @@ fn next_order(site: &Site) -> Order {
 
 /// Asks the server for a newer order than the failed one, but not for long: it may have to be tried without network.
 fn ask_for_a_while(site: &Site) -> Option<Order> {
+    let end_ms = site.host.uptime_ms() + FAILED_WAIT_MS;
     let mut tries = 0;
-    let mut found = None;
-    let mut next_ms = 0;
-    clock::wait_until(FAILED_WAIT, || {
-        show_network(site);
-        if !site.connection.network().is_up() || clock::uptime_ms() < next_ms {
-            return false;
+    loop {
+        wait(&*site.host, left(site, end_ms), || show_network(site));
+        if !site.connection.is_online() {
+            return None;
         }
-        tries += 1;
-        next_ms =
-            clock::uptime_ms() + u64::try_from(retry_pause(tries).as_millis()).unwrap_or(1000);
         match site.connection.check_in() {
-            Ok(CheckInReply::Run { order, .. }) => {
-                found = Some(order);
-                true
-            }
-            Ok(_) => true,
-            Err(_) => false,
+            Ok(CheckInReply::Run { order, .. }) => return Some(order),
+            Ok(_) => return None,
+            Err(_) => tries += 1,
         }
-    });
-    found
+        let pause = site.connection.retry_pause(tries);
+        if pause >= left(site, end_ms) {
+            return None;
+        }
+        site.pause(pause);
+    }
+}
+
+fn left(site: &Site, end_ms: u64) -> Duration {
+    Duration::from_millis(end_ms.saturating_sub(site.host.uptime_ms()))
 }
 
 /// Sends what is left of a run that ended; waits for it as long as `limit` says.
 pub(crate) fn report_finished(site: &Site, order: &Order, limit: Option<Duration>) -> bool {
-    let Some(folder) = site.volumes.staging() else {
-        return false;
-    };
-    let journal = match RunJournal::open(order.run, Arc::clone(&site.volumes) as _, None) {
+    let journal = match RunJournal::open(order.run, Arc::clone(&site.host) as _, None) {
         Ok(journal) => journal,
         Err(error) => {
             log::note(&format!(
@@ -173,7 +180,7 @@ pub(crate) fn report_finished(site: &Site, order: &Order, limit: Option<Duration
         }
     };
     if is_reported {
-        remember_reported(folder, order);
+        remember_reported(site, order);
     }
     reporter.end();
     site.connection.set_run(None);
@@ -181,9 +188,12 @@ pub(crate) fn report_finished(site: &Site, order: &Order, limit: Option<Duration
 }
 
 /// Remembers on the disk that the server has everything.
-pub(crate) fn remember_reported(folder: &camino::Utf8Path, order: &Order) {
+pub(crate) fn remember_reported(site: &Site, order: &Order) {
     log::milestone("reported", json!({ "run": order.run }));
-    if let Err(error) = mark_reported(folder, order.run) {
+    let Some(folder) = site.host.folder() else {
+        return;
+    };
+    if let Err(error) = mark_reported(site.host.files(), &folder, order.run) {
         // The worst that follows: the events are sent once more, which is normal.
         log::note(&format!(
             "cannot remember that the run was reported: {error}"
@@ -192,13 +202,12 @@ pub(crate) fn remember_reported(folder: &camino::Utf8Path, order: &Order) {
 }
 
 fn show_network(site: &Site) -> bool {
-    let network = site.connection.network();
-    if network.is_up() {
-        site.board.set_address(&network.address());
+    if site.host.is_online() {
+        site.board.set_address(&site.host.address());
         site.board.set_phase(Phase::Contacting, "");
         return true;
     }
-    let problem = network.problem();
+    let problem = site.host.network_problem();
     let text = if problem.is_empty() {
         "Checking every few seconds.".to_owned()
     } else {
@@ -209,14 +218,14 @@ fn show_network(site: &Site) -> bool {
 }
 
 fn wait_for_network(site: &Site) {
-    if !site.connection.network().is_up() {
+    if !site.host.is_online() {
         log::milestone(
             "waiting-network",
-            json!({ "problem": site.connection.network().problem() }),
+            json!({ "problem": site.host.network_problem() }),
         );
     }
     while !show_network(site) {
-        clock::pause(Duration::from_millis(300));
+        wait(&*site.host, NETWORK_SHOWN_EVERY, || site.host.is_online());
     }
 }
 
@@ -259,10 +268,10 @@ fn ask(site: &Site, is_finished: bool) -> Order {
                 let text =
                     format!("The server can't be reached; trying again by itself. ({error:#})");
                 site.board.set_phase(Phase::Contacting, &text);
-                retry_pause(failures)
+                site.connection.retry_pause(failures)
             }
         };
-        clock::wait_until(pause, || !site.connection.network().is_up());
+        wait(&*site.host, pause, || !site.host.is_online());
     }
 }
 
@@ -275,10 +284,10 @@ fn idle_pause(told_seconds: Option<u64>) -> Duration {
 
 /// The run is finished and nothing is to be done: the OS is what this machine is for.
 fn start_os(site: &Site) {
-    match boot::set_default(&site.volumes, true) {
+    match site.host.set_default_boot(BootTarget::Os) {
         Ok(()) => {
             site.board.set_phase(Phase::RestartingIntoOs, "");
-            power::restart(&site.volumes)
+            site.host.restart()
         }
         Err(error) => log::warn("the OS can't be started; waiting for an order", &error),
     }
@@ -294,22 +303,20 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
             if environment == Environment::Os {
                 site.board.set_phase(Phase::RestartingIntoOs, "");
             }
-            power::restart(&site.volumes)
+            site.host.restart()
         }
         RunEnd::Done(action) => {
             site.board.set_phase(Phase::DeployDone, "");
-            if reporter.wait_reported(REPORT_WAIT)
-                && let Some(folder) = site.volumes.staging()
-            {
-                remember_reported(folder, order);
+            if reporter.wait_reported(REPORT_WAIT) {
+                remember_reported(site, order);
             }
             match action {
-                FinishAction::ShutDown => power::off(&site.volumes),
-                FinishAction::Restart => power::restart(&site.volumes),
+                FinishAction::ShutDown => site.host.off(),
+                FinishAction::Restart => site.host.restart(),
                 FinishAction::Stay => {}
             }
             while !reporter.is_reported() {
-                clock::pause(Duration::from_secs(1));
+                site.pause(Duration::from_secs(1));
             }
             reporter.end();
             site.connection.set_run(None);
@@ -328,12 +335,12 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
 /// minute: for a new order, or whether to go on with this one.
 pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) -> Order {
     while !reporter.is_reported() {
-        clock::pause(Duration::from_secs(1));
+        site.pause(Duration::from_secs(1));
     }
     log::milestone("reported", json!({ "run": order.run }));
     loop {
-        clock::pause(RETRY_WAIT);
-        if !site.connection.network().is_up() {
+        site.pause(RETRY_WAIT);
+        if !site.connection.is_online() {
             continue;
         }
         match site.connection.check_in() {
@@ -358,10 +365,10 @@ pub(crate) fn run_order(
 ) -> io::Result<(RunEnd, Arc<Reporter>)> {
     site.connection.set_run(Some(order.run));
     let go_on = site.connection.is_to_go_on(order.run);
-    if let Some(folder) = site.volumes.staging().filter(|_| go_on) {
-        forget_reported(folder, order.run)?;
+    if let Some(folder) = site.host.folder().filter(|_| go_on) {
+        forget_reported(site.host.files(), &folder, order.run)?;
     }
-    let mut journal = RunJournal::open(order.run, Arc::clone(&site.volumes) as _, Some(order))?;
+    let mut journal = RunJournal::open(order.run, Arc::clone(&site.host) as _, Some(order))?;
     site.board.begin_run(
         phase,
         host_name(order),
@@ -369,15 +376,14 @@ pub(crate) fn run_order(
         journal.events(),
     );
     let reporter = Reporter::start(order.run, journal.events(), Arc::clone(&site.connection));
-    let machine = LinuxMachine::new(Arc::clone(&site.volumes));
-    let packages = order.packages.clone();
-    let content = RunContent::on_site(
-        packages,
-        Arc::clone(&site.volumes),
-        Arc::clone(&site.connection),
-    );
     let listeners = Listeners::new(Arc::clone(&site.board), Some(Arc::clone(&reporter)));
-    let end = runner::run(order, &mut journal, &machine, &content, &listeners, go_on)?;
+    let world = World {
+        machine: &*site.host.machine(),
+        content: &*site.host.content(order.packages.clone(), &site.connection),
+        observer: &listeners,
+        clock: &*site.host,
+    };
+    let end = runner::run(order, &mut journal, &world, go_on)?;
     if let Err(error) = site.connection.store_key() {
         log::warn("the device's key is not on the disk", &error);
     }

@@ -1,12 +1,12 @@
 //! Files that are there whole, or not at all: written aside, synced, renamed, synced again. And JSON that tells when a disk has
 //! changed a bit of it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 
 use camino::Utf8Path;
 use wire::digest::Digest;
+
+use crate::files::Files;
 
 /// What a checked document begins with.
 const CHECKSUM: &[u8] = b"{\"checksum\":\"";
@@ -14,47 +14,20 @@ const CHECKSUM: &[u8] = b"{\"checksum\":\"";
 const CHECKSUM_DIGITS: usize = 16;
 
 /// Writes a file durably. Its folder is made if need be.
-pub(crate) fn write(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write(files: &dyn Files, path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path
         .parent()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a folder"))?;
-    fs::create_dir_all(folder)?;
+    files.make_folder(folder)?;
     let aside = folder.join(format!(".{}.new", path.file_name().unwrap_or("file")));
     // One left over from a power cut would keep its old mode.
-    if let Err(error) = fs::remove_file(&aside)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    files.remove(&aside)?;
+    let mut file = files.create(&aside, mode)?;
+    file.write(bytes)?;
+    file.sync()?;
     drop(file);
-    fs::rename(&aside, path)?;
-    File::open(folder)?.sync_all()
-}
-
-/// Reads a file of at most `bytes_max`; `None` if there is none.
-pub(crate) fn read(path: &Utf8Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("{path} is longer than {bytes_max} bytes"),
-        ));
-    }
-    Ok(Some(bytes))
+    files.rename(&aside, path)?;
+    files.sync_folder(folder)
 }
 
 /// Puts a checksum of a JSON object in front of its first member. Who doesn't know of it passes over it, as over every
@@ -84,6 +57,8 @@ fn checksum(object: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::SystemFiles;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -94,15 +69,17 @@ mod tests {
             .join("a/device.key");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path.with_file_name(".device.key.new"), b"torn").unwrap();
-        write(&path, b"secret", 0o600).unwrap();
-        assert_eq!(read(&path, 6).unwrap().unwrap(), b"secret");
+        write(&SystemFiles, &path, b"secret", 0o600).unwrap();
+        assert_eq!(SystemFiles.read(&path, 6).unwrap().unwrap(), b"secret");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        assert!(read(&path, 5).is_err());
-        assert_eq!(read(Utf8Path::new("/nonexistent/x"), 5).unwrap(), None);
+        assert!(SystemFiles.read(&path, 5).is_err());
+        let missing = Utf8Path::new("/nonexistent/x");
+        assert_eq!(SystemFiles.read(missing, 5).unwrap(), None);
     }
+
     #[test]
     fn a_checksum_is_one_more_member() {
         let object = br#"{"name":"bl\u00e5b\u00e6r"}"#;

@@ -27,8 +27,10 @@ use wire::order::Order;
 use crate::altered_bundles::medium;
 use crate::block::sparse;
 use crate::connection::{read_staged, write_staged};
+use crate::files::{Files, SystemFiles};
 use crate::guard;
-use crate::journal::{RunJournal, State, load_order};
+use crate::host::State;
+use crate::journal::{RunJournal, load_order};
 use crate::machine::made_of_files::FileMachine;
 use crate::test_bundle::{TestBundle, trust};
 
@@ -124,6 +126,10 @@ impl State for Folder {
     fn folder(&self) -> Option<Utf8PathBuf> {
         Some(self.0.clone())
     }
+
+    fn files(&self) -> &dyn Files {
+        &SystemFiles
+    }
 }
 
 fn event(run: RunId, seq: u64, body: serde_json::Value) -> Event {
@@ -214,7 +220,7 @@ fn an_order_and_what_was_staged_are_read_right_or_not_at_all() {
         version: 3,
         bundle: Digest::of(b"bundle"),
     };
-    write_staged(folder, &staged).expect("a file");
+    write_staged(&SystemFiles, folder, &staged).expect("a file");
     let mut chance = Chance::new(seed());
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for file in ["order.json", "staged.json"] {
@@ -224,8 +230,8 @@ fn an_order_and_what_was_staged_are_read_right_or_not_at_all() {
             let (flipped, at) = flip(&whole, &mut chance);
             let place = format!("{file}, bit of byte {at}, number {number}, seed {}", seed());
             fs::write(&path, flipped).expect("a file");
-            let order_now = load_order(folder).expect("a readable folder");
-            let staged_now = read_staged(folder).expect("a readable folder");
+            let order_now = load_order(&SystemFiles, folder).expect("a readable folder");
+            let staged_now = read_staged(&SystemFiles, folder).expect("a readable folder");
             let is_whole = order_now.is_some() && staged_now.is_some();
             if let Some((read, _)) = order_now {
                 assert_eq!(read, order, "{place}");

@@ -1,7 +1,6 @@
 //! The journal of a run: on the staging partition, or in memory as long as there is none.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,7 +11,8 @@ use wire::names::RunId;
 use wire::order::Order;
 
 use crate::durable;
-use crate::machine::volumes::Volumes;
+use crate::files::{Files, Written};
+use crate::host::State;
 
 /// A run writes a few hundred lines; a journal beyond this is damaged.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
@@ -20,34 +20,22 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 const ORDER_BYTES_MAX: u64 = 16 << 20;
 const ORDER_FILE: &str = "order.json";
 
-/// Where the state of runs lies, once it is there.
-pub(crate) trait State {
-    /// The folder of the staging partition; `None` as long as it is not mounted.
-    fn folder(&self) -> Option<Utf8PathBuf>;
-}
-
-impl State for Volumes {
-    fn folder(&self) -> Option<Utf8PathBuf> {
-        self.staging().map(Utf8Path::to_owned)
-    }
-}
-
 /// The journal of one run.
 pub(crate) struct RunJournal {
     run: RunId,
-    state: Arc<dyn State + Send + Sync>,
+    state: Arc<dyn State>,
     /// Written before the first line; `None` at the factory, where a cut run begins anew.
     order: Option<Vec<u8>>,
     events: Vec<Event>,
     unwritten: Vec<u8>,
-    file: Option<File>,
+    file: Option<Box<dyn Written>>,
 }
 
 impl RunJournal {
     /// The journal of `run`, as far as it got. Cuts off a torn end.
     pub(crate) fn open(
         run: RunId,
-        state: Arc<dyn State + Send + Sync>,
+        state: Arc<dyn State>,
         order: Option<&Order>,
     ) -> io::Result<Self> {
         let order = order.map(serde_json::to_vec).transpose()?;
@@ -60,7 +48,8 @@ impl RunJournal {
             file: None,
         };
         if let Some(folder) = journal.state.folder() {
-            journal.events = read_and_mend(&journal_path(&folder, run))?;
+            let files = journal.state.files();
+            journal.events = read_and_mend(files, &journal_path(&folder, run))?;
             journal.settle()?;
         }
         Ok(journal)
@@ -72,23 +61,24 @@ impl RunJournal {
             let Some(folder) = self.state.folder() else {
                 return Ok(());
             };
+            let files = self.state.files();
             if let Some(order) = self.order.take() {
                 let order = durable::with_checksum(&order);
-                durable::write(&folder.join(ORDER_FILE), &order, 0o600)?;
+                durable::write(files, &folder.join(ORDER_FILE), &order, 0o600)?;
             }
             let path = journal_path(&folder, self.run);
             let parent = path.parent().unwrap_or(&folder);
-            std::fs::create_dir_all(parent)?;
-            self.file = Some(OpenOptions::new().create(true).append(true).open(&path)?);
+            files.make_folder(parent)?;
+            self.file = Some(files.append(&path)?);
             for folder in [parent, &folder.join("runs"), &folder] {
-                File::open(folder)?.sync_all()?;
+                files.sync_folder(folder)?;
             }
         }
         if let Some(file) = &mut self.file
             && !self.unwritten.is_empty()
         {
-            file.write_all(&self.unwritten)?;
-            file.sync_data()?;
+            file.write(&self.unwritten)?;
+            file.sync()?;
             self.unwritten.clear();
         }
         Ok(())
@@ -112,21 +102,11 @@ fn journal_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
     folder.join("runs").join(run.to_string()).join("journal")
 }
 
-fn read_and_mend(path: &Utf8Path) -> io::Result<Vec<Event>> {
-    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    (&mut file)
-        .take(JOURNAL_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
+fn read_and_mend(files: &dyn Files, path: &Utf8Path) -> io::Result<Vec<Event>> {
+    let bytes = files.read(path, JOURNAL_BYTES_MAX)?.unwrap_or_default();
     let (events, good) = journal_line::decode(&bytes);
     if good < bytes.len() {
-        file.seek(SeekFrom::Start(0))?;
-        file.set_len(good as u64)?;
-        file.sync_all()?;
+        files.cut_off(path, good as u64)?;
     }
     Ok(events)
 }
@@ -147,8 +127,11 @@ pub(crate) enum OrderState {
 }
 
 /// The order on the staging partition and how far it is; `None` if there is none that can be read.
-pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderState)>> {
-    let Some(bytes) = durable::read(&folder.join(ORDER_FILE), ORDER_BYTES_MAX)? else {
+pub(crate) fn load_order(
+    files: &dyn Files,
+    folder: &Utf8Path,
+) -> io::Result<Option<(Order, OrderState)>> {
+    let Some(bytes) = files.read(&folder.join(ORDER_FILE), ORDER_BYTES_MAX)? else {
         return Ok(None);
     };
     // Written durably and all at once: one that can't be read is damaged, and the server gives a new one.
@@ -157,9 +140,8 @@ pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderSt
         return Ok(None);
     };
     let path = journal_path(folder, order.run);
-    let events =
-        journal_line::decode(&durable::read(&path, JOURNAL_BYTES_MAX)?.unwrap_or_default()).0;
-    let is_reported = std::fs::exists(path.with_file_name("reported"))?;
+    let events = journal_line::decode(&files.read(&path, JOURNAL_BYTES_MAX)?.unwrap_or_default()).0;
+    let is_reported = files.is_there(&path.with_file_name("reported"))?;
     let state = match events.last().map(|event| &event.body) {
         Some(EventBody::RunDone { .. }) if is_reported => OrderState::Reported,
         Some(EventBody::RunDone { .. }) => OrderState::Unreported,
@@ -171,25 +153,20 @@ pub(crate) fn load_order(folder: &Utf8Path) -> io::Result<Option<(Order, OrderSt
 }
 
 /// Remembers that the server has every event of the run.
-pub(crate) fn mark_reported(folder: &Utf8Path, run: RunId) -> io::Result<()> {
-    durable::write(
-        &journal_path(folder, run).with_file_name("reported"),
-        b"",
-        0o644,
-    )
+pub(crate) fn mark_reported(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<()> {
+    let path = journal_path(folder, run).with_file_name("reported");
+    durable::write(files, &path, b"", 0o644)
 }
 
 /// A run that is gone on with has an end to report again.
-pub(crate) fn forget_reported(folder: &Utf8Path, run: RunId) -> io::Result<()> {
-    match std::fs::remove_file(journal_path(folder, run).with_file_name("reported")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+pub(crate) fn forget_reported(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<()> {
+    files.remove(&journal_path(folder, run).with_file_name("reported"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::SystemFiles;
     use std::sync::Mutex;
     use wire::event::{FinishAction, LogLevel};
     use wire::sequence::CompiledSequence;
@@ -199,6 +176,10 @@ mod tests {
     impl State for Later {
         fn folder(&self) -> Option<Utf8PathBuf> {
             self.0.lock().unwrap().clone()
+        }
+
+        fn files(&self) -> &dyn Files {
+            &SystemFiles
         }
     }
 
@@ -251,7 +232,7 @@ mod tests {
         *state.0.lock().unwrap() = Some(folder.to_owned());
         journal.append(&event(run, 2, line("two"))).unwrap();
         assert_eq!(
-            load_order(folder).unwrap().unwrap().1,
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
             OrderState::Unfinished
         );
 
@@ -273,29 +254,35 @@ mod tests {
             ))
             .unwrap();
         assert_eq!(
-            load_order(folder).unwrap().unwrap().1,
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
             OrderState::Unreported
         );
-        mark_reported(folder, run).unwrap();
-        assert_eq!(load_order(folder).unwrap().unwrap().1, OrderState::Reported);
-        forget_reported(folder, run).unwrap();
-        forget_reported(folder, run).unwrap();
+        mark_reported(&SystemFiles, folder, run).unwrap();
         assert_eq!(
-            load_order(folder).unwrap().unwrap().1,
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
+            OrderState::Reported
+        );
+        forget_reported(&SystemFiles, folder, run).unwrap();
+        forget_reported(&SystemFiles, folder, run).unwrap();
+        assert_eq!(
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
             OrderState::Unreported
         );
         let reason = "an admin stopped the run".to_owned();
         let stopped = event(run, 4, EventBody::RunAborted { reason });
         journal.append(&stopped).unwrap();
-        assert_eq!(load_order(folder).unwrap().unwrap().1, OrderState::Stopped);
+        assert_eq!(
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
+            OrderState::Stopped
+        );
     }
 
     #[test]
     fn a_damaged_order_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
-        assert!(load_order(folder).unwrap().is_none());
+        assert!(load_order(&SystemFiles, folder).unwrap().is_none());
         std::fs::write(folder.join("order.json"), b"{\"format\":1").unwrap();
-        assert!(load_order(folder).unwrap().is_none());
+        assert!(load_order(&SystemFiles, folder).unwrap().is_none());
     }
 }

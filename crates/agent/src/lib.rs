@@ -6,17 +6,20 @@ mod altered_bundles;
 mod block;
 mod clock;
 mod command_line;
-mod connection;
+pub mod connection;
 mod content_port;
-mod deploy;
+pub mod deploy;
 mod durable;
 mod esp;
+pub mod files;
 #[cfg(test)]
 mod flipped_bits;
 mod gpt;
 mod guard;
+pub mod host;
 mod init;
 mod journal;
+mod laptop;
 mod log;
 mod machine;
 mod modules;
@@ -27,7 +30,7 @@ mod power_cuts;
 pub mod readers;
 mod receipt;
 mod reporter;
-mod resume;
+pub mod resume;
 mod runner;
 mod screen;
 mod stage;
@@ -44,11 +47,11 @@ use serde_json::json;
 use wire::boot_config::BootMode;
 use wire::event::Environment;
 
-use crate::connection::{Connection, load_trust};
+use crate::connection::load_trust;
 use crate::deploy::Site;
+use crate::laptop::Laptop;
 use crate::machine::facts::Kernel;
 use crate::machine::volumes::Volumes;
-use crate::network::Network;
 use crate::screen::Screen;
 use crate::view::Board;
 
@@ -120,13 +123,8 @@ fn worker() -> ! {
     match (line.mode, trust) {
         (Some(BootMode::Stage), trust) => stage::run(&board, &volumes, &trust, line.is_quick),
         (Some(BootMode::Deploy), Ok(trust)) => {
-            let network = Network::start(volumes.kernel.clone());
-            let connection = Arc::new(Connection::new(trust, Arc::clone(&volumes), network));
-            deploy::run(&Site {
-                board,
-                volumes,
-                connection,
-            })
+            let laptop = Arc::new(Laptop::in_boot_image(volumes));
+            deploy::run(&Site::new(board, laptop, trust))
         }
         (Some(BootMode::Deploy), Err(error)) => {
             let chain: Vec<String> = error.chain().map(ToString::to_string).collect();

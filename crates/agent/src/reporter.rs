@@ -1,9 +1,8 @@
 //! Tells the server what happened: every durable event after its cursor, repeated until acknowledged, and the latest
 //! progress now and then.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -12,7 +11,8 @@ use wire::event::Event;
 use wire::names::RunId;
 
 use crate::connection::{Connection, is_session_gone};
-use crate::{clock, log};
+use crate::host::wait;
+use crate::log;
 
 /// How often progress is told.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
@@ -20,8 +20,6 @@ const PROGRESS_PAUSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_PAUSE: Duration = Duration::from_secs(3);
 /// Durable events come in bursts; a burst is sent as one.
 const BURST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest wait between attempts to reach the server.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A run that begins here records its first event within milliseconds.
 const FIRST_EVENT_WAIT: Duration = Duration::from_secs(60);
 /// A batch this large is long enough on a slow line.
@@ -29,13 +27,26 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Default)]
 struct Spool {
-    /// Durable events that are not acknowledged, oldest first, with their `seq`.
-    events: VecDeque<(u64, Box<RawValue>)>,
+    /// Every durable event of the run, oldest first. Those that are acknowledged stay: a server that was restored from a
+    /// backup lacks some of them again.
+    events: Vec<(u64, Box<RawValue>)>,
     /// The latest lossy event, unless it was sent.
     progress: Option<Box<RawValue>>,
-    /// The `seq` of the newest durable event.
-    newest: u64,
     acknowledged: u64,
+    /// The cursor is one of these events. The server may have those of an earlier take of the run, whose journal was in memory
+    /// when the power failed; the first event, which is another then, tells it so.
+    is_sure: bool,
+    /// The server has no such run: it was restored from a backup that is older.
+    is_unknown: bool,
+}
+
+/// What is sent at once.
+struct Batch {
+    events: Vec<Box<RawValue>>,
+    /// Where the cursor is when the server has it.
+    end: u64,
+    /// Whether the server can tell by it which take it has.
+    has_first: bool,
 }
 
 impl Spool {
@@ -46,36 +57,70 @@ impl Spool {
         if event.body.is_lossy() {
             self.progress = Some(json);
         } else {
-            self.newest = self.newest.max(event.seq);
-            if event.seq > self.acknowledged {
-                self.events.push_back((event.seq, json));
-            }
+            self.events.push((event.seq, json));
         }
     }
 
-    /// What to send now. Only when all durable events fit, progress goes with them: it must not overtake any.
-    fn batch(&mut self) -> Vec<Box<RawValue>> {
-        let mut batch: Vec<Box<RawValue>> = Vec::new();
+    fn newest(&self) -> u64 {
+        self.events.last().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Durable events that are not acknowledged.
+    fn left(&self) -> &[(u64, Box<RawValue>)] {
+        let known = self
+            .events
+            .partition_point(|(seq, _)| *seq <= self.acknowledged);
+        &self.events[known..]
+    }
+
+    fn has_something(&self) -> bool {
+        !self.left().is_empty() || !self.is_sure
+    }
+
+    fn is_reported(&self) -> bool {
+        let is_known = self.is_sure && !self.events.is_empty() && self.left().is_empty();
+        is_known || self.is_unknown
+    }
+
+    /// What to send now. As long as it isn't sure what the server has, that is the first event alone; its answer tells. Only
+    /// when all durable events fit, progress goes with them: it must not overtake any.
+    fn batch(&mut self) -> Batch {
+        let mut batch = Batch {
+            events: Vec::new(),
+            end: self.acknowledged,
+            has_first: false,
+        };
+        if !self.is_sure {
+            batch.has_first = true;
+            batch.events = self
+                .events
+                .first()
+                .map(|(_, json)| json.clone())
+                .into_iter()
+                .collect();
+            return batch;
+        }
         let mut bytes = 0;
-        for (_, json) in &self.events {
+        for (seq, json) in self.left() {
             bytes += json.get().len();
-            if batch.len() + 1 >= EVENTS_MAX || (bytes > BATCH_BYTES_MAX && !batch.is_empty()) {
+            let is_full = batch.events.len() + 1 >= EVENTS_MAX || bytes > BATCH_BYTES_MAX;
+            if is_full && !batch.events.is_empty() {
                 return batch;
             }
-            batch.push(json.clone());
+            batch.events.push(json.clone());
+            batch.end = *seq;
         }
-        batch.extend(self.progress.take());
+        batch.events.extend(self.progress.take());
         batch
     }
 
-    fn acknowledge(&mut self, seq: u64) {
-        self.acknowledged = self.acknowledged.max(seq);
-        while self
-            .events
-            .front()
-            .is_some_and(|(seq, _)| *seq <= self.acknowledged)
-        {
-            self.events.pop_front();
+    /// The server has everything up to `seq`. If that isn't what was to be expected, it has forgotten something, or is at another
+    /// take.
+    fn acknowledge(&mut self, batch: &Batch, seq: u64) {
+        self.is_unknown = false;
+        self.is_sure = batch.has_first || seq == batch.end;
+        if self.is_sure {
+            self.acknowledged = seq.min(self.newest());
         }
     }
 }
@@ -85,7 +130,6 @@ pub(crate) struct Reporter {
     run: RunId,
     connection: Arc<Connection>,
     spool: Mutex<Spool>,
-    wake: Condvar,
     is_stopped: AtomicBool,
     is_ended: AtomicBool,
 }
@@ -98,17 +142,13 @@ impl Reporter {
         let reporter = Arc::new(Self {
             run,
             spool: Mutex::new(spool),
-            wake: Condvar::new(),
             is_stopped: AtomicBool::new(connection.is_to_stop(run)),
             connection,
             is_ended: AtomicBool::new(false),
         });
         let worker = Arc::clone(&reporter);
-        let is_new = events.is_empty();
-        if let Err(error) = std::thread::Builder::new()
-            .name("reporter".into())
-            .spawn(move || worker.work(is_new))
-        {
+        let work = Box::new(move || worker.work());
+        if let Err(error) = reporter.connection.host().spawn("reporter", work) {
             log::note(&format!(
                 "no thread to report with; the journal keeps everything: {error}"
             ));
@@ -119,7 +159,6 @@ impl Reporter {
     /// Takes an event over.
     pub(crate) fn push(&self, event: &Event) {
         self.lock().push(event);
-        self.wake.notify_all();
     }
 
     /// Whether an admin wants the run stopped.
@@ -127,22 +166,20 @@ impl Reporter {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether the server has every durable event.
+    /// Whether the server has every durable event, or knows nothing of the run and can't be told.
     pub(crate) fn is_reported(&self) -> bool {
-        let spool = self.lock();
-        spool.newest > 0 && spool.acknowledged >= spool.newest
+        self.lock().is_reported()
     }
 
     /// Waits until the server has everything, at most so long.
     pub(crate) fn wait_reported(&self, limit: Duration) -> bool {
-        self.wake.notify_all();
-        clock::wait_until(limit, || self.is_reported())
+        wait(&**self.connection.host(), limit, || self.is_reported());
+        self.is_reported()
     }
 
     /// Ends the thread.
     pub(crate) fn end(&self) {
         self.is_ended.store(true, Ordering::Relaxed);
-        self.wake.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Spool> {
@@ -150,36 +187,27 @@ impl Reporter {
     }
 
     fn wait(&self, time: Duration, done: impl Fn(&Spool) -> bool) {
-        let spool = self.lock();
-        let is_waiting = |spool: &mut Spool| !done(spool) && !self.is_ended.load(Ordering::Relaxed);
-        drop(
-            self.wake
-                .wait_timeout_while(spool, time, is_waiting)
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        wait(&**self.connection.host(), time, || {
+            self.is_ended.load(Ordering::Relaxed) || done(&self.lock())
+        });
     }
 
-    fn work(&self, is_new: bool) {
+    fn work(&self) {
         let mut failures = 0_u32;
-        // Where nothing was recorded before, the server's cursor is of an earlier take, whose journal was in memory when
-        // the power failed. The first event tells it so; before that the cursor is not asked for.
-        let mut knows_cursor = is_new;
-        if is_new {
-            self.wait(FIRST_EVENT_WAIT, |spool| !spool.events.is_empty());
-        }
+        self.wait(FIRST_EVENT_WAIT, |spool| !spool.events.is_empty());
         while !self.is_ended.load(Ordering::Relaxed) {
-            if !self.connection.network().is_up() {
+            if !self.connection.is_online() {
                 self.wait(PROGRESS_PAUSE, |_| false);
                 continue;
             }
-            match self.send(!knows_cursor) {
+            match self.send() {
                 Ok(()) => {
-                    (failures, knows_cursor) = (0, true);
+                    failures = 0;
                     self.wait(BURST_PAUSE, |_| false);
                     // Progress alone waits its turn; a durable event goes at once.
-                    self.wait(PROGRESS_PAUSE, |spool| !spool.events.is_empty());
+                    self.wait(PROGRESS_PAUSE, Spool::has_something);
                     self.wait(HEARTBEAT_PAUSE, |spool| {
-                        !spool.events.is_empty() || spool.progress.is_some()
+                        spool.has_something() || spool.progress.is_some()
                     });
                 }
                 Err(error) => {
@@ -187,50 +215,37 @@ impl Reporter {
                         log::warn("the server is not reached; events are kept", &error);
                     }
                     failures += 1;
-                    self.wait(retry_pause(failures), |_| false);
+                    self.wait(self.connection.retry_pause(failures), |_| false);
                 }
             }
         }
     }
 
-    /// Sends what there is. The first batch is empty: its answer says where the server is. Later an empty one is a sign
-    /// of life, and its answer says whether to stop.
-    fn send(&self, ask_cursor: bool) -> anyhow::Result<()> {
+    /// Sends what there is. Nothing is a sign of life, and the answer says whether to stop.
+    fn send(&self) -> anyhow::Result<()> {
         let session = self.connection.require_session()?;
-        let events = if ask_cursor {
-            Vec::new()
-        } else {
-            self.lock().batch()
+        let mut batch = self.lock().batch();
+        let body = EventBatch {
+            events: std::mem::take(&mut batch.events),
+            interface_bytes: self.connection.host().interface_bytes(),
         };
-        let batch = EventBatch {
-            events,
-            interface_bytes: self.connection.network().interface_bytes(),
-        };
-        match session.events(self.run, &batch) {
+        match session.events(self.run, &body) {
             Ok(ack) => {
                 self.is_stopped.store(ack.stop, Ordering::Relaxed);
-                self.lock().acknowledge(ack.acknowledged);
-                self.wake.notify_all();
+                self.lock().acknowledge(&batch, ack.acknowledged);
                 Ok(())
             }
             Err(error) => {
                 if is_session_gone(&error) {
                     self.connection.forget_session();
                 }
+                if error.status() == Some(404) {
+                    self.lock().is_unknown = true;
+                }
                 Err(error.into())
             }
         }
     }
-}
-
-/// 1, 2, 4, … 30 seconds, with a random part, so that a school full of machines does not knock in step.
-pub(crate) fn retry_pause(failures: u32) -> Duration {
-    let whole =
-        Duration::from_secs(1 << failures.clamp(1, 6).saturating_sub(1)).min(RETRY_PAUSE_MAX);
-    let mut random = [0_u8; 1];
-    // Without random bytes the pause is simply the full one.
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    whole.mul_f64(1.0 - f64::from(random[0]) / 512.0)
 }
 
 #[cfg(test)]
@@ -267,49 +282,76 @@ mod tests {
         }
     }
 
+    fn sure(events: impl Iterator<Item = Event>) -> Spool {
+        let mut spool = Spool::default();
+        events.for_each(|event| spool.push(&event));
+        let first = spool.batch();
+        assert_eq!(first.events.len(), 1, "the first event asks for the cursor");
+        spool.acknowledge(&first, 1);
+        spool
+    }
+
     #[test]
     fn events_are_kept_until_acknowledged_and_progress_never_overtakes() {
-        let mut spool = Spool::default();
-        for seq in 1..=EVENTS_MAX as u64 + 10 {
-            spool.push(&event(seq, "x"));
-        }
+        let mut spool = sure((1..=EVENTS_MAX as u64 + 10).map(|seq| event(seq, "x")));
         spool.push(&progress(1));
         spool.push(&progress(2));
         let first = spool.batch();
-        assert!(
-            first.len() < EVENTS_MAX && first.iter().all(|json| !json.get().contains("progress"))
-        );
-        assert_eq!(
-            spool.batch().len(),
-            first.len(),
-            "not acknowledged: sent again"
-        );
-        spool.acknowledge(EVENTS_MAX as u64 + 5);
+        assert!(first.events.len() < EVENTS_MAX);
+        let is_progress = |json: &Box<RawValue>| json.get().contains("progress");
+        assert!(!first.events.iter().any(is_progress));
+        let again = spool.batch().events.len();
+        assert_eq!(again, first.events.len(), "not acknowledged: sent again");
+        spool.acknowledge(&first, first.end);
         let second = spool.batch();
-        assert_eq!(second.len(), 6, "five events and one progress");
-        assert!(second[5].get().contains("\"current\":1"));
-        assert_eq!(spool.batch().len(), 5, "progress goes once");
-        spool.acknowledge(3);
-        assert_eq!(
-            spool.acknowledged,
-            EVENTS_MAX as u64 + 5,
-            "a cursor never goes back"
+        assert_eq!(second.end, EVENTS_MAX as u64 + 10);
+        let last = second.events.last().unwrap().get();
+        assert!(last.contains("\"current\":1"));
+        let third = spool.batch();
+        let without = second.events.len() - 1;
+        assert_eq!(third.events.len(), without, "progress goes once");
+        assert!(!spool.is_reported());
+        spool.acknowledge(&third, third.end);
+        assert!(spool.is_reported() && spool.batch().events.is_empty());
+    }
+
+    #[test]
+    fn a_server_that_has_forgotten_is_told_again() {
+        let mut spool = sure((1..=9).map(|seq| event(seq, "x")));
+        let all = spool.batch();
+        spool.acknowledge(&all, 9);
+        assert!(spool.is_reported());
+        let sign_of_life = spool.batch();
+        assert!(sign_of_life.events.is_empty());
+        spool.acknowledge(&sign_of_life, 4);
+        assert!(!spool.is_reported() && spool.has_something());
+        let first = spool.batch();
+        assert!(
+            first.has_first && first.events.len() == 1,
+            "which take is it?"
         );
-        spool.push(&event(4, "known"));
-        assert_eq!(spool.events.len(), 5, "what the server has is not spooled");
+        spool.acknowledge(&first, 4);
+        assert_eq!(spool.batch().events.len(), 5);
+        let rest = spool.batch();
+        spool.acknowledge(&rest, 9);
+        assert!(spool.is_reported());
+    }
+
+    #[test]
+    fn what_another_take_knows_is_not_what_this_one_wrote() {
+        let mut spool = sure((1..=9).map(|seq| event(seq, "x")));
+        let all = spool.batch();
+        spool.acknowledge(&all, 40);
+        assert!(!spool.is_reported(), "nobody can know more than there is");
+        let first = spool.batch();
+        spool.acknowledge(&first, 1);
+        assert_eq!(spool.batch().events.len(), 8);
     }
 
     #[test]
     fn batches_are_limited_in_bytes_and_never_empty() {
-        let mut spool = Spool::default();
         let long = "x".repeat(BATCH_BYTES_MAX);
-        (1..=3).for_each(|seq| spool.push(&event(seq, &long)));
-        assert_eq!(spool.batch().len(), 1);
-    }
-
-    #[test]
-    fn pauses_grow_and_are_bounded() {
-        assert!(retry_pause(1) <= Duration::from_secs(1));
-        assert!((Duration::from_secs(15)..=RETRY_PAUSE_MAX).contains(&retry_pause(40)));
+        let mut spool = sure((1..=4).map(|seq| event(seq, &long)));
+        assert_eq!(spool.batch().events.len(), 1);
     }
 }

@@ -7,22 +7,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 use sequence::engine::RunEnd;
+use sequence::ports::BootTarget;
 use serde_json::json;
-use wire::event::{Environment, FinishAction};
+use wire::event::FinishAction;
 use wire::order::Order;
 
-use crate::connection::{Connection, load_trust};
+use crate::connection::load_trust;
 use crate::deploy::{self, Site};
+use crate::host::wait;
 use crate::journal::{OrderState, load_order};
-use crate::machine::boot;
+use crate::laptop::Laptop;
+use crate::log;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::target::Target;
-use crate::machine::volumes::Volumes;
-use crate::network::Network;
 use crate::reporter::Reporter;
 use crate::screen::Phase;
-use crate::view::Board;
-use crate::{clock, log, power};
 
 /// Goes on with the run on the staging partition.
 pub(crate) fn run() -> ExitCode {
@@ -45,37 +44,34 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn resume() -> Result<()> {
-    let volumes = Arc::new(Volumes::new(Environment::Os));
     // A power cut in the middle of a package may have left it; services are to start from now on.
     LinuxMachine::remove_policy(&Target::open(Utf8Path::new("/"))?)?;
-    let folder = volumes.mount_staging()?.to_owned();
-    let Some((order, state)) = load_order(&folder).context("cannot read the order")? else {
-        return boot::disable_agent();
-    };
-    let network = Network::of_os(volumes.kernel.clone());
-    let connection = Arc::new(Connection::new(
-        load_trust()?,
-        Arc::clone(&volumes),
-        network,
-    ));
-    let site = Site {
-        board: Arc::new(Board::new(None)),
-        volumes,
-        connection,
+    go_on(&Site::in_the_dark(Arc::new(Laptop::in_os()), load_trust()?))
+}
+
+/// Goes on with the run on the staging partition, until the machine restarts or nothing is left to do.
+///
+/// # Errors
+/// What is on the disk can't be read or written.
+pub fn go_on(site: &Site) -> Result<()> {
+    let host = &site.host;
+    let folder = host.mount_staging()?.context("no staging partition")?;
+    let Some((order, state)) =
+        load_order(host.files(), &folder).context("cannot read the order")?
+    else {
+        return host.disable_agent();
     };
     match state {
-        OrderState::Reported => boot::disable_agent(),
+        OrderState::Reported => host.disable_agent(),
         OrderState::Unreported => {
-            deploy::report_finished(&site, &order, None);
-            boot::disable_agent()
+            deploy::report_finished(site, &order, None);
+            host.disable_agent()
         }
-        OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => {
-            finish(&site, order, &folder)
-        }
+        OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => finish(site, order),
     }
 }
 
-fn finish(site: &Site, mut order: Order, folder: &Utf8Path) -> Result<()> {
+fn finish(site: &Site, mut order: Order) -> Result<()> {
     log::milestone("resumed-in-os", json!({ "run": order.run }));
     let (end, reporter) = loop {
         let (end, reporter) = deploy::run_order(site, &order, Phase::Deploying)
@@ -87,31 +83,31 @@ fn finish(site: &Site, mut order: Order, folder: &Utf8Path) -> Result<()> {
         let next = deploy::wait_for_another(site, &order, &reporter);
         if next.run != order.run {
             // It begins with the disk, which can't be laid out from here.
-            boot::set_default(&site.volumes, false)?;
-            power::restart(&site.volumes)
+            site.host.set_default_boot(BootTarget::BootImage)?;
+            site.host.restart()
         }
         order = next;
     };
     match end {
         RunEnd::Done(FinishAction::Stay) => {
-            wait_long(&reporter);
-            deploy::remember_reported(folder, &order);
-            boot::disable_agent()?;
+            wait_long(site, &reporter);
+            deploy::remember_reported(site, &order);
+            site.host.disable_agent()?;
         }
         RunEnd::Done(action) => {
             if reporter.wait_reported(deploy::REPORT_WAIT) {
-                deploy::remember_reported(folder, &order);
-                boot::disable_agent()?;
+                deploy::remember_reported(site, &order);
+                site.host.disable_agent()?;
             }
             if action == FinishAction::ShutDown {
-                power::off(&site.volumes)
+                site.host.off()
             } else {
-                power::restart(&site.volumes)
+                site.host.restart()
             }
         }
         RunEnd::Suspended(_) => {
             reporter.wait_reported(deploy::REPORT_WAIT);
-            power::restart(&site.volumes)
+            site.host.restart()
         }
         RunEnd::Failed | RunEnd::Aborted => {}
     }
@@ -120,8 +116,10 @@ fn finish(site: &Site, mut order: Order, folder: &Utf8Path) -> Result<()> {
 }
 
 /// The OS is up and in use; this waits for the server as long as it takes.
-fn wait_long(reporter: &Reporter) {
+fn wait_long(site: &Site, reporter: &Reporter) {
     while !reporter.is_reported() {
-        clock::pause(Duration::from_secs(1));
+        wait(&*site.host, Duration::from_secs(60), || {
+            reporter.is_reported()
+        });
     }
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sequence::engine::{self, Journal, Observer, RunEnd, World};
-use sequence::ports::{Content, Machine};
 use serde_json::json;
 use wire::event::Event;
 use wire::order::Order;
 
-use crate::clock::{self, MachineClock};
+use crate::clock;
 use crate::log;
 use crate::reporter::Reporter;
 use crate::view::Board;
@@ -64,21 +63,13 @@ impl Observer for Listeners {
 pub(crate) fn run(
     order: &Order,
     journal: &mut dyn Journal,
-    machine: &dyn Machine,
-    content: &dyn Content,
-    listeners: &Listeners,
+    world: &World<'_>,
     go_on: bool,
 ) -> io::Result<RunEnd> {
-    let world = World {
-        machine,
-        content,
-        observer: listeners,
-        clock: &MachineClock,
-    };
     if go_on {
-        engine::go_on(order, journal, &world)?;
+        engine::go_on(order, journal, world)?;
     }
-    let end = engine::run(order, journal, &world)?;
+    let end = engine::run(order, journal, world)?;
     log::milestone(
         "run-ended",
         json!({ "run": order.run, "end": in_words(&end) }),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use content::{Bundle, Verified};
 use ed25519_dalek::VerifyingKey;
-use sequence::engine::RunEnd;
+use sequence::engine::{RunEnd, World};
 use serde_json::json;
 use wire::boot_config::Trust;
 use wire::bundle::BundleRoot;
@@ -21,8 +21,10 @@ use wire::order::Order;
 use wire::package::Model;
 
 use crate::block::BlockFile;
+use crate::clock::MachineClock;
 use crate::connection::{parse_hex, write_staged};
 use crate::content_port::{MediumSource, RunContent};
+use crate::files::SystemFiles;
 use crate::journal::RunJournal;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::volumes::Volumes;
@@ -189,13 +191,19 @@ pub(crate) fn stage_from(
     let mut journal = RunJournal::open(order.run, Arc::clone(volumes) as _, None)?;
     board.begin_run(Phase::Staging, None, 0, &[]);
     let listeners = Listeners::new(Arc::clone(board), None);
-    let end = runner::run(&order, &mut journal, &machine, &content, &listeners, false)
-        .context("cannot write the journal")?;
+    let world = World {
+        machine: &machine,
+        content: &content,
+        observer: &listeners,
+        clock: &MachineClock,
+    };
+    let end =
+        runner::run(&order, &mut journal, &world, false).context("cannot write the journal")?;
     match end {
         RunEnd::Done(action) => {
             known.action = Some(action);
             // A replaced sequence may have no step that installs a boot image, which would have written it.
-            write_staged(volumes.mount_staging()?, &staged)
+            write_staged(&SystemFiles, volumes.mount_staging()?, &staged)
         }
         RunEnd::Failed | RunEnd::Aborted => {
             let run = board.run();

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use ureq::config::AutoHeaderValue;
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use ureq::http::{HeaderValue, Request, Response, StatusCode, request};
+use ureq::middleware::MiddlewareNext;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
@@ -93,6 +94,35 @@ impl Client {
             token: None,
             patience: None,
         })
+    }
+
+    /// A client whose calls are answered by `line` and never leave the program. An error of it is a server that isn't reached.
+    #[must_use]
+    pub fn over(
+        base_url: &str,
+        line: impl Fn(Request<Vec<u8>>) -> std::io::Result<Response<Vec<u8>>> + Send + Sync + 'static,
+    ) -> Self {
+        let answer = move |request: Request<SendBody<'_>>, _: MiddlewareNext<'_>| {
+            let (parts, body) = request.into_parts();
+            let mut bytes = Vec::new();
+            body.into_reader().read_to_end(&mut bytes)?;
+            let answer = line(Request::from_parts(parts, bytes))?;
+            let (parts, bytes) = answer.into_parts();
+            Ok(Response::from_parts(parts, Body::builder().data(bytes)))
+        };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .middleware(answer)
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            base_url: base_url.trim_end_matches('/').into(),
+            token: None,
+            patience: None,
+        }
     }
 
     /// The same connection, with `Authorization: Bearer <token>` on every call.

@@ -10,6 +10,7 @@ mod days;
 mod db;
 mod fleet;
 mod health;
+mod in_process;
 mod limits;
 mod metrics;
 mod problem;
@@ -34,5 +35,6 @@ pub mod state;
 pub mod web;
 
 pub use db::{DatabaseUrl, DatabaseUrlError};
+pub use in_process::InProcess;
 pub use proxies::TrustedProxy;
 pub use serve::{Patience, Ready, ServerConfig, ServerError, serve, serve_until};

@@ -144,10 +144,7 @@ pub async fn serve_until(
     ready: impl FnOnce(Ready),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
-    let in_data = |source: Failure| ServerError::Data {
-        path: config.data.clone(),
-        source: Box::new(source),
-    };
+    let in_data = |source| in_data(&config, source);
     secret::private_folder(&config.data).map_err(in_data)?;
     let listener =
         TcpListener::bind(config.listen)
@@ -163,24 +160,8 @@ pub async fn serve_until(
             source,
         })?;
     let urls = real_urls(&config.urls, address);
-    let tls = tls::open(&config.data.join("tls"), &urls).map_err(in_data)?;
-    let trust = Trust {
-        format: 1,
-        server_urls: urls.clone(),
-        ca_pem: tls.ca_pem,
-        bundle_keys: Vec::new(),
-    };
     let (stopper, stopping) = watch::channel(false);
-    let state = AppState::open(
-        &config.data,
-        config.database.as_ref(),
-        trust,
-        config.oidc.clone(),
-        stopping.clone(),
-        config.patience.clone(),
-    )
-    .await
-    .map_err(in_data)?;
+    let (state, tls) = open(&config, &urls, stopping.clone()).await?;
     let fleet_view = tokio::spawn(crate::fleet::view::keep(state.clone()));
     let one_time_login = state.first_user().await.map_err(in_data)?;
     let server = Server {
@@ -222,6 +203,41 @@ pub async fn serve_until(
     }
     state.db().close().await;
     Ok(())
+}
+
+fn in_data(config: &ServerConfig, source: Failure) -> ServerError {
+    ServerError::Data {
+        path: config.data.clone(),
+        source: Box::new(source),
+    }
+}
+
+/// Opens all that is behind the network.
+pub(crate) async fn open(
+    config: &ServerConfig,
+    urls: &[String],
+    stopping: watch::Receiver<bool>,
+) -> Result<(AppState, tls::Tls), ServerError> {
+    let in_data = |source| in_data(config, source);
+    secret::private_folder(&config.data).map_err(in_data)?;
+    let tls = tls::open(&config.data.join("tls"), urls).map_err(in_data)?;
+    let trust = Trust {
+        format: 1,
+        server_urls: urls.to_vec(),
+        ca_pem: tls.ca_pem.clone(),
+        bundle_keys: Vec::new(),
+    };
+    let state = AppState::open(
+        &config.data,
+        config.database.as_ref(),
+        trust,
+        config.oidc.clone(),
+        stopping,
+        config.patience.clone(),
+    )
+    .await
+    .map_err(in_data)?;
+    Ok((state, tls))
 }
 
 #[derive(Clone)]
@@ -285,7 +301,7 @@ impl Server {
             let connection = for_requests.clone();
             let client = client_address(peer, request.headers(), &proxies);
             CLIENT.scope(client, async move {
-                Ok::<_, Infallible>(answer(app, request, connection).await)
+                Ok::<_, Infallible>(answer(app, request.map(Body::new), connection).await)
             })
         });
         let mut http = http1::Builder::new();
@@ -309,12 +325,11 @@ impl Server {
     }
 }
 
-async fn answer(
+pub(crate) async fn answer(
     app: axum::Router,
-    request: Request<Incoming>,
+    mut request: Request<Body>,
     connection: Connection,
 ) -> axum::response::Response {
-    let mut request = request.map(Body::new);
     request.extensions_mut().insert(connection);
     match app.oneshot(request).await {
         Ok(response) => response,

@@ -1,6 +1,6 @@
 //! What every handler and page shares: the database, the content library, live runs, and who listens for changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -264,10 +264,20 @@ impl AppState {
     }
 }
 
+/// What tells the time of day; the system's clock unless [`tell_time_by`] said otherwise.
+static CLOCK: OnceLock<fn() -> i64> = OnceLock::new();
+
 /// Milliseconds since 1970, now.
 #[must_use]
 pub fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+    CLOCK
+        .get()
+        .map_or_else(|| jiff::Timestamp::now().as_millisecond(), |clock| clock())
+}
+
+/// From now on this program's server tells the time by another clock than the system's. The first one said stays.
+pub fn tell_time_by(clock: fn() -> i64) {
+    let _first = CLOCK.set(clock);
 }
 
 /// Waits until the server stops.

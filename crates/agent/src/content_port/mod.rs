@@ -95,7 +95,7 @@ impl RunContent {
             // A run that was cut off goes on with the patch that it began with.
             let is_whole = library.missing(&manifest).is_empty();
             let patched = match &self.connection {
-                Some(connection) if !is_whole && connection.network().is_up() => {
+                Some(connection) if !is_whole && connection.is_online() => {
                     self.fetch_patch(connection, &library, &package.manifest, progress)
                 }
                 _ => None,

@@ -14,7 +14,6 @@ use wire::event::{LogLevel, ProgressUnit};
 
 use crate::clock;
 use crate::connection::{Connection, is_session_gone};
-use crate::reporter::retry_pause;
 
 /// How often a server that answers is asked for the same before the step is told; the step has attempts of its own.
 const TRIES_MAX: u32 = 4;
@@ -66,7 +65,7 @@ impl<'a> Asking<'a> {
                 bail!("content is needed from the server, and it was not reached in time");
             }
             self.begin();
-            if !self.connection.network().is_up() {
+            if !self.connection.is_online() {
                 self.missed("there is no network");
                 continue;
             }
@@ -101,7 +100,8 @@ impl<'a> Asking<'a> {
         if self.tries >= TRIES_MAX {
             return Err(error);
         }
-        clock::wait_until(retry_pause(self.tries), || self.progress.is_cancelled());
+        let pause = self.connection.retry_pause(self.tries);
+        clock::wait_until(pause, || self.progress.is_cancelled());
         Ok(())
     }
 
@@ -121,11 +121,11 @@ impl<'a> Asking<'a> {
         let waiting = "waiting for the server, which is not reached";
         self.progress.report(0, 0, ProgressUnit::Bytes, waiting);
         self.count();
-        let had_network = self.connection.network().is_up();
+        let had_network = self.connection.is_online();
         let (connection, progress) = (self.connection, self.progress);
-        clock::wait_until(retry_pause(self.missed), || {
+        clock::wait_until(connection.retry_pause(self.missed), || {
             self.count();
-            progress.is_cancelled() || (!had_network && connection.network().is_up())
+            progress.is_cancelled() || (!had_network && connection.is_online())
         });
     }
 

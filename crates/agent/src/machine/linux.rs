@@ -22,6 +22,7 @@ use super::volumes::Volumes;
 use super::{boot, command, reach};
 use crate::block::BlockFile;
 use crate::connection::write_staged;
+use crate::files::SystemFiles;
 use crate::{durable, guard};
 
 /// Debian asks this program before a package starts a service; 101 means no. Only ours is ever removed.
@@ -58,7 +59,7 @@ impl LinuxMachine {
 
     fn do_install_boot_image(&self, source: &Utf8Path) -> Result<()> {
         if let Some(staged) = &self.staged {
-            write_staged(self.volumes.mount_staging()?, staged)?;
+            write_staged(&SystemFiles, self.volumes.mount_staging()?, staged)?;
         }
         boot::install_boot_image(&self.volumes, source)
     }
@@ -191,7 +192,8 @@ impl Machine for LinuxMachine {
     fn keep_log(&self, name: &str, bytes: &[u8]) -> Result<Utf8PathBuf, StepError> {
         let kept = self.volumes.mount_staging().and_then(|staging| {
             let path = log_path(staging, name)?;
-            durable::write(&path, bytes, 0o600).with_context(|| format!("cannot write {path}"))?;
+            durable::write(&SystemFiles, &path, bytes, 0o600)
+                .with_context(|| format!("cannot write {path}"))?;
             Ok(path)
         });
         kept.map_err(|error| step_error("cannot keep the logs on the staging partition", error))

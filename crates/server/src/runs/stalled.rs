@@ -33,7 +33,7 @@ pub(crate) async fn watch(state: AppState) {
 }
 
 /// Tells of each run that has stalled since it was last heard of.
-async fn round(state: &AppState, limit: Duration) -> Result<(), Failure> {
+pub(crate) async fn round(state: &AppState, limit: Duration) -> Result<(), Failure> {
     // What a run sends is not always noted on the disk at once.
     let before = now_ms() - millis(limit) - SEEN_NOTED_EVERY_MS.min(millis(limit) / 4);
     let silent: Vec<(String, i64)> = sqlx::query_as(

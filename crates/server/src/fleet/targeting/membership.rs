@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use sequence::expression::Condition;
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -15,9 +14,10 @@ use wire::reasons::MemberReason;
 use crate::db::only;
 use crate::error::{Doing as _, Failure, said, stored_text, to_json};
 use crate::fleet::targeting::rules::{self, Subject};
+use crate::state::now_ms;
 
 /// How old a *count* of members may be when a machine begins; who is in is never older than the question.
-const COUNTS_LIVE: Duration = Duration::from_secs(5);
+const COUNTS_LIVE_MS: i64 = 5000;
 
 /// A collection besides its lists.
 struct Definition {
@@ -433,7 +433,7 @@ pub(crate) async fn exclude(
     .bind(name.as_str())
     .bind(device)
     .bind(to_json("write why a device is kept out", reason)?)
-    .bind(crate::state::now_ms())
+    .bind(now_ms())
     .execute(db)
     .await
     .doing("keep a device out of a collection")?;
@@ -475,7 +475,7 @@ pub(crate) async fn put_in(
 }
 
 /// Members of a collection, and when that was found out.
-type Found = (Instant, Arc<BTreeSet<String>>);
+type Found = (i64, Arc<BTreeSet<String>>);
 
 /// Members of collections as of some seconds ago, for counts that are asked for by every machine that begins.
 #[derive(Default)]
@@ -488,9 +488,9 @@ impl Cache {
         db: &mut AnyConnection,
         name: &CollectionName,
     ) -> Result<Arc<BTreeSet<String>>, Failure> {
-        let now = Instant::now();
+        let now = now_ms();
         if let Some((at, members)) = self.lock().get(name)
-            && now.duration_since(*at) < COUNTS_LIVE
+            && (0..COUNTS_LIVE_MS).contains(&(now - at))
         {
             return Ok(Arc::clone(members));
         }
@@ -505,10 +505,7 @@ impl Cache {
         self.lock().clear();
     }
 
-    #[expect(clippy::type_complexity, reason = "the type stands once, above")]
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<CollectionName, (Instant, Arc<BTreeSet<String>>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CollectionName, Found>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,106 @@
+//! The machine as a deployment needs it, beside what its steps need: time, files, network, chance and power. There is one that
+//! is real, [`Laptop`](crate::laptop::Laptop); others are for tests.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use camino::Utf8PathBuf;
+use client::{Client, ClientError};
+use sequence::engine::Clock;
+use sequence::ports::{BootTarget, Content, Machine};
+use wire::event::Environment;
+use wire::facts::Facts;
+use wire::package::Package;
+
+use crate::connection::Connection;
+use crate::files::Files;
+
+/// Where the state of runs lies, once it is there.
+pub trait State: Send + Sync {
+    /// The folder of the staging partition; `None` as long as it is not mounted.
+    fn folder(&self) -> Option<Utf8PathBuf>;
+
+    /// What reads and writes in it.
+    fn files(&self) -> &dyn Files;
+}
+
+/// The machine a deployment runs on. Its clock tells the time since it was switched on, and is the only one that anything is
+/// timed with.
+pub trait Host: Clock + State {
+    /// Where we run.
+    fn environment(&self) -> Environment;
+
+    /// What the machine is.
+    fn facts(&self) -> Facts;
+
+    /// Mounts the staging partition of the machine's own disk and says where; `None` if there is none.
+    ///
+    /// # Errors
+    /// There is one, and it can't be mounted.
+    fn mount_staging(&self) -> Result<Option<Utf8PathBuf>>;
+
+    /// Whether it makes sense to talk to a server.
+    fn is_online(&self) -> bool;
+
+    /// The address in the network, for the screen.
+    fn address(&self) -> String;
+
+    /// Why there is no network, in words.
+    fn network_problem(&self) -> String;
+
+    /// Bytes received and sent by all interfaces since power-on.
+    fn interface_bytes(&self) -> u64;
+
+    /// The line to a server.
+    ///
+    /// # Errors
+    /// The address or the CA is of no use. Nothing is sent yet.
+    fn client(&self, url: &str, ca_pem: &str, timeout: Duration) -> Result<Client, ClientError>;
+
+    /// Fills `bytes` with random ones.
+    ///
+    /// # Errors
+    /// There are none.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
+
+    /// Does `work` beside the caller's, until it ends or the power goes.
+    ///
+    /// # Errors
+    /// There is no thread left.
+    fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()>;
+
+    /// What steps work on.
+    fn machine(&self) -> Box<dyn Machine>;
+
+    /// What steps work with: these packages, from wherever they are nearest.
+    fn content(&self, packages: Vec<Package>, connection: &Arc<Connection>) -> Box<dyn Content>;
+
+    /// Says what starts at the next power-on.
+    ///
+    /// # Errors
+    /// It may still be what it was.
+    fn set_default_boot(&self, target: BootTarget) -> Result<()>;
+
+    /// The installed OS no longer starts this agent.
+    ///
+    /// # Errors
+    /// It still does.
+    fn disable_agent(&self) -> Result<()>;
+
+    /// Restarts the machine, with everything on the disk first.
+    fn restart(&self) -> !;
+
+    /// Switches the machine off, with everything on the disk first.
+    fn off(&self) -> !;
+
+    /// Stays as it is, screen and all, until someone switches off.
+    fn stay(&self) -> !;
+}
+
+/// Waits until `done` says so, at most so long.
+pub(crate) fn wait(clock: &(impl Clock + ?Sized), limit: Duration, done: impl Fn() -> bool) {
+    let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX / 2);
+    clock.wait(milliseconds, &done);
+}
