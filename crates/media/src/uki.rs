@@ -337,6 +337,7 @@ pub(crate) mod tests {
         image[..2].copy_from_slice(b"MZ");
         image[0x3c] = 0x80;
         image[pe..pe + 4].copy_from_slice(b"PE\0\0");
+        image[pe + 4..pe + 6].copy_from_slice(&0x8664_u16.to_le_bytes());
         image[pe + 6] = 1;
         image[pe + 20] = 240;
         let optional = pe + 24;
@@ -344,6 +345,7 @@ pub(crate) mod tests {
         image[optional + 32..optional + 36].copy_from_slice(&0x200_u32.to_le_bytes());
         image[optional + 36..optional + 40].copy_from_slice(&0x200_u32.to_le_bytes());
         image[optional + 60..optional + 64].copy_from_slice(&to_u32(headers).to_le_bytes());
+        image[optional + 108] = 16;
         let raw = to_u32(image.len());
         image[table..table + 5].copy_from_slice(b".text");
         image[table + 8..table + 12].copy_from_slice(&0x34_u32.to_le_bytes());
