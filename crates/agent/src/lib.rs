@@ -30,6 +30,7 @@ mod reporter;
 mod resume;
 mod runner;
 mod screen;
+mod secure_boot;
 mod stage;
 #[cfg(test)]
 mod test_bundle;
