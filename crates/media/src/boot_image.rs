@@ -28,6 +28,8 @@ pub const LOADER_FILE: &str = "loader.efi";
 
 /// Quiet, no blinking cursor, and a machine that panics starts over instead of standing there.
 const COMMAND_LINE_BASE: &str = "quiet loglevel=3 vt.global_cursor_default=0 console=tty0 panic=30";
+/// How the parts are put together; another way makes other bytes of the same parts, and must make another version.
+const FORM: &[u8] = b"2";
 /// An agent has a few MiB.
 const AGENT_BYTES_MAX: u64 = 128 << 20;
 /// A kernel, a stub, a font.
@@ -382,10 +384,11 @@ impl Parts<'_> {
             &self.loader,
             &self.initrd,
             self.extra.as_bytes(),
+            FORM,
         ] {
             digests.extend_from_slice(Digest::of(part).as_bytes());
         }
-        // Signed by somebody else, it is another boot image; not signed, it has the version it always had.
+        // Signed by somebody else, it is another boot image.
         if let Some(signer) = self.signer {
             digests.extend_from_slice(Digest::of(signer.certificate()).as_bytes());
         }
