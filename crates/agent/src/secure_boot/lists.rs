@@ -143,7 +143,6 @@ pub(super) mod tests {
         let other = list(Uuid::from_u128(1), b"head", &[b"abc", b"def"]);
         let two = list(SHA256, b"", &[&[1; 32], &[2; 32]]);
         let empty = list(SHA256, b"", &[]);
-        let [other, two] = [other, two];
         // An empty list names the length of entries that it doesn't have.
         assert!(parse(&empty).is_err());
         assert_eq!(

@@ -429,8 +429,7 @@ mod hostile {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
-        /// Damage anywhere ends in an answer, and nothing that was damaged starts for another reason than that it is
-        /// the same to firmware.
+        /// Damage anywhere ends in an answer.
         #[test]
         fn damaged_images_are_survived(
             flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
