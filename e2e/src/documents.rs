@@ -14,6 +14,9 @@ pub(crate) const RUN_BY_THE_DEMO: &[&str] = &[
     "docs/guide/sequences.md",
 ];
 
+/// Run with signed boot images, see [`crate::secure_boot`].
+pub(crate) const RUN_WITH_SECURE_BOOT: &str = "docs/guide/secure-boot.md";
+
 /// Compares the commands of all documents of the demo with those that were run.
 pub(crate) fn check(root: &Utf8Path, ran: &[Vec<String>]) -> Result<usize> {
     let mut shown = 0;

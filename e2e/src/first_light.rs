@@ -163,7 +163,9 @@ impl Demo {
         self.timed("import the OS image", |world| {
             import_example(world, "debian-12-laptop")
         })?;
-        let folder = self.timed("build and import the boot image", World::boot_image)?;
+        let folder = self.timed("build and import the boot image", |world| {
+            world.boot_image(None)
+        })?;
         self.sizes.boot_image = std::fs::metadata(folder.join("deploy.efi"))?.len();
         for name in [
             UPDATED,

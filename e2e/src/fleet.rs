@@ -48,6 +48,17 @@ impl Laptop {
         &self.folder
     }
 
+    /// Takes its disk and its sticks away: nobody looks at those of a scenario that went well.
+    pub(crate) fn discard(&self) -> Result<()> {
+        for entry in self.folder.read_dir_utf8()? {
+            let path = entry?.into_path();
+            if path.extension() == Some("img") {
+                std::fs::remove_file(&path).with_context(|| format!("cannot remove {path}"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Its own copy of the vendor's stick.
     pub(crate) fn stick(&self, master: &Utf8Path) -> Result<Utf8PathBuf> {
         let copy = self.folder.join("stick.img");

@@ -16,6 +16,7 @@ mod oidc;
 mod python;
 mod readers;
 mod scenarios;
+mod secure_boot;
 mod storm;
 mod summary;
 mod wan;
@@ -42,6 +43,8 @@ enum Command {
         /// Only scenarios whose name contains this
         name: Option<String>,
     },
+    /// Secure Boot with own keys: what is signed starts, what isn't or was altered doesn't
+    SecureBoot,
     /// The guides that need no virtual machine, each in a world of its own, from top to bottom
     Guides {
         /// Only these, such as `simulate`
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::FirstLight(options) => first_light::run(&options),
         Command::Scenarios { name } => scenarios::run(name.as_deref()),
+        Command::SecureBoot => secure_boot::run(),
         Command::Guides { names } => guides::run(&names),
         Command::Browser { pages } => browser::run(&pages),
         Command::Oidc => oidc::run(),
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
                 .and_then(|()| oidc::run())
                 .and_then(|()| storm::short())
                 .and_then(|()| scenarios::run(None))
+                .and_then(|()| secure_boot::run())
                 .and_then(|()| wan::short())
                 .and_then(|()| first_light::run(&options))
         }

@@ -227,18 +227,25 @@ impl World {
         self.json(&["trust", "show"])
     }
 
-    /// Builds the boot image for this server and imports it. Returns its folder.
-    pub(crate) fn boot_image(&self) -> Result<Utf8PathBuf> {
+    /// Builds the boot image for this server and imports it, signed with the keys in a folder if there is one. Returns its
+    /// folder.
+    pub(crate) fn boot_image(&self, keys: Option<&Utf8Path>) -> Result<Utf8PathBuf> {
         let folder = self.places.work.join("boot-image");
         let agent = self.places.agent();
-        self.run(&[
+        let mut words = vec![
             "boot-image",
             "build",
             "--agent",
             agent.as_str(),
             "--output",
             folder.as_str(),
-        ])?;
+        ];
+        let signer = keys.map(|keys| [keys.join("db.key"), keys.join("db.pem")]);
+        if let Some([key, certificate]) = &signer {
+            words.extend(["--sign-key", key.as_str()]);
+            words.extend(["--sign-certificate", certificate.as_str()]);
+        }
+        self.run(&words)?;
         self.run(&[
             "package",
             "import",

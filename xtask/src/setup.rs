@@ -28,6 +28,9 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
         "the boot manager and the stub of boot images",
     ),
     ("fonts-dejavu-core", "the font on the device's screen"),
+    ("openssl", "keys and certificates for Secure Boot"),
+    ("sbsigntool", "signing boot images for Secure Boot"),
+    ("faketime", "signing them the same way every time"),
     ("busybox-static", "the tiny OS of scenarios"),
     ("postgresql", "the server's tests on PostgreSQL"),
     (

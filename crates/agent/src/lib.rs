@@ -33,6 +33,7 @@ mod reporter;
 pub mod resume;
 mod runner;
 mod screen;
+mod secure_boot;
 mod stage;
 #[cfg(test)]
 mod test_bundle;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::block::BlockFile;
 use crate::esp::{FIRMWARE_PATH, Fat, LoaderConf, format};
-use crate::{command_line, gpt, network};
+use crate::{command_line, gpt, network, secure_boot};
 
 /// The largest file that is read from a FAT volume.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -57,4 +57,14 @@ pub fn partition_table(file: File) {
     if let Ok(partitions) = gpt::read_table(&disk) {
         let _ = gpt::has_table(&disk, &partitions);
     }
+}
+
+/// Whom firmware trusts, or no more.
+pub fn signature_lists(bytes: &[u8]) {
+    secure_boot::fuzz_lists(bytes);
+}
+
+/// A boot image with its signatures.
+pub fn signed_image(bytes: &[u8]) {
+    secure_boot::fuzz_image(bytes);
 }

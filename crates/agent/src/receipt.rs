@@ -8,7 +8,7 @@ use wire::digest::Digest;
 use wire::facts::Facts;
 use wire::layout::MEDIUM_RECEIPTS_FOLDER;
 use wire::names::PrestageName;
-use wire::receipt::{Receipt, ReceiptResult};
+use wire::receipt::{Receipt, ReceiptResult, ReceiptSecureBoot};
 
 use crate::block::BlockFile;
 use crate::clock;
@@ -29,6 +29,8 @@ pub(crate) struct Ending {
     pub(crate) errors: Vec<String>,
     /// The step that failed.
     pub(crate) failed_step: Option<String>,
+    /// What the firmware makes of the boot image.
+    pub(crate) secure_boot: Option<ReceiptSecureBoot>,
     /// Seconds since power-on.
     pub(crate) seconds: u64,
 }
@@ -65,6 +67,7 @@ pub(crate) fn make(facts: &Facts, ending: &Ending) -> Receipt {
         },
         errors: ending.errors.clone(),
         failed_step: ending.failed_step.clone(),
+        secure_boot: ending.secure_boot.clone(),
         agent: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

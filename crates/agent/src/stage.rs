@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use content::{Bundle, Verified};
+use camino::Utf8PathBuf;
+use content::{Bundle, Manifest, NoMeter, Verified};
 use ed25519_dalek::VerifyingKey;
 use sequence::engine::{RunEnd, World};
 use serde_json::json;
@@ -18,7 +19,8 @@ use wire::facts::Facts;
 use wire::layout::{MEDIUM_BOOT_PARTITION_NAME, MEDIUM_BUNDLE_PARTITION_NAME};
 use wire::names::{DeviceId, RunId};
 use wire::order::Order;
-use wire::package::Model;
+use wire::package::{Model, Package, PackageKind};
+use wire::receipt::SecureBootState;
 
 use crate::block::BlockFile;
 use crate::clock::MachineClock;
@@ -31,6 +33,7 @@ use crate::machine::volumes::Volumes;
 use crate::receipt::{self, Ending};
 use crate::runner::{self, Listeners};
 use crate::screen::Phase;
+use crate::secure_boot::{Firmware, WouldNotStart};
 use crate::view::Board;
 use crate::{clock, log, power};
 
@@ -44,6 +47,8 @@ const DONE_PAUSE_QUICK: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) ending: Ending,
+    /// What to do about a failure before the first step, if more is known than usual.
+    hint: Option<&'static str>,
     receipt_node: Option<PathBuf>,
     action: Option<FinishAction>,
 }
@@ -82,7 +87,7 @@ pub(crate) fn run(
 
 fn done(board: &Board, volumes: &Volumes, known: &Known, written: Result<()>, is_quick: bool) -> ! {
     let message = match &written {
-        Ok(()) => String::new(),
+        Ok(()) => starts_only(known).unwrap_or_default(),
         Err(_) => {
             "Staged, but the receipt could not be written: the medium is write-protected or full."
                 .to_owned()
@@ -106,10 +111,20 @@ fn done(board: &Board, volumes: &Volumes, known: &Known, written: Result<()>, is
     }
 }
 
+/// Of a machine that is staged, and will not start once somebody switches Secure Boot on.
+fn starts_only(known: &Known) -> Option<String> {
+    let why = known.ending.secure_boot.as_ref()?.refuses.first()?;
+    Some(format!(
+        "Staged. It starts only while Secure Boot is off: {why}."
+    ))
+}
+
 fn failed(board: &Board, volumes: &Volumes, known: &Known) -> ! {
     let step = &known.ending.failed_step;
     if step.is_none() {
-        let hint = "switch off, check the boot medium and this machine's model, and try again";
+        let hint = known
+            .hint
+            .unwrap_or("switch off, check the boot medium and this machine's model, and try again");
         board.fail(&known.ending.errors, hint);
     }
     log::milestone(
@@ -184,6 +199,7 @@ pub(crate) fn stage_from(
         facts.vendor,
         facts.product
     );
+    judge_boot_images(&bundle, volumes, known)?;
     let order = order_of(root);
     let medium = MediumSource::start(bundle).context("cannot read the medium in the background")?;
     let content = RunContent::of_medium(order.packages.clone(), Arc::clone(volumes), medium);
@@ -215,6 +231,56 @@ pub(crate) fn stage_from(
             bail!("the stage sequence wants a restart, which staging has no use for")
         }
     }
+}
+
+/// Whether this machine's firmware would start the boot images of the bundle. If it wouldn't, and enforces Secure Boot, the
+/// machine is refused before the first write; if it doesn't enforce it, the receipt says so.
+///
+/// They are unpacked where the step that installs them finds them, so nothing is read twice.
+fn judge_boot_images(
+    bundle: &Bundle<BlockFile, Verified>,
+    volumes: &Volumes,
+    known: &mut Known,
+) -> Result<()> {
+    let Some(firmware) = Firmware::read(&volumes.kernel) else {
+        return Ok(());
+    };
+    let mut objections = Vec::new();
+    if firmware.state != SecureBootState::SetupMode {
+        let packages = bundle.root().packages.iter();
+        for package in packages.filter(|package| package.kind == PackageKind::BootImage) {
+            let folder = unpack(bundle, package, volumes)
+                .with_context(|| format!("cannot unpack {} {}", package.name, package.version))?;
+            objections.extend(firmware.objections(&folder)?);
+        }
+    }
+    log::milestone(
+        "secure-boot",
+        json!({ "state": firmware.state, "refuses": objections }),
+    );
+    let said = objections.join("; ");
+    known.ending.secure_boot = Some(firmware.receipt(objections));
+    if firmware.is_enforced() && !said.is_empty() {
+        known.hint = Some(WouldNotStart::HINT);
+        return Err(WouldNotStart(said).into());
+    }
+    Ok(())
+}
+
+/// The package's files, in memory.
+fn unpack(
+    bundle: &Bundle<BlockFile, Verified>,
+    package: &Package,
+    volumes: &Volumes,
+) -> Result<Utf8PathBuf> {
+    let mut manifests = bundle.manifests().iter();
+    let (_, bytes) = manifests
+        .find(|(digest, _)| *digest == package.manifest)
+        .context("its manifest isn't in the bundle")?;
+    let folder = volumes.scratch_of(package)?;
+    let manifest = Manifest::decode(bytes)?;
+    content::converge_tree(&manifest, &folder, &[bundle], &NoMeter)?;
+    Ok(folder)
 }
 
 /// Finds the medium, and on it the partition with the bundle.

@@ -80,12 +80,21 @@ impl TestBundle {
     /// The same for other machines.
     pub(crate) fn for_model(seed: u64, model: Model) -> Self {
         let mut chance = Chance::new(seed);
+        let boot_files = [90_000, 20_000].map(|length| chance.bytes(length));
+        Self::make(chance, model, boot_files)
+    }
+
+    /// The same with these `deploy.efi` and `loader.efi`.
+    pub(crate) fn with_boot_files(seed: u64, boot_files: [Vec<u8>; 2]) -> Self {
+        Self::make(Chance::new(seed), model(), boot_files)
+    }
+
+    fn make(mut chance: Chance, model: Model, boot_files: [Vec<u8>; 2]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let folder = Utf8Path::from_path(folder.path()).expect("a UTF-8 path");
         let library = Library::open(&folder.join("library")).expect("a library");
         let mut image = chance.bytes(IMAGE_BLOCKS * BLOCK);
         image[HOLE_BLOCKS.start * BLOCK..HOLE_BLOCKS.end * BLOCK].fill(0);
-        let boot_files = [90_000, 20_000].map(|length| chance.bytes(length));
         let trees = [
             (
                 "boot-image",

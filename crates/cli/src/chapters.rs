@@ -21,7 +21,13 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     },
     Chapter {
         title: "Content",
-        nouns: &["os-image", "boot-image", "package", "content"],
+        nouns: &[
+            "os-image",
+            "boot-image",
+            "secure-boot",
+            "package",
+            "content",
+        ],
     },
     Chapter {
         title: "What devices do",

@@ -25,6 +25,7 @@ const COMMANDS: &[(&str, InConsole)] = &[
     ("trust show", Nowhere("whoever must not trust the browser yet reads it on the server")),
     ("os-image build", Nowhere("it runs programs on your own machine")),
     ("boot-image build", Nowhere("it runs programs on your own machine")),
+    ("secure-boot create-keys", Nowhere("the keys never leave your own machine")),
     ("package import", Nowhere("it captures files of your own machine, often many gigabytes")),
     ("package list", Page("/packages")),
     ("content stats", Page("/content")),

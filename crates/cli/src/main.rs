@@ -24,8 +24,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, assignment, audit, backup, boot_image, class, collection, completion,
     content as content_command, deployment, device, import, login, medium, model, os_image,
-    package, prestage, pupil, quarantine, receipt, report, run, sequence as sequence_command,
-    serve, simulate, site, token, trust, user, variable, view, webhook,
+    package, prestage, pupil, quarantine, receipt, report, run, secure_boot,
+    sequence as sequence_command, serve, simulate, site, token, trust, user, variable, view,
+    webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -85,6 +86,8 @@ enum Command {
     OsImage(os_image::OsImage),
     #[command(subcommand)]
     BootImage(boot_image::BootImage),
+    #[command(subcommand)]
+    SecureBoot(secure_boot::SecureBoot),
     #[command(subcommand)]
     Package(package::Package),
     #[command(subcommand)]
@@ -169,6 +172,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Backup(command) => backup::run(command, output),
         Command::OsImage(command) => os_image::run(command, output),
         Command::BootImage(command) => boot_image::run(command, output),
+        Command::SecureBoot(command) => secure_boot::run(command, output),
         Command::Package(command) => package::run(command, output),
         Command::Sequence(command) => sequence_command::run(command, output),
         Command::Prestage(command) => prestage::run(command, output),

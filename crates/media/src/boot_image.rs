@@ -14,6 +14,7 @@ use crate::debian::{self, DebPackage};
 use crate::error::MediaError;
 use crate::modinfo::Kernel;
 use crate::progress::Progress;
+use crate::secure_boot::ImageSigner;
 use crate::tree;
 use crate::uki::{UkiParts, build_uki};
 use crate::{elf, yaml};
@@ -27,6 +28,8 @@ pub const LOADER_FILE: &str = "loader.efi";
 
 /// Quiet, no blinking cursor, and a machine that panics starts over instead of standing there.
 const COMMAND_LINE_BASE: &str = "quiet loglevel=3 vt.global_cursor_default=0 console=tty0 panic=30";
+/// How the parts are put together; another way makes other bytes of the same parts, and must make another version.
+const FORM: &[u8] = b"2";
 /// An agent has a few MiB.
 const AGENT_BYTES_MAX: u64 = 128 << 20;
 /// A kernel, a stub, a font.
@@ -144,6 +147,8 @@ pub struct BootImageSummary {
     pub initrd_unpacked_bytes: u64,
     /// How many kernel modules are in it.
     pub modules: usize,
+    /// Who signed what firmware starts; none if it isn't signed.
+    pub signed_by: Option<String>,
 }
 
 /// Reads a recipe.
@@ -176,14 +181,17 @@ fn parse_recipe(text: &str, path: &Utf8Path) -> Result<BootImageRecipe, MediaErr
 
 /// Builds the tree of a boot image package in the folder `out`: `stage.efi`, `deploy.efi`, `loader.efi`.
 ///
-/// `agent_binary` is the static agent, which becomes `/init`. Debian's packages are fetched into `cache`.
+/// `agent_binary` is the static agent, which becomes `/init`. Debian's packages are fetched into `cache`. With a `signer`,
+/// all three files are signed for Secure Boot.
 ///
 /// # Errors
-/// If a package can't be fetched, lacks what the recipe names, or the parts are too large for a kernel image.
+/// If a package can't be fetched, lacks what the recipe names, the parts are too large for a kernel image, or can't be
+/// signed.
 pub fn build_boot_image(
     recipe: &BootImageRecipe,
     trust: &Trust,
     agent_binary: &Utf8Path,
+    signer: Option<&ImageSigner>,
     cache: &Utf8Path,
     out: &Utf8Path,
     progress: &dyn Progress,
@@ -197,7 +205,7 @@ pub fn build_boot_image(
     }
     let (_scratch, scratch) = tree::scratch(cache)?;
     let inputs = fetch(recipe, cache, &scratch, progress)?;
-    assemble(recipe, trust, agent, inputs, out, progress)
+    assemble(recipe, trust, agent, inputs, signer, out, progress)
 }
 
 /// Puts a boot image together from unpacked packages.
@@ -206,6 +214,7 @@ fn assemble(
     trust: &Trust,
     agent: Vec<u8>,
     inputs: Inputs,
+    signer: Option<&ImageSigner>,
     out: &Utf8Path,
     progress: &dyn Progress,
 ) -> Result<BootImageSummary, MediaError> {
@@ -228,6 +237,7 @@ fn assemble(
         )?,
         initrd,
         extra: recipe.command_line_extra.trim().to_owned(),
+        signer,
     };
     progress.phase("writing the boot image");
     let (stage_bytes, deploy_bytes) = parts.write(out)?;
@@ -239,6 +249,7 @@ fn assemble(
         initrd_bytes: parts.initrd.len() as u64,
         initrd_unpacked_bytes: unpacked.len() as u64,
         modules,
+        signed_by: signer.map(|signer| signer.subject().to_owned()),
     })
 }
 
@@ -353,16 +364,17 @@ fn part(root: &Utf8Path, path: &str) -> Result<Vec<u8>, MediaError> {
     tree::read(&file, PART_BYTES_MAX)
 }
 
-struct Parts {
+struct Parts<'a> {
     kernel: String,
     linux: Vec<u8>,
     stub: Vec<u8>,
     loader: Vec<u8>,
     initrd: Vec<u8>,
     extra: String,
+    signer: Option<&'a ImageSigner>,
 }
 
-impl Parts {
+impl Parts<'_> {
     /// The kernel's release and twelve digits of a digest over everything.
     fn version(&self) -> String {
         let mut digests = Vec::new();
@@ -372,8 +384,13 @@ impl Parts {
             &self.loader,
             &self.initrd,
             self.extra.as_bytes(),
+            FORM,
         ] {
             digests.extend_from_slice(Digest::of(part).as_bytes());
+        }
+        // Signed by somebody else, it is another boot image.
+        if let Some(signer) = self.signer {
+            digests.extend_from_slice(Digest::of(signer.certificate()).as_bytes());
         }
         format!(
             "{}-{}",
@@ -406,11 +423,16 @@ impl Parts {
 
     /// Writes the three files; returns the lengths of the two images.
     fn write(&self, out: &Utf8Path) -> Result<(u64, u64), MediaError> {
-        let stage = self.uki(BootMode::Stage, STAGE_FILE)?;
-        let deploy = self.uki(BootMode::Deploy, DEPLOY_FILE)?;
+        let signed = |image: Vec<u8>, name: &str| match self.signer {
+            Some(signer) => signer.sign(&image, name, out),
+            None => Ok(image),
+        };
+        let stage = signed(self.uki(BootMode::Stage, STAGE_FILE)?, STAGE_FILE)?;
+        let deploy = signed(self.uki(BootMode::Deploy, DEPLOY_FILE)?, DEPLOY_FILE)?;
+        let loader = signed(self.loader.clone(), LOADER_FILE)?;
         tree::write(&out.join(STAGE_FILE), &stage)?;
         tree::write(&out.join(DEPLOY_FILE), &deploy)?;
-        tree::write(&out.join(LOADER_FILE), &self.loader)?;
+        tree::write(&out.join(LOADER_FILE), &loader)?;
         Ok((stage.len() as u64, deploy.len() as u64))
     }
 }
@@ -451,7 +473,7 @@ mod tests {
         );
         put(
             "systemd/usr/lib/systemd/boot/efi/systemd-bootx64.efi",
-            b"loader",
+            &crate::uki::tests::stub(4),
         );
         Inputs {
             release: "1-amd64".into(),
@@ -462,7 +484,11 @@ mod tests {
         }
     }
 
-    fn assemble_test(agent: &[u8], out: &Utf8Path) -> BootImageSummary {
+    fn assemble_test(
+        agent: &[u8],
+        signer: Option<&ImageSigner>,
+        out: &Utf8Path,
+    ) -> BootImageSummary {
         let folder = tempfile::tempdir().expect("folder");
         let inputs = inputs(Utf8Path::from_path(folder.path()).expect("UTF-8"));
         let recipe = BootImageRecipe {
@@ -482,6 +508,7 @@ mod tests {
             &trust,
             agent.to_vec(),
             inputs,
+            signer,
             out,
             &crate::progress::Silent,
         )
@@ -493,9 +520,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let folder = Utf8Path::from_path(folder.path()).expect("UTF-8");
         let out = ["one", "two", "three"].map(|name| folder.join(name));
-        let one = assemble_test(b"agent", &out[0]);
-        let two = assemble_test(b"agent", &out[1]);
-        let three = assemble_test(b"another", &out[2]);
+        let one = assemble_test(b"agent", None, &out[0]);
+        let two = assemble_test(b"agent", None, &out[1]);
+        let three = assemble_test(b"another", None, &out[2]);
         assert_eq!(one, two);
         assert_ne!(one.version, three.version);
         let read = |folder: &Utf8Path, name: &str| std::fs::read(folder.join(name)).expect("file");
@@ -530,6 +557,42 @@ mod tests {
                 assert!(text.contains(path), "{path}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_signed_is_the_same_every_time_and_starts_with_its_certificate_alone() {
+        let folder = tempfile::tempdir().expect("folder");
+        let folder = Utf8Path::from_path(folder.path()).expect("UTF-8");
+        let signers = ["ours", "theirs"].map(|name| {
+            let keys = folder.join(name);
+            crate::secure_boot::tests::keys(&keys);
+            ImageSigner::new(&keys.join("db.key"), &keys.join("db.pem")).expect("a signer")
+        });
+        let out = ["plain", "one", "two", "three"].map(|name| folder.join(name));
+        let plain = assemble_test(b"agent", None, &out[0]);
+        let one = assemble_test(b"agent", Some(&signers[0]), &out[1]);
+        let two = assemble_test(b"agent", Some(&signers[0]), &out[2]);
+        let three = assemble_test(b"agent", Some(&signers[1]), &out[3]);
+        assert_eq!(one, two);
+        assert_eq!(plain.signed_by, None);
+        assert_eq!(one.signed_by.as_deref(), Some("CN=ours db, boot images"));
+        let versions = [&plain.version, &one.version, &three.version];
+        assert!(versions[0] != versions[1] && versions[1] != versions[2]);
+        for name in [STAGE_FILE, DEPLOY_FILE, LOADER_FILE] {
+            let [plain, one, two, three] =
+                [0, 1, 2, 3].map(|at: usize| std::fs::read(out[at].join(name)).expect("file"));
+            assert_eq!(one, two, "{name}");
+            assert_ne!(one, three, "{name}");
+            assert_ne!(one, plain, "{name}");
+            let starts = |keys: &str, out: &Utf8Path| {
+                crate::secure_boot::tests::starts(&folder.join(keys), &out.join(name))
+            };
+            assert!(starts("ours", &out[1]), "{name}");
+            assert!(!starts("ours", &out[0]), "{name} isn't signed");
+            assert!(!starts("ours", &out[3]), "{name} is signed by others");
+        }
+        let files = crate::tree::files(&out[1]).expect("files");
+        assert_eq!(files.len(), 3, "nothing else is left: {files:?}");
     }
 
     #[test]

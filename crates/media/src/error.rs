@@ -63,6 +63,12 @@ pub enum MediaError {
         /// Why.
         source: UkiError,
     },
+    /// Something is there already, and is never written over.
+    #[error("{path} is there already")]
+    Exists {
+        /// What is there.
+        path: Utf8PathBuf,
+    },
     /// What was asked for does not exist or makes no sense.
     #[error("{what}")]
     Refused {
@@ -79,6 +85,7 @@ impl MediaError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused { hint, .. } => Some(hint),
+            Self::Exists { .. } => Some("name another, or move what is there out of the way"),
             Self::Command {
                 source: CommandError::Start { program, .. },
                 ..
@@ -88,6 +95,11 @@ impl MediaError {
                 "qemu-img" => Some("install it: apt-get install qemu-utils"),
                 "wimlib-imagex" => Some("install it: apt-get install wimtools"),
                 "mkntfs" => Some("install it: apt-get install ntfs-3g"),
+                "sbsign" | "sbverify" | "sbsiglist" | "sbvarsign" => {
+                    Some("install it: apt-get install sbsigntool")
+                }
+                "faketime" => Some("install it: apt-get install faketime"),
+                "openssl" => Some("install it: apt-get install openssl"),
                 "tar" => Some("install it: apt-get install tar"),
                 "apt-get" | "apt-cache" | "apt-config" | "dpkg-deb" => {
                     Some("this needs a Debian machine")

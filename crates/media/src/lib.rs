@@ -1,7 +1,7 @@
 //! Boot images, boot media, OS images and packages made from Debian's, assembled without root where that is possible.
 //!
 //! Blocking code; it writes files and runs a few trusted programs (`apt-get`, `dpkg-deb`, `mmdebstrap`, `mke2fs`,
-//! `qemu-img`, `wimlib-imagex`, `mkntfs`, `tar`), all through one module. It captures no content and publishes nothing: its callers do, with what it prepared.
+//! `qemu-img`, `wimlib-imagex`, `mkntfs`, `tar`, `openssl`, `sbsigntool`'s), all through one module. It captures no content and publishes nothing: its callers do, with what it prepared.
 
 pub mod boot_image;
 pub mod command;
@@ -17,6 +17,7 @@ pub mod os_image;
 pub mod package_definition;
 mod partition_table;
 pub mod progress;
+pub mod secure_boot;
 mod tree;
 pub mod uki;
 mod window;

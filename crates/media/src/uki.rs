@@ -1,6 +1,8 @@
 //! Unified kernel images: systemd's EFI stub with kernel, initrd and command line appended as PE sections.
 //!
-//! The stub finds its parts by section name. Only the section table grows; everything in the stub stays where it is.
+//! The stub finds its parts by section name. Only the section table grows; what the stub loads stays where it is. What lies
+//! behind its sections (symbols, which nobody loads) is cut off: a gap would be digested differently by different firmware,
+//! and a signature be good for some.
 
 /// COMMAND_LINE_SIZE of the kernel on x86-64, with its final zero byte.
 const COMMAND_LINE_BYTES_MAX: usize = 2047;
@@ -169,7 +171,15 @@ fn append(
 ) -> Result<Vec<u8>, UkiError> {
     let overflow = UkiError::Pe("its addresses leave 32 bits");
     let alignment = header.section_alignment.max(SECTION_ALIGNMENT_MIN);
-    let mut image = stub.to_vec();
+    let loaded = header
+        .sections
+        .iter()
+        .map(|s| s.raw_pointer.saturating_add(s.raw_size));
+    let loaded = loaded.max().unwrap_or(0).max(header.size_of_headers);
+    let mut image = stub
+        .get(..loaded)
+        .ok_or(UkiError::Pe("a section lies outside of the file"))?
+        .to_vec();
     let mut end = header
         .sections
         .iter()
@@ -208,6 +218,8 @@ fn append(
     let count = u16::try_from(header.sections.len() + added.len())
         .map_err(|_| UkiError::NoRoom(added.len()))?;
     image[header.pe + 6..header.pe + 8].copy_from_slice(&count.to_le_bytes());
+    // Where the symbols were, and how many.
+    image[header.pe + 12..header.pe + 20].fill(0);
     let optional = header.pe + 24;
     image[optional + 8..optional + 12].copy_from_slice(&initialized.to_le_bytes());
     image[optional + 56..optional + 60].copy_from_slice(&size_of_image.to_le_bytes());
@@ -337,6 +349,7 @@ pub(crate) mod tests {
         image[..2].copy_from_slice(b"MZ");
         image[0x3c] = 0x80;
         image[pe..pe + 4].copy_from_slice(b"PE\0\0");
+        image[pe + 4..pe + 6].copy_from_slice(&0x8664_u16.to_le_bytes());
         image[pe + 6] = 1;
         image[pe + 20] = 240;
         let optional = pe + 24;
@@ -344,6 +357,7 @@ pub(crate) mod tests {
         image[optional + 32..optional + 36].copy_from_slice(&0x200_u32.to_le_bytes());
         image[optional + 36..optional + 40].copy_from_slice(&0x200_u32.to_le_bytes());
         image[optional + 60..optional + 64].copy_from_slice(&to_u32(headers).to_le_bytes());
+        image[optional + 108] = 16;
         let raw = to_u32(image.len());
         image[table..table + 5].copy_from_slice(b".text");
         image[table + 8..table + 12].copy_from_slice(&0x34_u32.to_le_bytes());
@@ -400,6 +414,24 @@ pub(crate) mod tests {
                 .windows(2)
                 .all(|pair| pair[0].address + to_u32(pair[0].bytes.len()) <= pair[1].address)
         );
+    }
+
+    #[test]
+    fn there_is_no_gap_whatever_lies_behind_the_stub() {
+        let plain = stub(4);
+        let mut with_symbols = plain.clone();
+        with_symbols.extend_from_slice(&[9; 0x1234]);
+        let (pe, at) = (0x80, to_u32(plain.len()));
+        with_symbols[pe + 12..pe + 16].copy_from_slice(&at.to_le_bytes());
+        with_symbols[pe + 16] = 7;
+        let image = build(&with_symbols, "quiet", None).expect("it builds");
+        assert_eq!(Ok(&image), build(&plain, "quiet", None).as_ref());
+        let sections = Header::parse(&image).expect("it parses").sections;
+        for pair in sections.windows(2) {
+            assert_eq!(pair[0].raw_pointer + pair[0].raw_size, pair[1].raw_pointer);
+        }
+        let last = sections.last().expect("a section");
+        assert_eq!(last.raw_pointer + last.raw_size, image.len());
     }
 
     #[test]

@@ -87,6 +87,16 @@ pub fn boot_sector(bytes: &[u8]) {
     agent::readers::volume(volume.try_clone().expect("a second handle"));
 }
 
+/// Whom firmware trusts, or no more.
+pub fn signature_lists(bytes: &[u8]) {
+    agent::readers::signature_lists(bytes);
+}
+
+/// A boot image with its signatures.
+pub fn signed_image(bytes: &[u8]) {
+    agent::readers::signed_image(bytes);
+}
+
 /// A staging mark: as it is, and with the digest that fits.
 pub fn staging_mark(bytes: &[u8]) {
     let _ = StagingMark::decode(bytes);

@@ -15,8 +15,11 @@ use serde_json::{Value, json};
 
 /// Emulation is slow and shares two cores: this much silence on the serial line means that a machine hangs.
 pub const SILENCE_MAX: Duration = Duration::from_secs(400);
+/// Firmware that can enforce Secure Boot, with its variables out of the kernel's reach.
+const OVMF_SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Its variables as they come from the factory: no keys, nothing to boot.
+pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// What the agent's lines on the serial port begin with.
 const LINE_PREFIX: &str = "FORESTAGE ";
 
@@ -58,6 +61,11 @@ pub struct VmDisk {
 pub enum Start {
     /// UEFI firmware with empty variables: it finds what to boot by itself.
     Firmware,
+    /// The same with Secure Boot and a copy of these variables.
+    SecureBoot {
+        /// The variables, with keys enrolled.
+        variables: Utf8PathBuf,
+    },
     /// The kernel is loaded directly, without firmware: quick, for everything that isn't about booting.
     Kernel {
         /// The kernel.
@@ -207,13 +215,23 @@ impl Vm {
         what: &str,
         wanted: impl Fn(&AgentLine) -> bool,
     ) -> Result<AgentLine> {
+        self.wait_for_line(what, |line| AgentLine::parse(line).filter(&wanted))
+    }
+
+    /// Waits for a line of anybody's, firmware's too, in which `wanted` finds something.
+    ///
+    /// # Errors
+    /// As [`Vm::wait_for`].
+    pub fn wait_for_line<T>(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
         loop {
             match self.next_line() {
                 Ok(line) => {
-                    if let Some(line) = AgentLine::parse(&line)
-                        && wanted(&line)
-                    {
-                        return Ok(line);
+                    if let Some(found) = wanted(&line) {
+                        return Ok(found);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -406,6 +424,7 @@ pub fn require_qemu() -> Result<()> {
     let missing: Vec<&str> = [
         ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
         (OVMF_CODE, "ovmf"),
+        (OVMF_SECURE_CODE, "ovmf"),
         (OVMF_VARS, "ovmf"),
     ]
     .iter()
@@ -420,13 +439,30 @@ pub fn require_qemu() -> Result<()> {
     ))
 }
 
+/// Firmware, with its own copy of `variables`.
+fn firmware(command: &mut Command, spec: &VmSpec, code: &str, variables: &Utf8Path) -> Result<()> {
+    let own = spec.folder.join(format!("{}.vars", spec.name));
+    std::fs::copy(variables, &own)?;
+    command
+        .args([
+            "-drive",
+            &format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        ])
+        .args(["-drive", &format!("if=pflash,format=raw,unit=1,file={own}")]);
+    Ok(())
+}
+
 fn qemu_command(spec: &VmSpec, qmp: &Utf8Path) -> Result<Command> {
     let mut command = Command::new("qemu-system-x86_64");
     let identity = &spec.identity;
+    let machine = match spec.start {
+        Start::SecureBoot { .. } => "q35,smm=on",
+        Start::Firmware | Start::Kernel { .. } => "q35",
+    };
     command
         .args([
             "-machine",
-            "q35",
+            machine,
             "-accel",
             "tcg,thread=multi",
             "-cpu",
@@ -473,18 +509,11 @@ fn qemu_command(spec: &VmSpec, qmp: &Utf8Path) -> Result<Command> {
         ])
         .args(["-device", "qemu-xhci,id=xhci", "-device", "virtio-rng-pci"]);
     match &spec.start {
-        Start::Firmware => {
-            let variables = spec.folder.join(format!("{}.vars", spec.name));
-            std::fs::copy(OVMF_VARS, &variables)?;
-            command
-                .args([
-                    "-drive",
-                    &format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"),
-                ])
-                .args([
-                    "-drive",
-                    &format!("if=pflash,format=raw,unit=1,file={variables}"),
-                ]);
+        Start::Firmware => firmware(&mut command, spec, OVMF_CODE, Utf8Path::new(OVMF_VARS))?,
+        Start::SecureBoot { variables } => {
+            // Only system management mode may write the variables.
+            command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            firmware(&mut command, spec, OVMF_SECURE_CODE, variables)?;
         }
         Start::Kernel {
             kernel,

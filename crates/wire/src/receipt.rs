@@ -44,8 +44,35 @@ pub struct Receipt {
     /// The step that failed.
     #[serde(default)]
     pub failed_step: Option<String>,
+    /// What the firmware's Secure Boot makes of the boot image; `None` if the firmware has none, if staging didn't come that
+    /// far, and from agents that didn't look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<ReceiptSecureBoot>,
     /// The version of the agent.
     pub agent: String,
+}
+
+/// What firmware makes of a boot image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReceiptSecureBoot {
+    /// Whether it looks at signatures.
+    pub state: SecureBootState,
+    /// What it would not start if it looked, each with the reason. Empty if all would start, or it has no keys.
+    #[serde(default)]
+    pub refuses: Vec<String>,
+}
+
+/// Whether firmware starts only what is signed by those it trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecureBootState {
+    /// It does.
+    Enforced,
+    /// It has keys, and doesn't look at them.
+    Off,
+    /// It has no keys: whoever comes first may enrol some.
+    SetupMode,
 }
 
 /// How staging ended.

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// Large enough for the layout of `tiny.yaml`.
 pub(super) const DISK_BYTES: u64 = 1 << 30;
+/// Room for the tiny OS and, if it can be started, its initrd.
+const IMAGE_BYTES: u64 = 96 << 20;
 /// `vga=791` gives a frame buffer (1024x768, 16 bits) without firmware that offers one.
 const COMMAND_LINE: &str =
     "vga=791 quiet loglevel=3 mitigations=off no_timer_check forestage.quick";
@@ -21,8 +23,8 @@ const COMMAND_LINE: &str =
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) world: World,
-    pub(super) stick: Utf8PathBuf,
-    pub(super) bundle: Utf8PathBuf,
+    pub(crate) stick: Utf8PathBuf,
+    pub(crate) bundle: Utf8PathBuf,
     kernel: Utf8PathBuf,
     initrd: Utf8PathBuf,
 }
@@ -31,10 +33,25 @@ impl Shared {
     /// Builds everything once. Each of `sequences` gets a collection and a deployment of its name, the first of them a prestage
     /// as well, which is on the stick.
     pub(crate) fn prepare(world: World, sequences: &[&str]) -> Result<Self> {
+        let boot_image = world.boot_image(None)?;
+        Self::with_boot_image(world, &boot_image, false, sequences)
+    }
+
+    /// The same with this boot image; with `starts`, the tiny OS can be started, says so with its facts, and switches off.
+    pub(crate) fn with_boot_image(
+        world: World,
+        boot_image: &Utf8Path,
+        starts: bool,
+        sequences: &[&str],
+    ) -> Result<Self> {
         let work = world.places.work.clone();
-        let boot_image = world.boot_image()?;
         let (kernel, initrd) = take_apart(&boot_image.join("deploy.efi"), &work)?;
-        let image = tiny_os(&work, &kernel)?;
+        let root = tiny_root(&work, &kernel)?;
+        if starts {
+            let initrd = os_initrd(&initrd, &world.places.agent())?;
+            std::fs::write(root.join("boot/initrd.img-6.1.0-tiny"), initrd)?;
+        }
+        let image = tiny_image(&work, &root)?;
         world.import_package(
             "tiny-os.yaml",
             &format!("name: tiny-os\nversion: '1'\nkind: os-image\nsource:\n  image: {image}\n"),
@@ -181,8 +198,8 @@ fn take_apart(image: &Utf8Path, folder: &Utf8Path) -> Result<(Utf8PathBuf, Utf8P
     Ok((kernel, initrd))
 }
 
-/// An OS of one program, to run scripts in.
-fn tiny_os(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
+/// The files of an OS of one program, to run scripts in.
+fn tiny_root(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
     let root = work.join("tiny-os");
     for folder in [
         "bin",
@@ -203,7 +220,7 @@ fn tiny_os(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
     for name in ["sh", "sync", "cat", "echo", "rm"] {
         symlink("busybox", root.join("bin").join(name))?;
     }
-    // Never started, but an OS without a kernel is refused.
+    // Mostly never started, but an OS without a kernel is refused.
     std::fs::create_dir(root.join("boot"))?;
     std::fs::copy(kernel, root.join("boot/vmlinuz-6.1.0-tiny"))?;
     // Something to move: chunks that compress, and chunks that don't.
@@ -216,8 +233,13 @@ fn tiny_os(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
             &block,
         )?;
     }
+    Ok(root)
+}
+
+/// Those files as an image.
+fn tiny_image(work: &Utf8Path, root: &Utf8Path) -> Result<Utf8PathBuf> {
     let image = work.join("tiny-os.img");
-    std::fs::File::create(&image)?.set_len(64 << 20)?;
+    std::fs::File::create(&image)?.set_len(IMAGE_BYTES)?;
     let status = Command::new("mke2fs")
         .args([
             "-q",
@@ -234,4 +256,36 @@ fn tiny_os(work: &Utf8Path, kernel: &Utf8Path) -> Result<Utf8PathBuf> {
         .status()?;
     ensure!(status.success(), "cannot make the tiny OS's filesystem");
     Ok(image)
+}
+
+/// An initrd that says what the agent sees, and switches off. The kernel's modules are those of the boot image: what comes
+/// last in an initrd replaces what came before.
+fn os_initrd(boot_image: &Utf8Path, agent: &Utf8Path) -> Result<Vec<u8>> {
+    const INIT: &str = r#"#!/bin/busybox sh
+PATH=/bin
+for name in mount insmod find tr poweroff; do busybox ln -s busybox /bin/$name; done
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+insmod "$(find /lib/modules -name efivarfs.ko)"
+mount -t efivarfs none /sys/firmware/efi/efivars
+facts=$(/bin/forestage-agent facts | tr -d '\n')
+echo "FORESTAGE 0 milestone {\"at\":\"os-started\",\"facts\":$facts}" > /dev/ttyS0
+poweroff -f
+"#;
+    let mut initrd = std::fs::read(boot_image)?;
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    let mut added = media::cpio::Archive::default();
+    let busybox = std::fs::read("/bin/busybox").context("apt-get install busybox-static")?;
+    let files = [
+        ("/init", INIT.as_bytes().to_vec()),
+        ("/bin/busybox", busybox),
+        ("/bin/forestage-agent", std::fs::read(agent)?),
+    ];
+    for (path, bytes) in files {
+        let added = added.file(path, 0o755, bytes);
+        added.map_err(|error| anyhow::anyhow!("{}: {}", error.path, error.reason))?;
+    }
+    initrd.extend(added.bytes());
+    Ok(initrd)
 }

@@ -257,11 +257,7 @@ impl RunContent {
             TreeTarget::Os(path) => {
                 Target::open(&self.volumes.mount_target()?)?.real_folder(path)?
             }
-            TreeTarget::Scratch => {
-                let folder = self.volumes.scratch.join(package.name.as_str());
-                fs::create_dir_all(&folder).with_context(|| format!("cannot make {folder}"))?;
-                folder
-            }
+            TreeTarget::Scratch => self.volumes.scratch_of(package)?,
         };
         let meter = StepMeter { progress, package };
         let mut bytes = self.with_sources(progress, true, |_, sources| {

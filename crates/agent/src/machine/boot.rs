@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fs::File;
+use std::io::Seek as _;
 
 use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
@@ -12,7 +13,7 @@ use super::target::Target;
 use super::volumes::Volumes;
 use crate::block::BlockFile;
 use crate::esp::{Fat, OsEntry};
-use crate::gpt;
+use crate::{gpt, secure_boot};
 
 /// Where the agent lies in an installed OS.
 const AGENT_PATH: &str = "/usr/lib/forestage/forestage-agent";
@@ -51,7 +52,7 @@ fn with_esp<T>(volumes: &Volumes, work: impl FnOnce(&Fat) -> Result<T>) -> Resul
     Ok(done)
 }
 
-/// Puts the boot image in `source` onto the ESP.
+/// Puts the boot image in `source` onto the ESP, unless the firmware would not start it: then the one that is there stays.
 pub(crate) fn install_boot_image(volumes: &Volumes, source: &Utf8Path) -> Result<()> {
     let open = |name: &str| {
         let path = source.join(name);
@@ -59,6 +60,7 @@ pub(crate) fn install_boot_image(volumes: &Volumes, source: &Utf8Path) -> Result
             .with_context(|| format!("cannot open {path}: the boot-image package is incomplete"))
     };
     let (mut image, mut loader) = (open("deploy.efi")?, open("loader.efi")?);
+    secure_boot::ensure_starts(&volumes.kernel, |firmware| firmware.objections(source))?;
     // Nothing may be bootable before all that it relies on is on the disk.
     rustix::fs::sync();
     with_esp(volumes, |fat| {
@@ -66,7 +68,7 @@ pub(crate) fn install_boot_image(volumes: &Volumes, source: &Utf8Path) -> Result
     })
 }
 
-/// Copies the newest kernel of the target OS to the ESP and writes its boot entry.
+/// Copies the newest kernel of the target OS to the ESP and writes its boot entry, unless the firmware would not start it.
 pub(crate) fn install_os_entry(volumes: &Volumes) -> Result<()> {
     let target = Target::open(&volumes.mount_target()?)?;
     let names = target.names(Utf8Path::new("/boot"))?;
@@ -75,6 +77,15 @@ pub(crate) fn install_os_entry(volumes: &Volumes) -> Result<()> {
         .to_owned();
     let mut kernel =
         target.open_file(&Utf8Path::new("/boot").join(format!("vmlinuz-{version}")))?;
+    secure_boot::ensure_starts(&volumes.kernel, |firmware| {
+        let image = secure_boot::read_image(&mut kernel).context("cannot read the OS's kernel")?;
+        kernel.rewind().context("cannot read the OS's kernel")?;
+        let objection = firmware.objection(&image);
+        Ok(objection
+            .map(|why| format!("the OS's kernel vmlinuz-{version}: {why}"))
+            .into_iter()
+            .collect())
+    })?;
     let initrd_name = format!("initrd.img-{version}");
     let mut initrd = if names.contains(&initrd_name) {
         Some(target.open_file(&Utf8Path::new("/boot").join(initrd_name))?)

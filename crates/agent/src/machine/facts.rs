@@ -8,7 +8,7 @@ use wire::facts::{Bus, Disk, DiskContent, Facts, Firmware, NetworkInterface, Pow
 use wire::layout::{MEDIUM_BOOT_PARTITION_NAME, MEDIUM_BUNDLE_PARTITION_NAME};
 
 use crate::block::BlockFile;
-use crate::{clock, guard};
+use crate::{clock, guard, secure_boot};
 
 /// SMBIOS texts are at most 64 characters by the standard, and longer in practice; this is generous.
 const TEXT_CHARS_MAX: usize = 256;
@@ -17,8 +17,6 @@ const DISKS_MAX: usize = 64;
 const INTERFACES_MAX: usize = 64;
 /// A laptop has two batteries at most, and a port per charger.
 const SUPPLIES_MAX: usize = 64;
-/// The variable that says whether Secure Boot is enforced (UEFI 2.10, section 3.3).
-const SECURE_BOOT: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// Where the kernel shows devices: `/sys`, `/dev` and `/proc`, or copies of them in tests.
 #[derive(Debug, Clone)]
@@ -85,9 +83,7 @@ impl Kernel {
             } else {
                 Firmware::Bios
             },
-            // Four bytes of attributes come before the value.
-            secure_boot: fs::read(self.sys.join(SECURE_BOOT))
-                .is_ok_and(|bytes| bytes.get(4) == Some(&1)),
+            secure_boot: secure_boot::is_enforced(self),
             tpm: self.text("class/tpm/tpm0/tpm_version_major") == "2",
             power: self.power(),
             clock: clock::unix_seconds(),

@@ -23,6 +23,7 @@ use super::{boot, command, reach};
 use crate::block::BlockFile;
 use crate::connection::write_staged;
 use crate::files::SystemFiles;
+use crate::secure_boot::WouldNotStart;
 use crate::{durable, guard};
 
 /// Debian asks this program before a package starts a service; 101 means no. Only ours is ever removed.
@@ -82,13 +83,19 @@ impl LinuxMachine {
 
 /// Makes an error of ours one of the engine's: refusals stay refusals.
 pub(crate) fn step_error(what: impl Into<String>, error: anyhow::Error) -> StepError {
-    let refused = error.downcast_ref::<Refused>().is_some();
-    let mut step = StepError::new(what).because(chain_to_boxed(error));
-    if refused {
-        step.is_final = true;
-        step = step.hint(
+    let hint = if error.downcast_ref::<Refused>().is_some() {
+        Some(
             "check that this is the right disk; only a blank disk or one staged for this machine is written",
-        );
+        )
+    } else if error.downcast_ref::<WouldNotStart>().is_some() {
+        Some(WouldNotStart::HINT)
+    } else {
+        None
+    };
+    let mut step = StepError::new(what).because(chain_to_boxed(error));
+    if let Some(hint) = hint {
+        step.is_final = true;
+        step = step.hint(hint);
     }
     step
 }

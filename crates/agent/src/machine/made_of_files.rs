@@ -141,19 +141,34 @@ impl FileMachine {
         written.map(|path| path.display().to_string()).collect()
     }
 
+    /// What the agent's own code works with.
+    pub(crate) fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
     /// Stages it from this medium. The errors of the screen and the receipt, if it fails.
     pub(crate) fn stage(&self, medium: BlockFile, trust: &Trust) -> Result<(), Vec<String>> {
+        self.stage_and_tell(medium, trust).0
+    }
+
+    /// The same, and all that the receipt will say.
+    pub(crate) fn stage_and_tell(
+        &self,
+        medium: BlockFile,
+        trust: &Trust,
+    ) -> (Result<(), Vec<String>>, Known) {
         let mut known = Known::default();
         let facts = self.volumes.kernel.facts();
         let board = Arc::new(Board::new(None));
         let staged = stage::stage_from(medium, &board, &self.volumes, trust, &facts, &mut known);
-        staged.map_err(|error| {
+        let staged = staged.map_err(|error| {
             if known.ending.errors.is_empty() {
                 error.chain().map(ToString::to_string).collect()
             } else {
-                known.ending.errors
+                known.ending.errors.clone()
             }
-        })
+        });
+        (staged, known)
     }
 
     /// Its identity, as marks have it.

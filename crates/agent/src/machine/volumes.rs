@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 use wire::event::Environment;
 use wire::layout::VolumeRole;
+use wire::package::Package;
 
 use super::facts::{Kernel, KernelPartition};
 use crate::block::BlockFile;
@@ -35,7 +36,7 @@ pub(crate) struct Volumes {
     /// Where the OS volume is mounted in the boot image.
     target: Utf8PathBuf,
     /// Where trees are made in memory.
-    pub(crate) scratch: Utf8PathBuf,
+    scratch: Utf8PathBuf,
     mounting: Mutex<()>,
 }
 
@@ -55,6 +56,13 @@ impl Volumes {
             scratch: folder.join("scratch"),
             mounting: Mutex::new(()),
         }
+    }
+
+    /// Where the tree of a package is made in memory.
+    pub(crate) fn scratch_of(&self, package: &Package) -> Result<Utf8PathBuf> {
+        let folder = self.scratch.join(package.name.as_str());
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {folder}"))?;
+        Ok(folder)
     }
 
     /// The one disk that carries our mark for this machine and has our volumes.

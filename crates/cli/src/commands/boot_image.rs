@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use media::boot_image::{BootImageRecipe, build_boot_image, load_recipe};
+use media::secure_boot::ImageSigner;
 use wire::names::PackageName;
 
 use crate::failure::{Failure, Outcome, Trying};
@@ -16,7 +17,8 @@ pub(crate) enum BootImage {
     ///
     /// Asks the server you are logged in to what devices shall trust, and bakes that into the image. The folder holds
     /// `stage.efi`, `deploy.efi` and `loader.efi`; next to it lies `FOLDER.yaml`, its definition for
-    /// `forestage package import`.
+    /// `forestage package import`. With `--sign-key` and `--sign-certificate` all three are signed for Secure Boot; the key
+    /// is read by `sbsign` alone and goes into nothing.
     #[command(after_help = "Example:\n\
             \x20 forestage boot-image build --agent forestage-agent --output boot-image/\n\
             \x20 forestage package import boot-image.yaml")]
@@ -41,6 +43,12 @@ pub(crate) struct Build {
     /// A recipe (YAML) for what differs from the usual boot image
     #[arg(long, value_name = "FILE")]
     recipe: Option<Utf8PathBuf>,
+    /// Sign what firmware starts with this private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "sign_certificate")]
+    sign_key: Option<Utf8PathBuf>,
+    /// The certificate (PEM) of that key, as it is in the firmware's db
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    sign_certificate: Option<Utf8PathBuf>,
     /// Where downloads are kept [default: ~/.cache/forestage]
     #[arg(long, value_name = "DIR")]
     cache: Option<Utf8PathBuf>,
@@ -56,6 +64,13 @@ pub(crate) fn run(command: &BootImage, output: &Output) -> Outcome<()> {
     if let Some(level) = build.compression_level {
         recipe.compression_level = level;
     }
+    let signer = match (&build.sign_key, &build.sign_certificate) {
+        (Some(key), Some(certificate)) => Some(
+            ImageSigner::new(key, certificate)
+                .trying(|| format!("cannot sign with {key} and {certificate}"))?,
+        ),
+        _ => None,
+    };
     let trust = connect()?
         .trust()
         .trying(|| "cannot ask the server what devices trust".into())?;
@@ -65,6 +80,7 @@ pub(crate) fn run(command: &BootImage, output: &Output) -> Outcome<()> {
         &recipe,
         &trust,
         &build.agent,
+        signer.as_ref(),
         &cache,
         &build.output,
         &phases,
@@ -74,12 +90,16 @@ pub(crate) fn run(command: &BootImage, output: &Output) -> Outcome<()> {
     let definition = write_definition(build, &summary.version)?;
     output.answer(&summary, |_| {
         format!(
-            "{}: kernel {}, {} modules, stage.efi {}, deploy.efi {}\nversion {}\npackage definition {definition}\n",
+            "{}: kernel {}, {} modules, stage.efi {}, deploy.efi {}\n{}\nversion {}\npackage definition {definition}\n",
             build.output,
             summary.kernel,
             summary.modules,
             bytes(summary.stage_bytes),
             bytes(summary.deploy_bytes),
+            match &summary.signed_by {
+                Some(name) => format!("signed by {name}"),
+                None => "not signed: starts where Secure Boot is off".to_owned(),
+            },
             summary.version
         )
     })

@@ -158,7 +158,7 @@ fn read(path: &Utf8Path) -> Outcome<Vec<Outcome<ReceiptText>>> {
 
 fn render<'a>(receipts: impl Iterator<Item = (&'a Record, Option<i64>)>, look: &Look) -> String {
     let mut table = Table::new(&[
-        "serial", "model", "result", ">took", "prestage", "disk", "imported", "error",
+        "serial", "model", "result", ">took", "prestage", "disk", "imported", "remark",
     ]);
     for (receipt, received) in receipts {
         let result = match receipt.result {
@@ -177,12 +177,49 @@ fn render<'a>(receipts: impl Iterator<Item = (&'a Record, Option<i64>)>, look: &
             prestage,
             receipt.disk_serial.clone(),
             received.map_or_else(|| "now".into(), moment),
-            receipt.errors.join(": "),
+            remark(receipt),
         ]);
     }
     if table.is_empty() {
         "no receipts\n".into()
     } else {
         table.render(look, "")
+    }
+}
+
+/// Why it failed; or what to know of a machine that is staged.
+fn remark(receipt: &Record) -> String {
+    let refuses = receipt.secure_boot.iter().flat_map(|said| &said.refuses);
+    let refuses: Vec<&str> = refuses.map(String::as_str).collect();
+    if receipt.errors.is_empty() && !refuses.is_empty() {
+        return format!(
+            "starts only while Secure Boot is off: {}",
+            refuses.join("; ")
+        );
+    }
+    receipt.errors.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::receipt::{ReceiptSecureBoot, SecureBootState};
+
+    #[test]
+    fn a_staged_machine_that_starts_only_without_secure_boot_is_told() {
+        let text = include_str!("../../tests/it/receipt.json");
+        let mut receipt: Record = serde_json::from_str(text).unwrap();
+        receipt.errors.clear();
+        assert_eq!(remark(&receipt), "");
+        receipt.secure_boot = Some(ReceiptSecureBoot {
+            state: SecureBootState::Off,
+            refuses: vec!["loader.efi: it isn't signed".into()],
+        });
+        assert_eq!(
+            remark(&receipt),
+            "starts only while Secure Boot is off: loader.efi: it isn't signed"
+        );
+        receipt.errors = vec!["cannot write".into(), "no space".into()];
+        assert_eq!(remark(&receipt), "cannot write: no space");
     }
 }

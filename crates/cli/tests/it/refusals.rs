@@ -71,6 +71,35 @@ fn a_medium_is_never_written_over_a_device() {
 }
 
 #[test]
+fn keys_are_made_once_and_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let create = ["secure-boot", "create-keys", "keys", "--name", "Ås kommune"];
+    let made = text(&program(folder.path(), &create).output().unwrap().stdout);
+    assert!(made.contains("CN=Debian Secure Boot CA"), "{made}");
+    let key = folder.path().join("keys/db.key");
+    let before = std::fs::read(&key).unwrap();
+    let (code, _, stderr) = failed(program(folder.path(), &create));
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(stderr, @r"
+    error: cannot make the keys keys
+      cause: keys is there already
+      hint: name another, or move what is there out of the way
+    ");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+    let half = [
+        "boot-image",
+        "build",
+        "--agent",
+        "a",
+        "--output",
+        "o",
+        "--sign-key",
+    ];
+    let half = [&half[..], &["keys/db.key"]].concat();
+    assert_eq!(failed(program(folder.path(), &half)).0, 2);
+}
+
+#[test]
 fn missing_files_are_named() {
     for words in [
         ["os-image", "build", "none.yaml", "--output", "x.img"].as_slice(),

@@ -72,6 +72,7 @@ fn receipt(serial: &str) -> Vec<u8> {
         result: wire::receipt::ReceiptResult::Staged,
         errors: vec![],
         failed_step: None,
+        secure_boot: None,
         agent: "0.1.0".into(),
     };
     serde_json::to_vec(&receipt).expect("JSON")

@@ -15,6 +15,7 @@ use wire::variables::{EffectiveVariable, VariableScope};
 
 use super::filter::encode;
 use super::hand_out::lists::history_table;
+use super::imports::receipts::{only_without_secure_boot, remark};
 use super::targeting::deployments::uncancel;
 use super::visitor::Visitor;
 use super::words::{Words, en};
@@ -499,6 +500,7 @@ fn receipt_rows(words: Words, receipts: &[ReceiptRow]) -> Markup {
                         ReceiptResult::Staged => (words.t("Staged")),
                         ReceiptResult::Failed => (words.t("Failed")),
                     }
+                    (only_without_secure_boot(words, receipt))
                 }
                 td {
                     @match (&receipt.prestage, receipt.prestage_version) {
@@ -507,7 +509,7 @@ fn receipt_rows(words: Words, receipts: &[ReceiptRow]) -> Markup {
                     }
                 }
                 td.number { (format::clock(receipt.seconds)) }
-                td { (receipt.errors.join(": ")) }
+                td { (remark(receipt)) }
             }
         })
         .collect();
@@ -516,7 +518,7 @@ fn receipt_rows(words: Words, receipts: &[ReceiptRow]) -> Markup {
         words.t("Result"),
         words.t("Prestage"),
         words.t("Took"),
-        words.t("Errors"),
+        words.t("Remark"),
     ];
     let content = if rows.is_empty() {
         html! { p.muted { (words.t("The factory has sent no receipt for it.")) } }

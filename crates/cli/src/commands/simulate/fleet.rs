@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use uuid::Uuid;
-use wire::receipt::{Receipt, ReceiptResult};
+use wire::receipt::{Receipt, ReceiptResult, ReceiptSecureBoot, SecureBootState};
 
 use super::random::Random;
 
@@ -163,6 +163,7 @@ pub(super) fn pupil_file(machines: &[Machine], seed: u64) -> String {
 pub(super) fn receipt(machine: &Machine, seed: u64) -> Receipt {
     let mut random = Random::new(seed, &format!("receipt {}", machine.serial));
     let is_good = !random.chance(100);
+    let secure_boot = secure_boot(&machine.serial, seed);
     let mac: Vec<String> = random.next().to_be_bytes()[..5]
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -192,7 +193,26 @@ pub(super) fn receipt(machine: &Machine, seed: u64) -> Receipt {
             vec!["simulated: cannot write to the disk".into()]
         },
         failed_step: (!is_good).then(|| "disk".into()),
+        secure_boot: Some(secure_boot),
         agent: concat!("simulated ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// One in fifty came with Secure Boot off and without our key.
+fn secure_boot(serial: &str, seed: u64) -> ReceiptSecureBoot {
+    let mut random = Random::new(seed, &format!("secure boot {serial}"));
+    if random.chance(50) {
+        let why = "it is signed by Forestage db, boot images, and no certificate in the firmware's db vouches for that";
+        return ReceiptSecureBoot {
+            state: SecureBootState::Off,
+            refuses: ["loader.efi", "deploy.efi"]
+                .map(|file| format!("{file}: {why}"))
+                .to_vec(),
+        };
+    }
+    ReceiptSecureBoot {
+        state: SecureBootState::Enforced,
+        refuses: vec![],
     }
 }
 

@@ -5,7 +5,7 @@ mod draft;
 mod hand_in;
 mod list;
 mod parts;
-mod receipts;
+pub(super) mod receipts;
 
 use axum::extract::{Path, Query, State};
 use maud::Markup;

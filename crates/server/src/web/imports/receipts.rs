@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use wire::admin_api::ReceiptRow;
 use wire::imports::ImportRow;
-use wire::receipt::ReceiptResult;
+use wire::receipt::{Receipt, ReceiptResult};
 use wire::reconciliation::{
     DIFFERING, ReconciledFilter, ReconciledRow, ReconciledState, Reconciliation,
 };
@@ -37,7 +37,7 @@ pub(super) fn all(
         words.t("Prestage"),
         words.t("Disk"),
         words.t("Received"),
-        words.t("Error"),
+        words.t("Remark"),
     ];
     html! {
         (draw::head(&[], words.t("Receipts"), words.t("what the factory's sticks say: claims, not proofs"), &hand_in(words, may_send)))
@@ -77,11 +77,34 @@ fn receipt(words: Words, row: &ReceiptRow) -> Markup {
         th scope="row" { @if row.device.is_some() { a.mono href=(layout::device_address(&receipt.serial)) { (receipt.serial) } }
             @else { span.mono { (layout::or_dash(&receipt.serial)) } } }
         td { (receipt.vendor) " " (receipt.product) }
-        td { (result(words, receipt.result)) }
+        td { (result(words, receipt.result)) (only_without_secure_boot(words, receipt)) }
         td { (layout::or_dash(&prestage)) }
         td.mono { (layout::or_dash(&receipt.disk_serial)) }
         td { (words.time(row.received_at_ms)) }
-        td.value { (layout::or_dash(&receipt.errors.join(": "))) }
+        td.value { (layout::or_dash(&remark(receipt))) }
+    }
+}
+
+/// What the firmware would not start, of a machine that is staged all the same.
+fn refused(receipt: &Receipt) -> &[String] {
+    match (&receipt.result, &receipt.secure_boot) {
+        (ReceiptResult::Staged, Some(said)) => &said.refuses,
+        _ => &[],
+    }
+}
+
+/// Said of a staged machine that will not start once somebody switches Secure Boot on.
+pub(in crate::web) fn only_without_secure_boot(words: Words, receipt: &Receipt) -> Markup {
+    html! { @if !refused(receipt).is_empty() { span.sub { (words.t("starts only while Secure Boot is off")) } } }
+}
+
+/// Why it failed, or why it starts only without Secure Boot.
+pub(in crate::web) fn remark(receipt: &Receipt) -> String {
+    let refused = refused(receipt);
+    if receipt.errors.is_empty() {
+        refused.join("; ")
+    } else {
+        receipt.errors.join(": ")
     }
 }
 
