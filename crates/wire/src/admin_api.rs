@@ -10,6 +10,7 @@ use crate::deployments::Window;
 use crate::digest::Digest;
 use crate::drift::PrestageId;
 use crate::event::{ContentBytes, StepOutcome};
+use crate::keys::SignedBy;
 use crate::names::{
     CollectionName, DeploymentName, DeviceId, PackageName, PackageVersion, PrestageName, RunId,
     SequenceName, StepPath,
@@ -223,6 +224,9 @@ pub struct PrestageVersion {
     pub built_at_ms: i64,
     /// The plan it was built from.
     pub plan: PrestagePlan,
+    /// Who has signed it, or is to.
+    #[serde(default)]
+    pub signed: SignedBy,
 }
 
 /// `POST /api/v1/assets/import?collection=NAME&dry-run=BOOL` (body: the CSV) answers this.
