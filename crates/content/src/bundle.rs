@@ -138,6 +138,7 @@ pub struct Unverified {
 /// hold every chunk of them.
 #[derive(Debug)]
 pub struct Verified {
+    key: VerifyingKey,
     root: BundleRoot,
     root_digest: Digest,
     manifests: Vec<(Digest, Vec<u8>)>,
@@ -276,6 +277,7 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         let index = read_indexes(&mut reader, &root, packs_at, &chunks)?;
         let root_digest = Digest::of(&root_bytes);
         let state = Verified {
+            key: *key,
             root,
             root_digest,
             manifests,
@@ -400,6 +402,12 @@ fn read_indexes(
 }
 
 impl<R: Read + Seek> Bundle<R, Verified> {
+    /// The key that signed it.
+    #[must_use]
+    pub fn key(&self) -> &VerifyingKey {
+        &self.state.key
+    }
+
     /// The signed root.
     #[must_use]
     pub fn root(&self) -> &BundleRoot {

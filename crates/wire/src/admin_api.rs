@@ -12,8 +12,8 @@ use crate::drift::PrestageId;
 use crate::event::{ContentBytes, StepOutcome};
 use crate::keys::SignedBy;
 use crate::names::{
-    CollectionName, DeploymentName, DeviceId, PackageName, PackageVersion, PrestageName, RunId,
-    SequenceName, StepPath,
+    CollectionName, DeploymentName, DeviceId, KeyName, PackageName, PackageVersion, PrestageName,
+    RunId, SequenceName, StepPath,
 };
 use crate::package::{Model, Package, PackageKind};
 use crate::reasons::{AsideReason, CarryReason, Evidence};
@@ -462,6 +462,9 @@ pub struct DeviceRow {
     /// What lies staged on its disk, such as `probook@3`: as it said itself, or else as the factory's receipt claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// The retired key that had signed the bundle it was staged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_key: Option<KeyName>,
     /// The release of its boot image, as it said when it last checked in from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_image: Option<String>,
