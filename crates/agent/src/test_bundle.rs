@@ -128,7 +128,7 @@ impl TestBundle {
             content_bytes: 0,
         };
         let mut file = tempfile::tempfile().expect("a temporary file");
-        write_bundle(root, &library, &key(), &mut file, &NoMeter).expect("a bundle");
+        write_bundle(root, &library, Some(&key()), &mut file, &NoMeter).expect("a bundle");
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).expect("a file");
         file.read_to_end(&mut bytes).expect("a file");

@@ -9,6 +9,7 @@ use content::{Bundle, Verified};
 use ed25519_dalek::VerifyingKey;
 use wire::admin_api::PrestageVersion;
 use wire::boot_config::Trust;
+use wire::keys::SignatureState;
 use wire::names::PrestageName;
 
 use crate::failure::{Failure, Outcome, Trying};
@@ -114,6 +115,33 @@ pub(crate) fn open_verified(
         .trying(|| format!("cannot trust the bundle {path}"))
 }
 
+/// Refuses a version that no boot image of today would take, and says what to do.
+pub(crate) fn check_signed(row: &PrestageVersion) -> Outcome<()> {
+    let id = format!("{}@{}", row.prestage, row.version);
+    let key = row
+        .signed
+        .key
+        .as_ref()
+        .map(|key| format!(" {key}"))
+        .unwrap_or_default();
+    match row.signed.state {
+        SignatureState::Good => Ok(()),
+        SignatureState::Waiting => Err(Failure::new(format!(
+            "{id} waits for its signature with the key{key}"
+        ))
+        .hint(format!(
+            "`forestage prestage root {id}` fetches what is signed; sign it where the key is"
+        ))),
+        SignatureState::Retired => Err(Failure::refused(format!(
+            "{id} is signed with the key{key}, which is retired: boot images of today refuse it"
+        ))
+        .hint(format!(
+            "build it anew: `forestage prestage build {}`, or sign it with another key: `forestage prestage root {id}`",
+            row.prestage
+        ))),
+    }
+}
+
 /// Downloads a bundle to `path`, going on where a download broke off, and checks it before it gets its name.
 pub(crate) fn download(
     client: &Client,
@@ -122,6 +150,7 @@ pub(crate) fn download(
     keys: &[VerifyingKey],
     output: &Output,
 ) -> Outcome<()> {
+    check_signed(row)?;
     let partial = Utf8PathBuf::from(format!("{path}.partial"));
     let bar = output.bytes_bar(&format!("{}@{}", row.prestage, row.version));
     let mut attempt = 1;

@@ -4,6 +4,7 @@
 //! arguments, asks the server through `client`, and turns the answer into text with a pure function.
 
 mod api;
+mod ask;
 mod bundle;
 mod chapters;
 mod commands;
@@ -15,6 +16,7 @@ mod output;
 #[cfg(test)]
 mod reference;
 mod settings;
+mod signing_key;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -75,6 +75,15 @@ impl Output {
         print(&format!("{text}\n"))
     }
 
+    /// What somebody is asked about, line by line, for people only: to stderr.
+    pub(crate) fn show(&self, render: impl FnOnce(&Look) -> String) {
+        let look = Look {
+            paint: Paint { on: false },
+            width: self.width,
+        };
+        render(&look).lines().for_each(|line| self.say(line));
+    }
+
     /// A line about what is going on, for people only: to stderr.
     pub(crate) fn say(&self, line: &str) {
         // Nobody reads stderr any more: there is no one left to tell.

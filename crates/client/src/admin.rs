@@ -9,10 +9,12 @@ use wire::admin_api::{
     Login, PackageRow, PrestageDefinition, PrestagePlan, PrestageVersion, RunDetail, RunRow,
     SequenceRow, Token,
 };
+use wire::bundle::BundleSignature;
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::digest::Digest;
 use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
-use wire::names::{CollectionName, DeviceId, PrestageName, RunId, SequenceName};
+use wire::keys::{KeyRow, NewKey};
+use wire::names::{CollectionName, DeviceId, KeyName, PrestageName, RunId, SequenceName};
 use wire::package::Package;
 use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::variables::{
@@ -41,7 +43,7 @@ impl Client {
         self.send("POST", "/api/v1/login", login)
     }
 
-    /// What devices are made to trust: the CA, and the key that signs bundles.
+    /// What devices are made to trust: the CA, and the keys that sign bundles.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -232,6 +234,66 @@ impl Client {
             &format!("/api/v1/prestages/{name}/versions/{version}/bundle"),
             from,
         )
+    }
+
+    /// What is signed of a bundle, byte by byte.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn bundle_root(&self, name: &PrestageName, version: u32) -> Result<Stream, ClientError> {
+        self.download(
+            &format!("/api/v1/prestages/{name}/versions/{version}/root"),
+            0,
+        )
+    }
+
+    /// Brings the signature of a bundle.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn sign_bundle(
+        &self,
+        name: &PrestageName,
+        version: u32,
+        signature: &BundleSignature,
+    ) -> Result<PrestageVersion, ClientError> {
+        self.with_patience(BUILD_PATIENCE).send(
+            "PUT",
+            &format!("/api/v1/prestages/{name}/versions/{version}/signature"),
+            signature,
+        )
+    }
+
+    /// The keys that sign bundles, or did.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn keys(&self) -> Result<Vec<KeyRow>, ClientError> {
+        self.get("/api/v1/trust/keys")
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn add_key(&self, key: &NewKey) -> Result<KeyRow, ClientError> {
+        self.send("POST", "/api/v1/trust/keys", key)
+    }
+
+    /// Has a key sign what is built from now on.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn use_key(&self, name: &KeyName) -> Result<KeyRow, ClientError> {
+        self.send("POST", &format!("/api/v1/trust/keys/{name}/use"), &())
+    }
+
+    /// Retires a key, for good.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn retire_key(&self, name: &KeyName) -> Result<KeyRow, ClientError> {
+        self.send("POST", &format!("/api/v1/trust/keys/{name}/retire"), &())
     }
 
     /// Imports assets from CSV into a collection, or says what would happen.

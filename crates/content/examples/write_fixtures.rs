@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     let key = SigningKey::from_bytes(&SEED);
     let mut bundle = File::create_new(folder.join("small.bundle"))?;
-    write_bundle(root(packages)?, &library, &key, &mut bundle, &NoMeter)?;
+    write_bundle(root(packages)?, &library, Some(&key), &mut bundle, &NoMeter)?;
     fs::write(folder.join("tree.manifest"), tree.encode())?;
     fs::write(folder.join("image.manifest"), image.encode())?;
     for pack in work.join("library/packs").read_dir_utf8()? {

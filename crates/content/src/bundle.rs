@@ -5,12 +5,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde_json::Value;
 use tracing::warn;
-use wire::bundle::{BundlePart, BundleRoot};
+use wire::bundle::{BundlePart, BundleRoot, BundleSignature, SignatureText};
 use wire::digest::Digest;
+use wire::keys::PublicKey;
 
 use crate::error::{ContentError, chain};
 use crate::frame::{self, Frame};
@@ -34,6 +37,8 @@ const MAGIC: &[u8; 8] = b"FSTGBNDL";
 const VERSION: u16 = 1;
 const CONTEXT: &[u8] = b"forestage bundle 1\0";
 const HEAD_BYTES: usize = 88;
+/// Where the id of the key lies in the head, and the signature behind it. Zeros: nobody has signed it yet.
+const SIGNED_AT: usize = 16;
 const ROOT_FORMAT: u32 = 1;
 
 fn bad(rule: &'static str) -> ContentError {
@@ -43,13 +48,81 @@ fn bad(rule: &'static str) -> ContentError {
 /// The first 8 bytes of the digest of a public key.
 #[must_use]
 pub fn key_id(key: &VerifyingKey) -> [u8; 8] {
+    key_id_of(key.as_bytes())
+}
+
+fn key_id_of(public_key: &[u8; 32]) -> [u8; 8] {
     let mut id = [0; 8];
-    id.copy_from_slice(&Digest::of(key.as_bytes()).as_bytes()[..8]);
+    id.copy_from_slice(&Digest::of(public_key).as_bytes()[..8]);
     id
 }
 
 fn signed_bytes(root: &[u8]) -> Vec<u8> {
     [CONTEXT, root].concat()
+}
+
+/// Signs the root of a bundle where the bundle isn't.
+#[must_use]
+pub fn sign_root(root: &[u8], key: &SigningKey) -> BundleSignature {
+    BundleSignature {
+        format: 1,
+        key: PublicKey::from_bytes(key.verifying_key().as_bytes()),
+        root: Digest::of(root),
+        signature: SignatureText::from_bytes(&key.sign(&signed_bytes(root)).to_bytes()),
+    }
+}
+
+/// Reads a root as whoever signs it must: nothing may be in it that this release would not show.
+///
+/// # Errors
+/// If it is no root, or holds more than this release knows.
+pub fn read_root(bytes: &[u8]) -> Result<BundleRoot, ContentError> {
+    if !(2..=ROOT_BYTES_MAX).contains(&bytes.len()) {
+        return Err(bad("the length of its root is out of bounds"));
+    }
+    let root: BundleRoot = serde_json::from_slice(bytes).map_err(|_| bad("this is no root"))?;
+    check_root(&root, (HEAD_BYTES + bytes.len()) as u64)?;
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|_| bad("this is no root"));
+    if !is_all_in(&read(bytes)?, &read(&encode_root(&root)?)?) {
+        return Err(bad(
+            "its root holds something that this release doesn't know",
+        ));
+    }
+    Ok(root)
+}
+
+/// Whether nothing of `what` is lost in `whole`, which may have more.
+fn is_all_in(what: &Value, whole: &Value) -> bool {
+    match (what, whole) {
+        (Value::Object(what), Value::Object(whole)) => what
+            .iter()
+            .all(|(key, value)| whole.get(key).is_some_and(|other| is_all_in(value, other))),
+        (Value::Array(what), Value::Array(whole)) => {
+            what.len() == whole.len()
+                && what
+                    .iter()
+                    .zip(whole)
+                    .all(|(value, other)| is_all_in(value, other))
+        }
+        (what, whole) => what == whole,
+    }
+}
+
+/// Puts a signature that was made elsewhere into the head of a bundle. Whoever calls this has checked it with
+/// [`Bundle::with_signature`].
+///
+/// # Errors
+/// If the file can't be written.
+pub fn put_signature(bundle: &File, signature: &BundleSignature) -> Result<(), ContentError> {
+    let head = [
+        key_id_of(signature.key.as_bytes()).as_slice(),
+        signature.signature.as_bytes(),
+    ]
+    .concat();
+    bundle
+        .write_all_at(&head, SIGNED_AT as u64)
+        .and_then(|()| bundle.sync_all())
+        .map_err(ContentError::stream("write the signature of the bundle"))
 }
 
 /// A bundle nobody has vouched for.
@@ -65,6 +138,7 @@ pub struct Unverified {
 /// hold every chunk of them.
 #[derive(Debug)]
 pub struct Verified {
+    key: VerifyingKey,
     root: BundleRoot,
     root_digest: Digest,
     manifests: Vec<(Digest, Vec<u8>)>,
@@ -147,6 +221,25 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         })
     }
 
+    /// The bytes that are signed. Nothing in them may be believed yet.
+    #[must_use]
+    pub fn root_bytes(&self) -> &[u8] {
+        &self.state.root
+    }
+
+    /// The same bundle with a signature that was made elsewhere, which is as unverified as the one it had.
+    ///
+    /// # Errors
+    /// If the signature is that of another root.
+    pub fn with_signature(mut self, signature: &BundleSignature) -> Result<Self, ContentError> {
+        if Digest::of(&self.state.root) != signature.root {
+            return Err(ContentError::OtherRoot);
+        }
+        self.state.key_id = key_id_of(signature.key.as_bytes());
+        self.state.signature = Signature::from_bytes(signature.signature.as_bytes());
+        Ok(self)
+    }
+
     /// Checks the signature (`verify_strict`), the length, every manifest and the index of every pack.
     ///
     /// # Errors
@@ -159,6 +252,9 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
             signature,
             root: root_bytes,
         } = self.state;
+        if id == [0; 8] && signature.to_bytes() == [0; 64] {
+            return Err(ContentError::Unsigned);
+        }
         let Some(key) = keys.iter().find(|key| key_id(key) == id) else {
             return Err(ContentError::UnknownKey {
                 key_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -181,6 +277,7 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         let index = read_indexes(&mut reader, &root, packs_at, &chunks)?;
         let root_digest = Digest::of(&root_bytes);
         let state = Verified {
+            key: *key,
             root,
             root_digest,
             manifests,
@@ -305,6 +402,12 @@ fn read_indexes(
 }
 
 impl<R: Read + Seek> Bundle<R, Verified> {
+    /// The key that signed it.
+    #[must_use]
+    pub fn key(&self) -> &VerifyingKey {
+        &self.state.key
+    }
+
     /// The signed root.
     #[must_use]
     pub fn root(&self) -> &BundleRoot {
@@ -400,14 +503,15 @@ impl<R: Read + Seek> ChunkSource for Bundle<R, Verified> {
 /// Writes a bundle: `root` is completed (`manifests`, `packs`, `content_bytes`), signed, and followed by the manifests
 /// and one pack with every chunk in apply order. Returns the digest of the signed root and the length.
 ///
-/// The bundle begins where `to` stands. Its head is written last, so that an unfinished bundle is none.
+/// The bundle begins where `to` stands. Its head is written last, so that an unfinished bundle is none. Without a key it
+/// waits for its signature: no reader takes it until [`put_signature`] has given it one.
 ///
 /// # Errors
 /// If a manifest or chunk of the packages isn't in the library or is damaged, or the file can't be written.
 pub fn write_bundle(
     mut root: BundleRoot,
     library: &Library,
-    key: &SigningKey,
+    key: Option<&SigningKey>,
     to: &mut File,
     meter: &dyn Meter,
 ) -> Result<(Digest, u64), ContentError> {
@@ -463,14 +567,19 @@ pub fn write_bundle(
     Ok((Digest::of(&bytes), end - start))
 }
 
-fn head(root: &[u8], key: &SigningKey) -> Vec<u8> {
+fn head(root: &[u8], key: Option<&SigningKey>) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&VERSION.to_le_bytes());
     head.extend_from_slice(&[0; 2]);
     head.extend_from_slice(&u32::try_from(root.len()).unwrap_or(u32::MAX).to_le_bytes());
-    head.extend_from_slice(&key_id(&key.verifying_key()));
-    head.extend_from_slice(&key.sign(&signed_bytes(root)).to_bytes());
+    match key {
+        Some(key) => {
+            head.extend_from_slice(&key_id(&key.verifying_key()));
+            head.extend_from_slice(&key.sign(&signed_bytes(root)).to_bytes());
+        }
+        None => head.resize(HEAD_BYTES, 0),
+    }
     head
 }
 

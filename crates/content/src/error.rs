@@ -93,6 +93,12 @@ pub enum ContentError {
         /// The id of the key, in hexadecimal.
         key_id: String,
     },
+    /// Nobody has signed the bundle yet.
+    #[error("the bundle waits for its signature")]
+    Unsigned,
+    /// A signature was made over another root.
+    #[error("the signature is that of another bundle, or of another version")]
+    OtherRoot,
     /// The bundle's signature is wrong: it was altered, or forged.
     #[error("the bundle's signature is wrong")]
     BadSignature,

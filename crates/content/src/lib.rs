@@ -25,7 +25,9 @@ mod parallel;
 mod patch;
 mod source;
 
-pub use bundle::{Bundle, Unverified, Verified, key_id, write_bundle};
+pub use bundle::{
+    Bundle, Unverified, Verified, key_id, put_signature, read_root, sign_root, write_bundle,
+};
 pub use capture::{capture_image, capture_tree};
 pub use converge::image::{compare_image, converge_image};
 pub use converge::library::converge_library;

@@ -4,19 +4,20 @@
 //! packages without root. The same input makes the same bytes.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use wire::boot_config::{BootMode, MODE_PARAMETER, TRUST_PATH, Trust};
 use wire::digest::Digest;
 
-use crate::cpio::{Archive, CpioError};
+use crate::cpio::{self, Archive, CpioError};
 use crate::debian::{self, DebPackage};
 use crate::error::MediaError;
 use crate::modinfo::Kernel;
 use crate::progress::Progress;
 use crate::secure_boot::ImageSigner;
 use crate::tree;
-use crate::uki::{UkiParts, build_uki};
+use crate::uki::{self, UkiParts, build_uki};
 use crate::{elf, yaml};
 
 /// The file that starts a staging.
@@ -32,6 +33,8 @@ const COMMAND_LINE_BASE: &str = "quiet loglevel=3 vt.global_cursor_default=0 con
 const FORM: &[u8] = b"2";
 /// An agent has a few MiB.
 const AGENT_BYTES_MAX: u64 = 128 << 20;
+/// An initrd, unpacked: ten times what is usual.
+const INITRD_BYTES_MAX: u64 = 1 << 30;
 /// A kernel, a stub, a font.
 const PART_BYTES_MAX: u64 = 128 << 20;
 
@@ -207,6 +210,27 @@ pub fn build_boot_image(
     let inputs = fetch(recipe, cache, &scratch, progress)?;
     assemble(recipe, trust, agent, inputs, signer, out, progress)
 }
+
+/// Whom a boot image trusts, read out of one of its unified kernel images.
+///
+/// # Errors
+/// If it is no such image, or was built by something else.
+pub fn trust_in(image: &[u8]) -> Result<Trust, NoTrust> {
+    let sections = uki::parse_uki(image).map_err(|_| NoTrust("it is no unified kernel image"))?;
+    let initrd = sections.iter().find(|section| section.name == ".initrd");
+    let initrd = initrd.ok_or(NoTrust("it has no initrd"))?.bytes;
+    let mut archive = Vec::new();
+    zstd::Decoder::new(initrd)
+        .and_then(|unpacked| unpacked.take(INITRD_BYTES_MAX).read_to_end(&mut archive))
+        .map_err(|_| NoTrust("its initrd can't be unpacked"))?;
+    let file = cpio::file_in(&archive, TRUST_PATH).ok_or(NoTrust("its initrd names nobody"))?;
+    serde_json::from_slice(file).map_err(|_| NoTrust("what its initrd says can't be read"))
+}
+
+/// Why nobody can tell whom a boot image trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoTrust(&'static str);
 
 /// Puts a boot image together from unpacked packages.
 fn assemble(
@@ -501,7 +525,7 @@ mod tests {
             format: 1,
             server_urls: vec![],
             ca_pem: String::new(),
-            bundle_keys: vec![],
+            bundle_keys: vec!["ab".repeat(32)],
         };
         assemble(
             &recipe,
@@ -535,6 +559,9 @@ mod tests {
             (DEPLOY_FILE, BootMode::Deploy),
         ] {
             let image = read(&out[0], name);
+            let trust = trust_in(&image).expect("it says whom it trusts");
+            assert_eq!(trust.bundle_keys, ["ab".repeat(32)]);
+            assert!(trust_in(&image[..image.len() / 2]).is_err());
             let sections = crate::uki::parse_uki(&image).expect("it parses");
             let of = |name: &str| {
                 sections

@@ -1,11 +1,14 @@
 //! The kernel's initramfs format (cpio "newc"), written without root: device nodes are just header fields.
 //!
-//! Deterministic: entries are sorted by path, times are zero, owners are root. Reading is left to the kernel.
+//! Deterministic: entries are sorted by path, times are zero, owners are root. Reading all of it is left to the kernel.
 
 use std::collections::BTreeMap;
 
 /// `S_IFDIR | 0755`.
 const FOLDER_MODE: u32 = 0o040_755;
+
+/// What stands in front of each entry: a magic and thirteen numbers.
+const HEADER_BYTES: usize = 110;
 
 /// A file that cannot stand in such an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -198,9 +201,41 @@ fn write_entry(out: &mut Vec<u8>, number: u32, name: &str, entry: &Entry) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
+/// The bytes of the file at the absolute path `path` in an archive; `None` if it isn't in it, or the archive is damaged.
+#[must_use]
+pub fn file_in<'a>(archive: &'a [u8], path: &str) -> Option<&'a [u8]> {
+    let wanted = path.trim_start_matches('/').as_bytes();
+    let mut at = 0_usize;
+    loop {
+        let header = archive.get(at..at.checked_add(HEADER_BYTES)?)?;
+        if !header.starts_with(b"070701") {
+            return None;
+        }
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(header.get(6 + index * 8..14 + index * 8)?).ok()?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        let (file_bytes, name_bytes) = (field(6)?, field(11)?);
+        let name_at = at + HEADER_BYTES;
+        let name = archive.get(name_at..name_at.checked_add(name_bytes)?)?;
+        let name = name.strip_suffix(&[0])?;
+        let file_at = name_at
+            .checked_add(name_bytes)?
+            .checked_next_multiple_of(4)?;
+        let file_end = file_at.checked_add(file_bytes)?;
+        if name == wanted {
+            return archive.get(file_at..file_end);
+        }
+        if name == b"TRAILER!!!" {
+            return None;
+        }
+        at = file_end.checked_next_multiple_of(4)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Archive;
+    use super::{Archive, file_in};
 
     type Entry = (String, u32, (u32, u32), Vec<u8>);
 
@@ -261,6 +296,32 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn one_file_is_found_and_a_damaged_archive_has_none() {
+        let mut archive = Archive::default();
+        archive
+            .file("/etc/forestage/trust.json", 0o644, b"{}!".to_vec())
+            .expect("a file");
+        archive
+            .file("/init", 0o755, b"agent".to_vec())
+            .expect("a file");
+        let bytes = archive.bytes();
+        assert_eq!(
+            file_in(&bytes, "/etc/forestage/trust.json"),
+            Some(&b"{}!"[..])
+        );
+        assert_eq!(file_in(&bytes, "/init"), Some(&b"agent"[..]));
+        assert_eq!(file_in(&bytes, "/etc/forestage"), Some(&b""[..]));
+        assert_eq!(file_in(&bytes, "/etc"), Some(&b""[..]));
+        assert_eq!(file_in(&bytes, "/none"), None);
+        for end in 0..bytes.len() {
+            let _nothing_panics = file_in(&bytes[..end], "/none");
+            let mut flipped = bytes.clone();
+            flipped[end] ^= 0x11;
+            let _nothing_panics = file_in(&flipped, "/init");
+        }
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::os::unix::fs::FileExt;
 
 use ::content::{
     Bundle, Frame, Library, Manifest, NoMeter, Patch, capture_image, compare_image, key_id,
+    read_root, sign_root,
 };
 use camino::{Utf8Path, Utf8PathBuf};
 use ed25519_dalek::{Signer, SigningKey};
 use tempfile::TempDir;
+use wire::bundle::BundleSignature;
 use wire::digest::Digest;
 
 /// Where a superblock begins: what lies in front of it means nothing, and would only be in the way.
@@ -44,6 +46,21 @@ pub fn bundle_head(bytes: &[u8]) {
     bundle.extend_from_slice(rest);
     if let Ok(bundle) = open(bundle) {
         let _ = bundle.frames(&mut |frame| frame.unpack(&mut Vec::new()));
+    }
+}
+
+/// A signature that was made elsewhere, and the root it was made over behind its first line.
+pub fn bundle_signature(bytes: &[u8]) {
+    let line = bytes.iter().position(|byte| *byte == b'\n');
+    let (file, root) = bytes.split_at(line.map_or(bytes.len(), |at| at + 1));
+    if let Ok(signature) = BundleSignature::parse(file) {
+        let written = serde_json::to_vec(&signature).expect("it is JSON");
+        assert_eq!(BundleSignature::parse(&written), Ok(signature));
+    }
+    if read_root(root).is_ok() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let signature = sign_root(root, &key);
+        assert_eq!(signature.root, Digest::of(root));
     }
 }
 

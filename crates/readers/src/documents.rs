@@ -93,4 +93,5 @@ pub fn uki(bytes: &[u8]) {
                 .all(|section| section.bytes.len() <= bytes.len())
         );
     }
+    let _ = media::boot_image::trust_in(bytes);
 }

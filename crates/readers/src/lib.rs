@@ -27,11 +27,12 @@ const fn reader(name: &'static str, read: fn(&[u8])) -> Reader {
 }
 
 /// All of them; the one that takes longest first.
-pub const ALL: [Reader; 32] = [
+pub const ALL: [Reader; 33] = [
     // what lies on sticks and disks
     reader("image", content::image),
     reader("image_ntfs", content::image_ntfs),
     reader("bundle_head", content::bundle_head),
+    reader("bundle_signature", content::bundle_signature),
     reader("frame", content::frame),
     reader("manifest", content::manifest),
     reader("pack", content::pack),

@@ -102,24 +102,41 @@ pub(crate) fn write_durably(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<
 
 /// 256 secret bits that stay the same: read from `path`, made at the first time.
 pub(crate) fn seed(path: &Utf8Path) -> Result<[u8; 32], Failure> {
+    match known_seed(path) {
+        Err(Failure::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            let seed = random()?;
+            write_durably(path, hex(&seed).as_bytes(), 0o600)?;
+            Ok(seed)
+        }
+        known => known,
+    }
+}
+
+/// 256 secret bits that were made before.
+pub(crate) fn known_seed(path: &Utf8Path) -> Result<[u8; 32], Failure> {
     let failed = |source| Failure::File {
         what: "read",
         path: path.to_owned(),
         source,
     };
-    match std::fs::read_to_string(path) {
-        Ok(text) => unhex::<32>(text.trim()).ok_or_else(|| {
-            failed(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "not 64 hexadecimal digits",
-            ))
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    unhex::<32>(text.trim()).ok_or_else(|| {
+        failed(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "not 64 hexadecimal digits",
+        ))
+    })
+}
+
+/// Removes a secret for good; that it is gone already is fine.
+pub(crate) fn remove(path: &Utf8Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Failure::File {
+            what: "remove",
+            path: path.to_owned(),
+            source,
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let seed = random()?;
-            write_durably(path, hex(&seed).as_bytes(), 0o600)?;
-            Ok(seed)
-        }
-        Err(source) => Err(failed(source)),
+        _ => sync_parent(path),
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use content::Library;
-use ed25519_dalek::SigningKey;
 use tokio::sync::{Semaphore, broadcast, watch};
 use wire::boot_config::Trust;
 use wire::names::{DeviceId, RunId};
 
+use crate::catalog::keys;
 use crate::db::{DatabaseUrl, Db};
 use crate::error::{Failure, chain};
 use crate::fleet::import::stage::sweep;
@@ -28,6 +28,9 @@ use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
 use crate::serve::Patience;
 use crate::webhooks::sign::WebhookKey;
+
+/// Where secrets lie, in the data folder.
+const KEYS_FOLDER: &str = "keys";
 
 /// Something that a list or a page shows has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,9 +51,8 @@ struct Inner {
     db: Db,
     data: Utf8PathBuf,
     library: Arc<Library>,
-    bundle_key: SigningKey,
     challenges: Challenges,
-    trust: Trust,
+    home: Trust,
     changes: broadcast::Sender<Change>,
     views: Views,
     fleet_view: FleetView,
@@ -76,7 +78,7 @@ impl AppState {
     pub(crate) async fn open(
         data: &Utf8Path,
         database: Option<&DatabaseUrl>,
-        trust: Trust,
+        home: Trust,
         oidc: Option<OidcConfig>,
         stopping: watch::Receiver<bool>,
         patience: Patience,
@@ -94,20 +96,18 @@ impl AppState {
         })
         .await?;
         secret::private_folder(&data.join("bundles"))?;
-        let bundle_key = bundle_key(&data.join("keys"))?;
-        let webhook_key = WebhookKey::open(&data.join("keys"))?;
-        let trust = Trust {
-            bundle_keys: vec![secret::hex(bundle_key.verifying_key().as_bytes())],
-            ..trust
-        };
+        let folder = data.join(KEYS_FOLDER);
+        secret::private_folder(&folder)?;
+        keys::take_over(&db, &folder).await?;
+        let webhook_key = WebhookKey::open(&folder)?;
+        let challenges = Challenges::open(&folder)?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let inner = Inner {
             db,
             data: data.to_owned(),
             library: Arc::new(library),
-            challenges: Challenges::new(&bundle_key),
-            bundle_key,
-            trust,
+            challenges,
+            home,
             changes,
             views: Views::default(),
             fleet_view: FleetView::default(),
@@ -144,10 +144,9 @@ impl AppState {
         self.inner.stopping.clone()
     }
 
-    /// Whom devices trust, and where they call home.
-    #[must_use]
-    pub fn trust(&self) -> &Trust {
-        &self.inner.trust
+    /// Where devices call home, and the authority they trust there; without the keys, which change while the server runs.
+    pub(crate) fn home(&self) -> &Trust {
+        &self.inner.home
     }
 
     pub(crate) fn changed(&self, change: Change) {
@@ -198,10 +197,6 @@ impl AppState {
 
     pub(crate) fn challenges(&self) -> &Challenges {
         &self.inner.challenges
-    }
-
-    pub(crate) fn bundle_key(&self) -> &SigningKey {
-        &self.inner.bundle_key
     }
 
     /// What is counted as it happens.
@@ -259,6 +254,10 @@ impl AppState {
         &self.inner.planning
     }
 
+    pub(crate) fn keys_folder(&self) -> Utf8PathBuf {
+        self.inner.data.join(KEYS_FOLDER)
+    }
+
     pub(crate) fn bundles(&self) -> Utf8PathBuf {
         self.inner.data.join("bundles")
     }
@@ -300,11 +299,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
             })
         }
     }
-}
-
-/// The key that signs bundles, made at the first start.
-fn bundle_key(folder: &Utf8Path) -> Result<SigningKey, Failure> {
-    secret::private_folder(folder)?;
-    let seed = secret::seed(&folder.join("bundle.key"))?;
-    Ok(SigningKey::from_bytes(&seed))
 }

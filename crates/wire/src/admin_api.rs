@@ -10,9 +10,10 @@ use crate::deployments::Window;
 use crate::digest::Digest;
 use crate::drift::PrestageId;
 use crate::event::{ContentBytes, StepOutcome};
+use crate::keys::SignedBy;
 use crate::names::{
-    CollectionName, DeploymentName, DeviceId, PackageName, PackageVersion, PrestageName, RunId,
-    SequenceName, StepPath,
+    CollectionName, DeploymentName, DeviceId, KeyName, PackageName, PackageVersion, PrestageName,
+    RunId, SequenceName, StepPath,
 };
 use crate::package::{Model, Package, PackageKind};
 use crate::reasons::{AsideReason, CarryReason, Evidence};
@@ -223,6 +224,9 @@ pub struct PrestageVersion {
     pub built_at_ms: i64,
     /// The plan it was built from.
     pub plan: PrestagePlan,
+    /// Who has signed it, or is to.
+    #[serde(default)]
+    pub signed: SignedBy,
 }
 
 /// `POST /api/v1/assets/import?collection=NAME&dry-run=BOOL` (body: the CSV) answers this.
@@ -458,6 +462,9 @@ pub struct DeviceRow {
     /// What lies staged on its disk, such as `probook@3`: as it said itself, or else as the factory's receipt claims.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    /// The retired key that had signed the bundle it was staged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_key: Option<KeyName>,
     /// The release of its boot image, as it said when it last checked in from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_image: Option<String>,

@@ -27,6 +27,7 @@ pub mod facts;
 pub mod find;
 pub mod imports;
 pub mod insights;
+pub mod keys;
 pub mod layout;
 pub mod mark;
 pub mod names;

@@ -92,6 +92,10 @@ checked_text!(
     SecretName, check_name
 );
 checked_text!(
+    /// The name of a key that signs bundles.
+    KeyName, check_name
+);
+checked_text!(
     /// Where a step stands: the ids of its groups and its own, joined by `/`, such as `apps/office`.
     StepPath, check_step_path
 );

@@ -234,7 +234,10 @@ fn render_asset(detail: &AssetDetail, look: &Look) -> String {
         row.assigned_name.as_deref().unwrap_or_default(),
         told.unwrap_or_default(),
     );
-    add("staged", "", row.bundle.clone().unwrap_or_default());
+    let retired = row.retired_key.as_ref();
+    let retired = retired.map(|key| format!(", signed with the retired key {key}"));
+    let staged = row.bundle.clone().unwrap_or_default() + &retired.unwrap_or_default();
+    add("staged", "", staged);
     add("boot image", "", row.boot_image.clone().unwrap_or_default());
     add("address", "", said(|seen| &seen.address));
     add(

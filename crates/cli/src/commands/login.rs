@@ -6,6 +6,7 @@ use client::ClientError;
 use serde::Serialize;
 use wire::admin_api::Login as Request;
 
+use crate::ask;
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Output, Table};
 use crate::settings::{self, Settings, connect_anonymously, read_text};
@@ -149,16 +150,8 @@ fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
 }
 
-/// From the environment (for scripts), or typed without being shown.
 fn password(variable: &str, prompt: &str) -> Outcome<String> {
-    if let Ok(password) = std::env::var(variable) {
-        return Ok(password);
-    }
-    rpassword::prompt_password(prompt).map_err(|error| {
-        Failure::usage("cannot ask for the password")
-            .because(error)
-            .hint(format!("without a terminal, set {variable}"))
-    })
+    ask::secret(variable, prompt, "password")
 }
 
 fn new_password() -> Outcome<String> {

@@ -6,12 +6,13 @@ use std::fs::File;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use content::{Bundle, ContentError, Library, Manifest, Verified, converge_tree};
-use ed25519_dalek::VerifyingKey;
+use media::boot_image::{STAGE_FILE, trust_in};
 use media::medium::{MediumSummary, write_medium};
+use wire::boot_config::Trust;
 use wire::digest::Digest;
 use wire::package::PackageKind;
 
-use crate::bundle::{PrestageRef, download, keys_of, open_verified};
+use crate::bundle::{PrestageRef, check_signed, download, keys_of, open_verified};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Output, Phases, bytes};
 use crate::settings::{connect, temporary_folder};
@@ -46,11 +47,11 @@ pub(crate) fn run(command: &Medium, output: &Output) -> Outcome<()> {
     refuse_device(&build.output)?;
     let client = connect()?;
     let row = build.prestage.resolve(&client)?;
-    let keys = keys_of(
-        &client
-            .trust()
-            .trying(|| "cannot ask the server whom to trust".into())?,
-    )?;
+    check_signed(&row)?;
+    let trust = client
+        .trust()
+        .trying(|| "cannot ask the server whom to trust".into())?;
+    let keys = keys_of(&trust)?;
 
     // Kept only until the medium is written: bundles are large, and each is used once.
     let folder = temporary_folder()?;
@@ -62,7 +63,7 @@ pub(crate) fn run(command: &Medium, output: &Output) -> Outcome<()> {
         bytes(row.bundle_bytes)
     ));
     download(&client, &row, &bundle, &keys, output)?;
-    let summary = assemble(&bundle, &keys, &build.output, output)?;
+    let summary = assemble(&bundle, &trust, &build.output, output)?;
     output.answer(&summary, |_| {
         format!(
             "{}: {}@{} for {}, {} (bundle {})\n",
@@ -90,11 +91,11 @@ fn refuse_device(path: &Utf8Path) -> Outcome<()> {
 /// Takes the boot image out of the verified bundle and writes the medium.
 fn assemble(
     bundle_path: &Utf8Path,
-    keys: &[VerifyingKey],
+    trust: &Trust,
     image: &Utf8Path,
     output: &Output,
 ) -> Outcome<MediumSummary> {
-    let bundle = open_verified(bundle_path, keys)?;
+    let bundle = open_verified(bundle_path, &keys_of(trust)?)?;
     let package = bundle
         .root()
         .packages
@@ -122,9 +123,48 @@ fn assemble(
     converge_tree(&manifest, &boot_image, &[&library], &bar)
         .trying(|| format!("cannot take the boot image out of {bundle_path}"))?;
     drop(bar);
+    check_boot_image(&boot_image, &bundle, trust, output)?;
     let phases = Phases::new(output);
     write_medium(&boot_image, bundle_path, image, &phases)
         .trying(|| format!("cannot write the boot medium {image}"))
+}
+
+/// The boot image on the medium must believe the bundle beside it: it may have been built before the key was added.
+fn check_boot_image(
+    folder: &Utf8Path,
+    bundle: &Bundle<File, Verified>,
+    trust: &Trust,
+    output: &Output,
+) -> Outcome<()> {
+    let path = folder.join(STAGE_FILE);
+    let image = std::fs::read(&path).trying(|| format!("cannot read {path}"))?;
+    let baked_in = match trust_in(&image) {
+        Ok(trust) => trust,
+        Err(error) => {
+            output.say(&format!("cannot tell whom the boot image trusts: {error}"));
+            return Ok(());
+        }
+    };
+    let build =
+        "build one with `forestage boot-image build`, import it, and build the prestage again";
+    let signer = bundle.key().as_bytes();
+    if !keys_of(&baked_in)?
+        .iter()
+        .any(|key| key.as_bytes() == signer)
+    {
+        return Err(Failure::refused(
+            "the boot image in this bundle doesn't trust the key that signed the bundle: the medium would refuse itself",
+        )
+        .because(Failure::new("it was built before that key was added"))
+        .hint(build));
+    }
+    let is_retired = |key: &&String| !trust.bundle_keys.contains(*key);
+    if let Some(key) = baked_in.bundle_keys.iter().find(is_retired) {
+        output.say(&format!(
+            "warning: the boot image in this bundle still trusts the key {key}, which is retired: {build}"
+        ));
+    }
+    Ok(())
 }
 
 /// Copies the chunks of `manifest` out of the bundle, in one pass over its frames.

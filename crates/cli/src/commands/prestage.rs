@@ -1,17 +1,27 @@
 //! `forestage prestage`: what the factory gets for a model.
 
+use std::io::Read as _;
+
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use client::Client;
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
+use wire::bundle::{BundleRoot, BundleSignature};
+use wire::digest::Digest;
 use wire::drift::{PrestageDiff, PrestageDrift, PrestageId, StepDifference, VersionDrift};
-use wire::names::{PackageName, PackageVersion, PrestageName, SequenceName};
+use wire::keys::SignatureState;
+use wire::names::{KeyName, PackageName, PackageVersion, PrestageName, SequenceName};
 use wire::package::Model;
 
+use crate::ask;
 use crate::bundle::{PrestageRef, download, keys_of};
 use crate::failure::{Failure, Outcome, Trying};
 use crate::output::{Look, Output, Table, bytes, clean, count, moment};
-use crate::settings::connect;
+use crate::settings::{connect, read_limited};
+use crate::signing_key;
+
+/// The longest root that a bundle can have.
+const ROOT_BYTES_MAX: u64 = 16 << 20;
 
 /// What the factory gets for a model.
 #[derive(Debug, Subcommand)]
@@ -28,7 +38,7 @@ pub(crate) enum Prestage {
         /// The prestage
         name: PrestageName,
     },
-    /// Build the next version: one signed bundle
+    /// Build the next version: one bundle, signed at once if the key is on the server
     #[command(after_help = "Example:\n  forestage prestage build book-14")]
     Build {
         /// The prestage
@@ -60,6 +70,63 @@ pub(crate) enum Prestage {
         after_help = "Example:\n  forestage prestage download book-14@2 --output book-14.bundle"
     )]
     Download(Download),
+    /// Fetch the root of a version: what is signed
+    ///
+    /// It lists all that the bundle holds, by digest. Carry it to the computer with the key, and sign it there.
+    #[command(after_help = "Example:\n  forestage prestage root book-14@2 --output book-14.root")]
+    Root(Root),
+    /// Sign a root, where the key is
+    ///
+    /// Shows what is signed and asks. Needs no server and no network. The passphrase of the key is asked for, or taken from
+    /// FORESTAGE_PASSPHRASE.
+    #[command(
+        after_help = "Example:\n  forestage prestage sign book-14.root --key vault.key --output book-14.signature"
+    )]
+    Sign(Sign),
+    /// Bring the signature of a version back to the server
+    ///
+    /// The server checks the whole bundle with it. Then the bundle can be fetched, and media can be built from it.
+    #[command(
+        after_help = "Example:\n  forestage prestage add-signature book-14@2 book-14.signature"
+    )]
+    AddSignature(AddSignature),
+}
+
+/// `prestage root`
+#[derive(Debug, Args)]
+pub(crate) struct Root {
+    /// The prestage, with @N for a version other than the latest
+    #[arg(value_name = "NAME[@N]")]
+    prestage: PrestageRef,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    output: Utf8PathBuf,
+}
+
+/// `prestage sign`
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The root, as `prestage root` wrote it
+    root: Utf8PathBuf,
+    /// The file with the private half of the key
+    #[arg(long, value_name = "FILE")]
+    key: Utf8PathBuf,
+    /// The file to write: the signature
+    #[arg(long, value_name = "FILE")]
+    output: Utf8PathBuf,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// `prestage add-signature`
+#[derive(Debug, Args)]
+pub(crate) struct AddSignature {
+    /// The prestage, with @N for a version other than the latest
+    #[arg(value_name = "NAME[@N]")]
+    prestage: PrestageRef,
+    /// The signature, as `prestage sign` wrote it
+    signature: Utf8PathBuf,
 }
 
 /// `prestage define`
@@ -148,9 +215,13 @@ pub(crate) struct Download {
 
 /// Does what was asked.
 pub(crate) fn run(command: &Prestage, output: &Output) -> Outcome<()> {
-    let client = connect()?;
     match command {
+        // Done where no server is.
+        Prestage::Sign(command) => sign_root(command, output),
+        Prestage::Root(command) => fetch_root(&connect()?, command, output),
+        Prestage::AddSignature(command) => add_signature(&connect()?, command, output),
         Prestage::Define(define) => {
+            let client = &connect()?;
             let definition = define.definition();
             client
                 .put_prestage(&define.name, &definition)
@@ -164,14 +235,16 @@ pub(crate) fn run(command: &Prestage, output: &Output) -> Outcome<()> {
             })
         }
         Prestage::Plan { name } => {
+            let client = &connect()?;
             let plan = client
                 .plan_prestage(name)
                 .trying(|| format!("cannot plan the prestage {name}"))?;
             output.answer(&plan, |look| render_plan(&plan, look))
         }
         Prestage::Build { name } => {
+            let client = &connect()?;
             output.say(&format!(
-                "building {name}: the server gathers, signs and writes the bundle"
+                "building {name}: the server gathers and writes the bundle"
             ));
             let built = client
                 .build_prestage(name)
@@ -179,32 +252,36 @@ pub(crate) fn run(command: &Prestage, output: &Output) -> Outcome<()> {
             output.answer(&built, |look| render_built(&built, look))
         }
         Prestage::List => {
+            let client = &connect()?;
             let rows = client
                 .prestages()
                 .trying(|| "cannot list prestages".into())?;
             output.answer(&rows, |look| render_list(&rows, look))
         }
         Prestage::Diff(diff) => {
-            let (from, to) = diff.resolve(&client)?;
+            let client = &connect()?;
+            let (from, to) = diff.resolve(client)?;
             let diff = client
                 .prestage_diff(&from, &to)
                 .trying(|| format!("cannot compare {from} with {to}"))?;
             output.answer(&diff, |look| render_diff(&diff, look))
         }
         Prestage::Drift { prestage } => {
+            let client = &connect()?;
             let drift = client
                 .prestage_drift(&prestage.name, prestage.version)
                 .trying(|| format!("cannot find the drift of {}", prestage.name))?;
             output.answer(&drift, |look| render_drift(&drift, look))
         }
         Prestage::Download(wanted) => {
-            let row = wanted.prestage.resolve(&client)?;
+            let client = &connect()?;
+            let row = wanted.prestage.resolve(client)?;
             let keys = keys_of(
                 &client
                     .trust()
                     .trying(|| "cannot ask the server whom to trust".into())?,
             )?;
-            download(&client, &row, &wanted.output, &keys, output)?;
+            download(client, &row, &wanted.output, &keys, output)?;
             output.answer(&row, |_| {
                 let size = bytes(row.bundle_bytes);
                 format!(
@@ -214,6 +291,136 @@ pub(crate) fn run(command: &Prestage, output: &Output) -> Outcome<()> {
             })
         }
     }
+}
+
+/// Writes the bytes that are signed.
+fn fetch_root(client: &Client, wanted: &Root, output: &Output) -> Outcome<()> {
+    let row = wanted.prestage.resolve(client)?;
+    let fetching = || format!("cannot fetch the root of {}@{}", row.prestage, row.version);
+    let (stream, _) = client
+        .bundle_root(&row.prestage, row.version)
+        .trying(fetching)?;
+    let mut bytes = Vec::new();
+    stream
+        .take(ROOT_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .trying(fetching)?;
+    if Digest::of(&bytes) != row.bundle {
+        return Err(Failure::refused(fetching()).because(Failure::new(
+            "what came has another digest than the server says",
+        )));
+    }
+    std::fs::write(&wanted.output, &bytes).trying(|| format!("cannot write {}", wanted.output))?;
+    output.answer(&row, |_| {
+        format!(
+            "{}: what is signed of {}@{}; sign it where the key is: `forestage prestage sign {} --key KEY --output FILE`\n",
+            wanted.output, row.prestage, row.version, wanted.output
+        )
+    })
+}
+
+/// Shows what is signed, asks, signs. Without a server.
+fn sign_root(command: &Sign, output: &Output) -> Outcome<()> {
+    let bytes = read_limited(&command.root, ROOT_BYTES_MAX)
+        .trying(|| format!("cannot read {}", command.root))?;
+    let root = content::read_root(&bytes)
+        .trying(|| format!("cannot sign {}", command.root))
+        .map_err(|failure| {
+            failure.hint(
+                "sign what `forestage prestage root` wrote, with the release that the server has",
+            )
+        })?;
+    output.show(|look| render_root(&root, &bytes, look));
+    ask::confirmed("Sign this?", command.yes)?;
+    let key = signing_key::open(&command.key)?;
+    let signature = content::sign_root(&bytes, &key);
+    let mut text =
+        serde_json::to_string(&signature).trying(|| "cannot write the signature".into())?;
+    text.push('\n');
+    std::fs::write(&command.output, text).trying(|| format!("cannot write {}", command.output))?;
+    output.answer(&signature, |_| {
+        format!(
+            "{}: the signature of {}@{} with the key {}\n",
+            command.output, root.prestage, root.version, signature.key
+        )
+    })
+}
+
+fn add_signature(client: &Client, command: &AddSignature, output: &Output) -> Outcome<()> {
+    let file = &command.signature;
+    let bytes = read_limited(file, BundleSignature::BYTES_MAX as u64)
+        .trying(|| format!("cannot read {file}"))?;
+    let signature =
+        BundleSignature::parse(&bytes).trying(|| format!("cannot use the signature {file}"))?;
+    let row = command.prestage.resolve(client)?;
+    let signed = client
+        .sign_bundle(&row.prestage, row.version, &signature)
+        .trying(|| format!("cannot sign {}@{}", row.prestage, row.version))?;
+    output.answer(&signed, |_| {
+        format!(
+            "{}@{}: {}, it can be fetched now\n",
+            signed.prestage,
+            signed.version,
+            said_signed(&signed)
+        )
+    })
+}
+
+/// Who signed a version, or is to, in a cell of a table.
+fn signed_by(row: &PrestageVersion) -> String {
+    let key = row.signed.key.as_ref().map_or("-", KeyName::as_str);
+    match row.signed.state {
+        SignatureState::Good => key.to_owned(),
+        SignatureState::Waiting => format!("waits for {key}"),
+        SignatureState::Retired => format!("{key} (retired)"),
+    }
+}
+
+/// The same in a sentence.
+fn said_signed(row: &PrestageVersion) -> String {
+    match row.signed.state {
+        SignatureState::Waiting => signed_by(row),
+        _ => format!("signed by {}", signed_by(row)),
+    }
+}
+
+/// In plain words, what whoever signs a root vouches for.
+fn render_root(root: &BundleRoot, bytes_signed: &[u8], look: &Look) -> String {
+    let mut text = format!(
+        "{}@{} for {}, built {}\n{} of content; the root's digest is {}\n\n",
+        look.paint.bold(root.prestage.as_str()),
+        root.version,
+        look.paint.bold(&clean(&root.model.to_string())),
+        moment(root.built_at_ms),
+        bytes(root.content_bytes),
+        Digest::of(bytes_signed),
+    );
+    let mut packages = Table::new(&["package", "version", "kind", ">size", "manifest"]);
+    for package in &root.packages {
+        packages.row([
+            package.name.to_string(),
+            package.version.to_string(),
+            package.kind.to_string(),
+            bytes(package.content_bytes),
+            package.manifest.short(),
+        ]);
+    }
+    text.push_str(&format!(
+        "{}\n{}\n",
+        look.paint.bold("What it carries"),
+        packages.render(look, "  ")
+    ));
+    let mut steps = Table::new(&["step", "does", "what"]);
+    for step in &root.stage.steps {
+        steps.row([step.path.to_string(), step.kind.clone(), clean(&step.title)]);
+    }
+    text.push_str(&format!(
+        "{}\n{}",
+        look.paint
+            .bold("What a machine does with it at the factory"),
+        steps.render(look, "  ")
+    ));
+    text
 }
 
 impl Define {
@@ -289,8 +496,15 @@ fn items_table(sign: &str, items: &[PlanItem]) -> Table {
 }
 
 fn render_built(built: &PrestageVersion, look: &Look) -> String {
+    let id = format!("{}@{}", built.prestage, built.version);
+    let next = match built.signed.state {
+        SignatureState::Waiting => format!(
+            "it waits for its signature: `forestage prestage root {id}` fetches what is signed\n"
+        ),
+        _ => String::new(),
+    };
     format!(
-        "{}@{} for {}: {}, {} of content in a bundle of {}\nsigned root {}\n",
+        "{}@{} for {}: {}, {} of content in a bundle of {}\nroot {}, {}\n{next}",
         look.paint.bold(built.prestage.as_str()),
         built.version,
         clean(&built.model.to_string()),
@@ -298,6 +512,7 @@ fn render_built(built: &PrestageVersion, look: &Look) -> String {
         bytes(built.content_bytes),
         bytes(built.bundle_bytes),
         built.bundle,
+        said_signed(built),
     )
 }
 
@@ -310,6 +525,7 @@ fn render_list(rows: &[PrestageVersion], look: &Look) -> String {
         ">bundle",
         "built",
         "signed root",
+        "signed by",
     ]);
     for row in rows {
         table.row([
@@ -320,6 +536,7 @@ fn render_list(rows: &[PrestageVersion], look: &Look) -> String {
             bytes(row.bundle_bytes),
             moment(row.built_at_ms),
             row.bundle.short(),
+            signed_by(row),
         ]);
     }
     if table.is_empty() {

@@ -6,6 +6,7 @@ mod asset_system;
 mod backup;
 mod device;
 mod guide;
+mod keys;
 mod killed;
 mod refusals;
 mod simulate;

@@ -39,6 +39,9 @@ fn a_server_goes_on_with_the_database_of_an_earlier_release() {
     world.run(&["audit", "verify", "--head", AUDIT_HEAD]);
     let out = world.json(&["assignment", "list"]);
     assert_eq!(out[0]["asset-tag"], "S000005", "{out:#}");
+    let keys = world.json(&["trust", "list"]);
+    assert_eq!(keys[0]["name"], "server", "{keys:#}");
+    assert_eq!(keys[0]["state"], "signing", "{keys:#}");
     let webhooks = world.json(&["webhook", "list"]);
     assert_eq!(webhooks[0]["title"], "Eiendeler", "{webhooks:#}");
     let variables = world.json(&["variable", "list", "--site", "BJO"]);

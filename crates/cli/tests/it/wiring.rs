@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::world::{World, failed};
 
-const SEQUENCE: &str = include_str!("tiny.yaml");
+pub(crate) const SEQUENCE: &str = include_str!("tiny.yaml");
 
 /// Packages of every kind that needs no download.
-fn import_packages(world: &World) {
+pub(crate) fn import_packages(world: &World) {
     world.write("driver/lib/firmware/blåbær.bin", vec![7; 300_000]);
     for (name, product) in [("fits", "Book 14"), ("other", "Note 15")] {
         let models = format!("models:\n  - {{ vendor: Acme, product: {product} }}\n");

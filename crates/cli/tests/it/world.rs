@@ -168,7 +168,7 @@ pub(crate) fn program(folder: &Path, words: &[&str]) -> Command {
 }
 
 /// Runs a command that must succeed; its stdout.
-fn succeeded(mut command: Command) -> String {
+pub(crate) fn succeeded(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(
         output.status.success(),

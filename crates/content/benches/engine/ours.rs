@@ -116,5 +116,12 @@ fn bundle(library: &str, manifest: &str, to: &str) {
         .truncate(true)
         .open(to)
         .unwrap();
-    write_bundle(root.unwrap(), &library, &stage::key(), &mut file, &NoMeter).unwrap();
+    write_bundle(
+        root.unwrap(),
+        &library,
+        Some(&stage::key()),
+        &mut file,
+        &NoMeter,
+    )
+    .unwrap();
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
-use content::{Bundle, ContentError, Library, NoMeter, Verified, converge_library, write_bundle};
+use content::{
+    Bundle, ContentError, Library, NoMeter, Unverified, Verified, converge_library, put_signature,
+    read_root, sign_root, write_bundle,
+};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use proptest::prelude::*;
 use wire::bundle::BundleRoot;
@@ -82,7 +85,7 @@ fn write(temp: &Temp, library: &Library, root: BundleRoot) -> Vec<u8> {
         .truncate(true)
         .open(temp.join("x.bundle"))
         .unwrap();
-    let (digest, length) = write_bundle(root, library, &key(), &mut file, &NoMeter).unwrap();
+    let (digest, length) = write_bundle(root, library, Some(&key()), &mut file, &NoMeter).unwrap();
     assert_eq!(file.stream_position().unwrap(), length);
     let bytes = fs::read(temp.join("x.bundle")).unwrap();
     assert_eq!(bytes.len() as u64, length);
@@ -161,8 +164,14 @@ fn a_bundle_can_lie_within_a_larger_file() {
         .unwrap();
     file.set_len(8 << 20).unwrap();
     file.seek(SeekFrom::Start(1 << 20)).unwrap();
-    let (_, length) =
-        write_bundle(root(&manifests), &library, &key(), &mut file, &NoMeter).unwrap();
+    let (_, length) = write_bundle(
+        root(&manifests),
+        &library,
+        Some(&key()),
+        &mut file,
+        &NoMeter,
+    )
+    .unwrap();
     file.seek(SeekFrom::Start(1 << 20)).unwrap();
     let mut bytes = vec![0; 7 << 20];
     file.read_exact(&mut bytes).unwrap();
@@ -238,18 +247,135 @@ fn only_our_keys_count() {
     assert!(matches!(check(&forged), Err(ContentError::BadSignature)));
 }
 
+/// A bundle that nobody has signed, opened.
+fn unsigned(temp: &Temp) -> (File, Bundle<File, Unverified>) {
+    let (library, manifests, _) = make(temp, 100);
+    let path = temp.join("unsigned");
+    let mut file = File::create(&path).unwrap();
+    write_bundle(root(&manifests), &library, None, &mut file, &NoMeter).unwrap();
+    let length = file.metadata().unwrap().len();
+    let bundle = Bundle::open(File::open(&path).unwrap(), length).unwrap();
+    (file, bundle)
+}
+
+#[test]
+fn a_bundle_is_signed_where_it_is_not() {
+    let temp = Temp::new();
+    let (file, bundle) = unsigned(&temp);
+    let signature = sign_root(bundle.root_bytes(), &key());
+    assert_eq!(read_root(bundle.root_bytes()).unwrap().version, 3);
+    let good = bundle.with_signature(&signature).unwrap();
+    good.verify(&[public()]).unwrap();
+    let path = temp.join("unsigned");
+    let read = || fs::read(&path).unwrap();
+    assert!(matches!(check(&read()), Err(ContentError::Unsigned)));
+    put_signature(&file, &signature).unwrap();
+    check(&read()).unwrap();
+    // Byte by byte what the holder of the key would have written.
+    let whole = read();
+    assert_eq!(fs::read(temp.join("x.bundle")).unwrap(), whole);
+}
+
+#[test]
+fn a_signature_of_something_else_is_none() {
+    let temp = Temp::new();
+    let (file, bundle) = unsigned(&temp);
+    let root = bundle.root_bytes().to_vec();
+    let length = file.metadata().unwrap().len();
+    let opened = || Bundle::open(File::open(temp.join("unsigned")).unwrap(), length).unwrap();
+    let verify = |signature: &wire::bundle::BundleSignature| {
+        opened()
+            .with_signature(signature)?
+            .verify(&[public()])
+            .map(|_| ())
+    };
+    let good = sign_root(&root, &key());
+    verify(&good).unwrap();
+    let other = sign_root(&[&root[..], b" "].concat(), &key());
+    assert!(matches!(verify(&other), Err(ContentError::OtherRoot)));
+    // Another's, in their name and in ours; and over the same bytes for another purpose.
+    let strangers = sign_root(&root, &SigningKey::from_bytes(&[4; 32]));
+    assert!(matches!(
+        verify(&strangers),
+        Err(ContentError::UnknownKey { .. })
+    ));
+    let in_our_name = wire::bundle::BundleSignature {
+        key: good.key,
+        ..strangers
+    };
+    assert!(matches!(
+        verify(&in_our_name),
+        Err(ContentError::BadSignature)
+    ));
+    let bare = ed25519_dalek::Signer::sign(&key(), &root).to_bytes();
+    let without_purpose = wire::bundle::BundleSignature {
+        signature: wire::bundle::SignatureText::from_bytes(&bare),
+        ..good
+    };
+    assert!(matches!(
+        verify(&without_purpose),
+        Err(ContentError::BadSignature)
+    ));
+    // A key that fits every signature of nothing: of small order.
+    let small =
+        wire::keys::PublicKey::from_bytes(&[&[1_u8][..], &[0; 31]].concat().try_into().unwrap());
+    let mut nothing = [0; 64];
+    nothing[0] = 1;
+    let of_small_order = wire::bundle::BundleSignature {
+        key: small,
+        signature: wire::bundle::SignatureText::from_bytes(&nothing),
+        ..good
+    };
+    let trusted = VerifyingKey::from_bytes(small.as_bytes()).unwrap();
+    let bundle = opened().with_signature(&of_small_order).unwrap();
+    assert!(matches!(
+        bundle.verify(&[trusted]),
+        Err(ContentError::BadSignature)
+    ));
+}
+
+#[test]
+fn a_root_with_more_in_it_than_is_shown_is_not_signed() {
+    let root = unsigned(&Temp::new()).1.root_bytes().to_vec();
+    let with = |from: &str, to: &str| {
+        let text = String::from_utf8(root.clone()).unwrap();
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(text, changed);
+        read_root(changed.as_bytes()).map(|_| ())
+    };
+    for (from, to) in [
+        (r#"{"format":1"#, r#"{"extra":1,"format":1"#),
+        (r#""title":"#, r#""run-as":"root","title":"#),
+        (r#"{"format":1"#, r#"{"format":2"#),
+        (r#""version":3"#, r#""version":3,"version":4"#),
+    ] {
+        assert!(
+            matches!(with(from, to), Err(ContentError::BadBundle { .. })),
+            "{to}"
+        );
+    }
+    // What a later release adds may be missing here.
+    with(r#""title":"Ordbøker","#, r#""title":"Ordbok","#).unwrap();
+}
+
 #[test]
 fn an_incomplete_library_makes_no_bundle() {
     let temp = Temp::new();
     let (library, manifests, _) = make(&temp, 3 << 20);
     let empty = temp.library("empty");
     let mut file = File::create(temp.join("y")).unwrap();
-    let result = write_bundle(root(&manifests), &empty, &key(), &mut file, &NoMeter);
+    let result = write_bundle(root(&manifests), &empty, Some(&key()), &mut file, &NoMeter);
     assert!(matches!(result, Err(ContentError::MissingManifest { .. })));
     empty
         .put_manifest(&library.manifest_bytes(&manifests[0]).unwrap().unwrap())
         .unwrap();
-    let result = write_bundle(root(&manifests[..1]), &empty, &key(), &mut file, &NoMeter);
+    let result = write_bundle(
+        root(&manifests[..1]),
+        &empty,
+        Some(&key()),
+        &mut file,
+        &NoMeter,
+    );
     assert!(matches!(result, Err(ContentError::MissingChunk { .. })));
     assert_eq!(fs::read(temp.join("y")).unwrap(), b"");
 }
@@ -260,7 +386,7 @@ fn an_unfinished_bundle_is_none() {
     let (library, manifests, bytes) = make(&temp, 3 << 20);
     let mut file = File::create(temp.join("y")).unwrap();
     let stop = crate::support::StopAfter::new(1 << 20);
-    assert!(write_bundle(root(&manifests), &library, &key(), &mut file, &stop).is_err());
+    assert!(write_bundle(root(&manifests), &library, Some(&key()), &mut file, &stop).is_err());
     let cut = fs::read(temp.join("y")).unwrap();
     assert!(cut.len() > 100 && cut.len() < bytes.len());
     assert!(open(&cut, cut.len()).is_err());

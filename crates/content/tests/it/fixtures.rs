@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use camino::Utf8PathBuf;
 use content::{
     Bundle, Library, Manifest, NoMeter, Patch, PatchSource, compare_tree, converge_library,
-    converge_tree,
+    converge_tree, read_root,
 };
 use ed25519_dalek::VerifyingKey;
+use wire::bundle::BundleSignature;
 use wire::mark::{MarkState, StagingMark};
 
 use crate::support::Temp;
@@ -46,6 +47,24 @@ fn the_bundle_of_version_1() {
         })
         .unwrap();
     assert_eq!(bytes, bundle.root().content_bytes);
+}
+
+#[test]
+fn the_signature_of_version_1() {
+    let read = |name: &str| read_from("bundle-signature-1", name);
+    let signature = BundleSignature::parse(&read("small.signature")).unwrap();
+    let root = read("small.root");
+    assert_eq!(read_root(&root).unwrap().prestage.as_str(), "elev-2026");
+    let bundle = read_from("content-2", "small.bundle");
+    let available = bundle.len() as u64;
+    let key = VerifyingKey::from_bytes(&read("key.pub").try_into().unwrap()).unwrap();
+    let open = || Bundle::open(Cursor::new(bundle.clone()), available).unwrap();
+    assert_eq!(open().root_bytes(), root);
+    open()
+        .with_signature(&signature)
+        .unwrap()
+        .verify(&[key])
+        .unwrap();
 }
 
 #[test]

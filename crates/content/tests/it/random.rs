@@ -303,7 +303,8 @@ fn stage(temp: &Temp, server: &Library, manifests: &[&Manifest], cut: u64) -> Li
         .collect();
     let path = temp.join("bundle");
     let mut file = File::create_new(&path).unwrap();
-    let (_, length) = write_bundle(root(&digests), server, &key(), &mut file, &NoMeter).unwrap();
+    let (_, length) =
+        write_bundle(root(&digests), server, Some(&key()), &mut file, &NoMeter).unwrap();
     let bundle = Bundle::open(File::open(&path).unwrap(), length).unwrap();
     let bundle = bundle.verify(&[key().verifying_key()]).unwrap();
     let manifests: Vec<Manifest> = (bundle.manifests().iter())

@@ -19,6 +19,7 @@ use wire::names::{PackageName, PrestageName};
 use wire::package::Package;
 use wire::sequence::{CompiledSequence, CompiledStep};
 
+use crate::catalog::keys::all_verifying;
 use crate::catalog::prestages::{Draft, draft};
 use crate::catalog::stock::{
     Carried, Lack, Stock, built, bytes_of, carried, packages_of, versions,
@@ -311,7 +312,7 @@ async fn factory_sequence(
     id: &PrestageId,
 ) -> Result<Option<CompiledSequence>, Failure> {
     let path = state.bundles().join(format!("{id}.bundle"));
-    let key = state.bundle_key().verifying_key();
+    let keys = all_verifying(state).await?;
     blocking(move || {
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -327,7 +328,7 @@ async fn factory_sequence(
             source,
         })?;
         let bundle = Bundle::<_, Unverified>::open(file, length.len())
-            .and_then(|bundle| bundle.verify(&[key]))
+            .and_then(|bundle| bundle.verify(&keys))
             .map_err(|source| Failure::Content {
                 what: format!("read the bundle {path}"),
                 source,

@@ -1,7 +1,8 @@
-//! The catalog: packages and their content, sequences, prestages and their bundles.
+//! The catalog: packages and their content, sequences, prestages, their bundles and the keys that sign them.
 
 pub(crate) mod content_api;
 pub(crate) mod drift;
+pub(crate) mod keys;
 pub(crate) mod packages;
 pub(crate) mod patches;
 pub(crate) mod prestages;
@@ -28,6 +29,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/content/stats", May::Publish, upkeep::stats)
         .post("/api/v1/content/verify", May::Publish, upkeep::verify)
         .post("/api/v1/content/gc", May::Administer, upkeep::gc)
+        .get("/api/v1/trust", May::Anyone, keys::trust)
+        .get("/api/v1/trust/keys", May::Publish, keys::list)
+        .post("/api/v1/trust/keys", May::Administer, keys::add)
+        .post("/api/v1/trust/keys/{name}/use", May::Administer, keys::start_using)
+        .post("/api/v1/trust/keys/{name}/retire", May::Administer, keys::retire)
         .get("/api/v1/packages", May::View, packages::list)
         .post("/api/v1/packages", May::Publish, packages::publish)
         .get("/api/v1/packages/{name}/uses", May::View, packages::get_uses)
@@ -44,5 +50,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .get("/api/v1/prestages/{name}/drift", May::View, drift::drift)
         .get("/api/v1/prestage-diff", May::View, drift::diff)
         .post("/api/v1/prestages/{name}/build", May::Publish, prestages::build)
+        .get("/api/v1/prestages/{name}/versions/{version}/root", May::Publish, prestages::root)
+        .put("/api/v1/prestages/{name}/versions/{version}/signature", May::Publish, prestages::sign)
         .get("/api/v1/prestages/{name}/versions/{version}/bundle", May::FetchBundles, prestages::bundle)
 }

@@ -6,23 +6,30 @@ use std::fs::File;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use camino::Utf8PathBuf;
+use content::{Bundle, ContentError, Unverified};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use sqlx::AnyConnection;
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
-use wire::bundle::BundleRoot;
+use wire::bundle::{BundleRoot, BundleSignature};
+use wire::drift::PrestageId;
+use wire::keys::{SignatureState, SignedBy};
 use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
 use wire::reasons::CarryReason;
 use wire::sequence::CompiledSequence;
 
+use crate::catalog::keys::{self, Signers};
+use crate::catalog::stock::{BuiltRow, built, with_signers};
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::ranges;
-use crate::routes::{parse, read_json};
+use crate::routes::{parse, read_body, read_json};
 use crate::runs::orders::current_packages;
 use crate::secret::sync_parent;
 use crate::state::{AppState, blocking, now_ms};
@@ -37,16 +44,19 @@ impl AppState {
     /// # Errors
     /// If the database fails.
     pub async fn prestages(&self) -> Result<Vec<PrestageVersion>, Failure> {
-        let documents: Vec<String> = sqlx::query_scalar(
-            "SELECT document FROM prestage_versions ORDER BY prestage, version DESC",
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read the prestages")?;
+        let rows: Vec<BuiltRow> = sqlx::query_as(
+            "SELECT document, signer, signed FROM prestage_versions ORDER BY prestage, version DESC",
         )
-        .fetch_all(self.db().read())
+        .fetch_all(&mut *db)
         .await
         .doing("read the prestages")?;
-        documents
-            .iter()
-            .map(|text| stored("prestage", text))
-            .collect()
+        with_signers(&mut db, rows).await
     }
 }
 
@@ -188,8 +198,12 @@ pub(crate) async fn build(
         packs: Vec::new(),
         content_bytes,
     };
+    let signer = keys::signer(&state).await?;
+    let key = signer.public_key().to_string();
+    let is_signed = signer.key().is_some();
     let writing = state.clone();
-    let (bundle, bundle_bytes) = blocking(move || write_bundle(&writing, root)).await?;
+    let (bundle, bundle_bytes) =
+        blocking(move || write_bundle(&writing, root, signer.key())).await?;
     let model = draft.plan.model.clone();
     let plan = draft.plan;
     let built = PrestageVersion {
@@ -201,13 +215,16 @@ pub(crate) async fn build(
         content_bytes,
         built_at_ms,
         plan,
+        signed: SignedBy::default(),
     };
     let mut db = state.db().write().await?;
-    sqlx::query("INSERT INTO prestage_versions (prestage, version, document, built_at_ms) VALUES ($1, $2, $3, $4)")
+    sqlx::query("INSERT INTO prestage_versions (prestage, version, document, built_at_ms, signer, signed) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(built.prestage.as_str())
         .bind(i64::from(version))
         .bind(to_json("write a prestage", &built)?)
         .bind(built_at_ms)
+        .bind(&key)
+        .bind(i64::from(is_signed))
         .execute(&mut *db)
         .await
         .doing("store the version of a prestage")?;
@@ -219,8 +236,9 @@ pub(crate) async fn build(
         &format!("version {version}"),
     )
     .await?;
+    let signed = Signers::read(&mut db).await?.of(&key, is_signed);
     commit(db).await?;
-    Ok(Json(built))
+    Ok(Json(PrestageVersion { signed, ..built }))
 }
 
 /// What would be built.
@@ -373,10 +391,13 @@ impl content::Meter for Silent {
 fn write_bundle(
     state: &AppState,
     root: BundleRoot,
+    key: Option<&SigningKey>,
 ) -> Result<(wire::digest::Digest, u64), Failure> {
-    let path = state
-        .bundles()
-        .join(format!("{}@{}.bundle", root.prestage, root.version));
+    let files = Files::of(state, &root.prestage, root.version);
+    let path = match key {
+        Some(_) => files.signed,
+        None => files.unsigned,
+    };
     let aside = state
         .bundles()
         .join(format!("{}@{}.new", root.prestage, root.version));
@@ -386,10 +407,12 @@ fn write_bundle(
     };
     let mut file = File::create(&aside).map_err(failed("create"))?;
     let library = state.library();
-    let written = content::write_bundle(root, &library, state.bundle_key(), &mut file, &Silent)
-        .map_err(|source| Failure::Content {
-            what: format!("write bundle {path}"),
-            source,
+    let written =
+        content::write_bundle(root, &library, key, &mut file, &Silent).map_err(|source| {
+            Failure::Content {
+                what: format!("write bundle {path}"),
+                source,
+            }
         });
     let written = written.and_then(|written| {
         file.sync_all().map_err(failed("sync"))?;
@@ -405,6 +428,159 @@ fn write_bundle(
     written
 }
 
+/// Where the bundle of a version lies: with a signature, and before it has one.
+struct Files {
+    signed: Utf8PathBuf,
+    unsigned: Utf8PathBuf,
+}
+
+impl Files {
+    fn of(state: &AppState, name: &PrestageName, version: u32) -> Self {
+        let file = |ending| state.bundles().join(format!("{name}@{version}.{ending}"));
+        Self {
+            signed: file("bundle"),
+            unsigned: file("unsigned"),
+        }
+    }
+
+    /// The one that is there.
+    fn open(&self) -> Result<(Utf8PathBuf, Bundle<File, Unverified>), Failure> {
+        let path = if self.unsigned.exists() {
+            &self.unsigned
+        } else {
+            &self.signed
+        };
+        let failed = |source| Failure::File {
+            what: "open",
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let bundle = Bundle::open(file, length).map_err(|source| Failure::Content {
+            what: format!("open the bundle {path}"),
+            source,
+        })?;
+        Ok((path.clone(), bundle))
+    }
+}
+
+/// A version that was built.
+async fn one(
+    state: &AppState,
+    name: &PrestageName,
+    version: u32,
+) -> Result<PrestageVersion, Failure> {
+    let mut db = state.db().read().acquire().await.doing("read a prestage")?;
+    let id = PrestageId {
+        prestage: name.clone(),
+        version,
+    };
+    let built = built(&mut db, &id).await?;
+    built.ok_or_else(|| Failure::not_found(format!("bundle {id}")))
+}
+
+/// `GET /api/v1/prestages/{name}/versions/{version}/root`: what is signed, byte by byte.
+pub(crate) async fn root(
+    State(state): State<AppState>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let version: u32 = parse(&version)?;
+    one(&state, &name, version).await?;
+    let files = Files::of(&state, &name, version);
+    let root = blocking(move || Ok(files.open()?.1.root_bytes().to_vec())).await?;
+    let disposition = format!("attachment; filename=\"{name}@{version}.root\"");
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    Ok((headers, root).into_response())
+}
+
+/// `PUT /api/v1/prestages/{name}/versions/{version}/signature`: made where the key is. Everything is checked before a byte of
+/// it is written.
+pub(crate) async fn sign(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path((name, version)): Path<(String, String)>,
+    body: Body,
+) -> Result<Json<PrestageVersion>, Failure> {
+    let name: PrestageName = parse(&name)?;
+    let version: u32 = parse(&version)?;
+    let bytes = read_body(body, BundleSignature::BYTES_MAX).await?;
+    let signature = BundleSignature::parse(&bytes)
+        .map_err(|error| Failure::bad_request("bad-signature", error.to_string()))?;
+    let _one_at_a_time = state.builds().lock().await;
+    one(&state, &name, version).await?;
+    let key = keys::believed(&state, &signature.key).await?;
+    let files = Files::of(&state, &name, version);
+    let id = format!("{name}@{version}");
+    let signer = signature.key;
+    blocking(move || put_signature(&files, &id, &signature, &key)).await?;
+    let mut db = state.db().write().await?;
+    sqlx::query(
+        "UPDATE prestage_versions SET signer = $1, signed = 1 WHERE prestage = $2 AND version = $3",
+    )
+    .bind(signer.to_string())
+    .bind(name.as_str())
+    .bind(i64::from(version))
+    .execute(&mut *db)
+    .await
+    .doing("store a signature")?;
+    audit(
+        &mut db,
+        &user.name,
+        "prestage-signed",
+        name.as_str(),
+        &format!("version {version}, by the key {signer}"),
+    )
+    .await?;
+    commit(db).await?;
+    one(&state, &name, version).await.map(Json)
+}
+
+fn put_signature(
+    files: &Files,
+    id: &str,
+    signature: &BundleSignature,
+    key: &VerifyingKey,
+) -> Result<(), Failure> {
+    let (path, bundle) = files.open()?;
+    let checked = bundle
+        .with_signature(signature)
+        .and_then(|bundle| bundle.verify(&[*key]));
+    if let Err(source) = checked {
+        let code = match &source {
+            ContentError::OtherRoot => "other-bundle",
+            ContentError::BadSignature => "bad-signature",
+            _ => {
+                let what = format!("verify the bundle {path}");
+                return Err(Failure::Content { what, source });
+            }
+        };
+        let refused = StatusCode::UNPROCESSABLE_ENTITY;
+        return Err(Failure::refused(refused, code, source.to_string())
+            .hint(format!("sign what `forestage prestage root {id}` writes")));
+    }
+    let failed = |what| {
+        let path = path.clone();
+        move |source| Failure::File { what, path, source }
+    };
+    let file = File::options()
+        .write(true)
+        .open(&path)
+        .map_err(failed("open"))?;
+    content::put_signature(&file, signature).map_err(|source| Failure::Content {
+        what: format!("sign the bundle {path}"),
+        source,
+    })?;
+    if path != files.signed {
+        std::fs::rename(&path, &files.signed).map_err(failed("rename"))?;
+    }
+    sync_parent(&files.signed)
+}
+
 /// `GET /api/v1/prestages/{name}/versions/{version}/bundle`: the whole file, or the range asked for.
 pub(crate) async fn bundle(
     State(state): State<AppState>,
@@ -417,7 +593,17 @@ pub(crate) async fn bundle(
     if !user.has_prestage(&name) {
         return Err(Failure::not_found(format!("bundle {name}@{version}")));
     }
-    let path = state.bundles().join(format!("{name}@{version}.bundle"));
+    let built = one(&state, &name, version).await?;
+    if built.signed.state == SignatureState::Waiting {
+        return Err(Failure::conflict(
+            "unsigned",
+            format!("{name}@{version} waits for its signature"),
+        )
+        .hint(format!(
+            "sign its root where the key is, then `forestage prestage add-signature {name}@{version} FILE`"
+        )));
+    }
+    let path = Files::of(&state, &name, version).signed;
     let failed = |what| {
         let path = path.clone();
         move |source| Failure::File { what, path, source }

@@ -13,6 +13,7 @@ use wire::names::PrestageName;
 use wire::package::Package;
 use wire::receipt::{Receipt, ReceiptResult};
 
+use crate::catalog::keys::Signers;
 use crate::catalog::patches::offers;
 use crate::error::{Doing as _, Failure, stored};
 
@@ -92,17 +93,34 @@ pub(crate) async fn built(
     db: &mut AnyConnection,
     id: &PrestageId,
 ) -> Result<Option<PrestageVersion>, Failure> {
-    let document: Option<String> = sqlx::query_scalar(
-        "SELECT document FROM prestage_versions WHERE prestage = $1 AND version = $2",
+    let row: Option<BuiltRow> = sqlx::query_as(
+        "SELECT document, signer, signed FROM prestage_versions WHERE prestage = $1 AND version = $2",
     )
     .bind(id.prestage.as_str())
     .bind(i64::from(id.version))
     .fetch_optional(&mut *db)
     .await
     .doing("read the version of a prestage")?;
-    document
-        .map(|document| stored("prestage", &document))
-        .transpose()
+    let mut found = with_signers(db, row.into_iter().collect()).await?;
+    Ok(found.pop())
+}
+
+/// The document of a version, the public key of who signs it, and whether that was done.
+pub(crate) type BuiltRow = (String, String, i64);
+
+/// Versions of prestages, with who signed them.
+pub(crate) async fn with_signers(
+    db: &mut AnyConnection,
+    rows: Vec<BuiltRow>,
+) -> Result<Vec<PrestageVersion>, Failure> {
+    let signers = Signers::read(db).await?;
+    let version = |(document, signer, signed): BuiltRow| {
+        Ok(PrestageVersion {
+            signed: signers.of(&signer, signed != 0),
+            ..stored("prestage", &document)?
+        })
+    };
+    rows.into_iter().map(version).collect()
 }
 
 /// All versions of a prestage, newest first.
@@ -110,17 +128,14 @@ pub(crate) async fn versions(
     db: &mut AnyConnection,
     name: &PrestageName,
 ) -> Result<Vec<PrestageVersion>, Failure> {
-    let documents: Vec<String> = sqlx::query_scalar(
-        "SELECT document FROM prestage_versions WHERE prestage = $1 ORDER BY version DESC",
+    let rows: Vec<BuiltRow> = sqlx::query_as(
+        "SELECT document, signer, signed FROM prestage_versions WHERE prestage = $1 ORDER BY version DESC",
     )
     .bind(name.as_str())
     .fetch_all(&mut *db)
     .await
     .doing("read the versions of a prestage")?;
-    documents
-        .iter()
-        .map(|document| stored("prestage", document))
-        .collect()
+    with_signers(db, rows).await
 }
 
 /// The packages in the bundle of a version, as they were published.

@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use wire::admin_api::{Login, Token};
-use wire::boot_config::Trust;
 use wire::names::{DeviceId, PrestageName, RunId};
 use wire::people::TOKEN_DAYS;
 
@@ -664,11 +663,6 @@ async fn verify(stored: Option<String>, password: String) -> Result<bool, Failur
             .is_ok())
     })
     .await
-}
-
-/// `GET /api/v1/trust`
-pub(crate) async fn trust(State(state): State<AppState>) -> Json<Trust> {
-    Json(state.trust().clone())
 }
 
 /// `POST /api/v1/login`

@@ -20,7 +20,6 @@ use crate::routes::Routes;
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .post("/api/v1/login", May::Anyone, auth::login)
-        .get("/api/v1/trust", May::Anyone, auth::trust)
         .get("/api/v1/audit", May::Administer, audit::audit_rows)
         .get("/api/v1/audit.csv", May::Administer, audit::csv)
         .get("/api/v1/audit/head", May::Administer, audit::audit_head)

@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use ed25519_dalek::SigningKey;
+use camino::Utf8Path;
 use wire::device_api::Challenge;
 
 use crate::db::Write;
@@ -27,9 +27,13 @@ pub(crate) struct Challenges {
 
 impl Challenges {
     /// Servers with the same keys recognise each other's challenges.
-    pub(crate) fn new(bundle_key: &SigningKey) -> Self {
+    pub(crate) fn open(folder: &Utf8Path) -> Result<Self, Failure> {
+        secret::seed(&folder.join("challenge.key")).map(|seed| Self::new(&seed))
+    }
+
+    fn new(seed: &[u8; 32]) -> Self {
         Self {
-            key: blake3::derive_key(CONTEXT, bundle_key.as_bytes()),
+            key: blake3::derive_key(CONTEXT, seed),
         }
     }
 
@@ -98,11 +102,10 @@ pub(crate) async fn use_up(
 #[cfg(test)]
 mod tests {
     use super::Challenges;
-    use ed25519_dalek::SigningKey;
     use proptest::prelude::*;
 
     fn challenges(key: u8) -> Challenges {
-        Challenges::new(&SigningKey::from_bytes(&[key; 32]))
+        Challenges::new(&[key; 32])
     }
 
     #[test]

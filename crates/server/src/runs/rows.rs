@@ -19,6 +19,7 @@ use wire::package::Model;
 use wire::reasons::{AsideReason, Evidence, texts};
 use wire::receipt::ReceiptResult;
 
+use crate::catalog::keys;
 use crate::db::DbRow;
 use crate::error::{Doing as _, Failure, all_said, said, stored, stored_text};
 use crate::fleet::targeting::lifecycle::wipes;
@@ -250,6 +251,7 @@ impl AppState {
             .await
             .doing("read the collections")?;
         let mut collections = membership::of_some(&mut db, ids).await?;
+        let retired = keys::retired(&mut db).await?;
         drop(db);
         let mut latest: BTreeMap<String, StoredRun> = runs
             .into_iter()
@@ -268,7 +270,10 @@ impl AppState {
             let collections = collections.remove(&device.id).unwrap_or_default();
             let collections = collections.into_iter().collect();
             let receipt = receipts.get(&device.serial_key);
-            rows.push(device_row(device, run, collections, receipt)?);
+            let mut row = device_row(device, run, collections, receipt)?;
+            let bundle = row.bundle.as_ref();
+            row.retired_key = bundle.and_then(|bundle| retired.get(bundle).cloned());
+            rows.push(row);
         }
         rows.extend(self.stranger_rows(ids).await?);
         Ok(rows)
@@ -625,6 +630,7 @@ impl AppState {
                     collections: Vec::new(),
                     last_seen_at_ms: Some(seen),
                     bundle: None,
+                    retired_key: None,
                     boot_image: None,
                     seen_site: some(seen_site),
                     seen_site_name: some(seen_site_name),
@@ -755,6 +761,8 @@ fn device_row(
         collections,
         last_seen_at_ms: (last_seen > 0).then_some(last_seen),
         bundle,
+        // Whoever knows which keys are retired fills it in.
+        retired_key: None,
         boot_image: some(device.boot_image),
         seen_site: some(device.seen_site),
         seen_site_name: some(device.seen_site_name),

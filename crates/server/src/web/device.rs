@@ -394,7 +394,12 @@ fn facts(words: Words, known: &Known) -> Markup {
         ),
         (
             words.t("Staged"),
-            text(row.bundle.as_deref().unwrap_or_default()),
+            html! {
+                (layout::or_dash(row.bundle.as_deref().unwrap_or_default()))
+                @if let Some(key) = &row.retired_key {
+                    span.sub { (words.fill("⚠ signed with the key {key}, which is retired", &[("key", key)])) }
+                }
+            },
         ),
         (
             words.t("Boot image"),

@@ -249,7 +249,7 @@ fn prestage_list(
                 th scope="row" { a href={ "/prestages/" (name) } { (name) } }
                 td { (definition.model) }
                 td { (words.t("not built yet")) }
-                td.number { "—" } td.number { "—" } td { "—" } td { "—" }
+                td.number { "—" } td.number { "—" } td { "—" } td { "—" } td { "—" }
             }
         });
     let rows: Vec<_> = rows
@@ -262,6 +262,7 @@ fn prestage_list(
                 td.number { (words.bytes(row.content_bytes)) }
                 td.number { (words.bytes(row.bundle_bytes)) }
                 td { span.mono title=(row.bundle) { (row.bundle.short()) } }
+                td { (super::keys::signed(words, &row.signed)) }
                 td { (words.time(row.built_at_ms)) }
             }
         })
@@ -274,6 +275,7 @@ fn prestage_list(
         en("Content"),
         en("Bundle"),
         en("Digest"),
+        en("Signed by"),
         en("Built"),
     ];
     table(

@@ -18,6 +18,7 @@ pub mod frame;
 mod hand_out;
 mod imports;
 mod insights;
+pub mod keys;
 pub mod layout;
 pub mod lists;
 mod live;
@@ -103,6 +104,7 @@ fn pages_all() -> Pages {
         .get("/users", May::Administer, Section::Users, people::show_users)
         .get("/tokens", May::BeSomebody, Section::Tokens, people::show_tokens)
         .get("/account", May::BeSomebody, Section::Overview, people::show_account)
+        .get("/trust", May::Publish, Section::Trust, keys::show)
         .get("/audit", May::Administer, Section::Audit, people::show_audit)
         .get("/webhooks", May::Administer, Section::Webhooks, webhooks::show_all)
         .get("/webhooks/{id}", May::Administer, Section::Webhooks, webhooks::show_one)

@@ -127,6 +127,9 @@ pub fn page(words: Words, shown: &Shown<'_>) -> Markup {
     html! {
         (draw::head(&crumbs, name.as_str(), &defined.or(built).unwrap_or_default(), &build))
         @if let Some(diff) = shown.diff { (difference(words, diff)) }
+        @if shown.may_build && let Some(latest) = shown.versions.first() {
+            (super::keys::to_do(words, name.as_str(), latest.version, &latest.signed))
+        }
         @if shown.versions.is_empty() { p.muted { (words.t("No version is built yet.")) } }
         @else { (version_rows(words, shown.versions, shown.drift)) }
         @if let Some((definition, plan)) = shown.today { (today(words, shown, definition, plan)) }
@@ -249,6 +252,7 @@ fn version_rows(
                 td.number { (words.bytes(version.content_bytes)) }
                 td.number { (words.bytes(version.bundle_bytes)) }
                 td { span.mono title=(version.bundle) { (version.bundle.short()) } }
+                td { (super::keys::signed(words, &version.signed)) }
                 @match drift {
                     Some(drift) => {
                         td.number { (words.number(drift.devices.into())) }
@@ -273,12 +277,13 @@ fn version_rows(
         en("Content"),
         en("Bundle"),
         en("Digest"),
+        en("Signed by"),
         en("Devices that carry it"),
         en("Each fetches today"),
         en("Changes"),
     ]
     .map(|column| words.t(column));
-    let table = draw::table(words.t("Versions"), &columns, &[2, 3, 4, 6, 7], &rows);
+    let table = draw::table(words.t("Versions"), &columns, &[2, 3, 4, 7, 8], &rows);
     draw::block("versions-title", words.t("Versions"), "", &table)
 }
 

@@ -227,6 +227,7 @@ fn device(number: usize) -> DeviceRow {
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
         bundle: (!number.is_multiple_of(5)).then(|| "probook@3".into()),
+        retired_key: None,
         boot_image: named.then(|| "0.2.0".into()),
         seen_site: named.then(|| {
             if number == 2 {

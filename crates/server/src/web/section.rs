@@ -51,6 +51,8 @@ pub enum Section {
     Users,
     /// The API tokens.
     Tokens,
+    /// The keys that sign bundles.
+    Trust,
     /// The audit.
     Audit,
     /// The webhooks.
@@ -98,6 +100,7 @@ pub(super) const NAVIGATION: &[(&str, &[Entry])] = &[
     (en("Settings"), &[
         (Section::Users, "/users", en("Users")),
         (Section::Tokens, "/tokens", en("Tokens")),
+        (Section::Trust, "/trust", en("Trust")),
         (Section::Audit, "/audit", en("Audit")),
         (Section::Webhooks, "/webhooks", en("Webhooks")),
         (Section::Api, "/api", en("API")),

@@ -15,6 +15,7 @@ mod enrolments;
 mod hand_out;
 mod harness;
 mod imports;
+mod keys;
 mod nothing_to_steal;
 mod operations;
 mod patches;

@@ -297,7 +297,7 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 /// Registered at the provider: the server's first address and this path.
 fn redirect_uri(state: &AppState) -> String {
-    let base = state.trust().server_urls.first().map_or("", String::as_str);
+    let base = state.home().server_urls.first().map_or("", String::as_str);
     format!("{base}/login/oidc/back")
 }
 

@@ -1,12 +1,15 @@
-//! Packages and their content, sequences, prestages and their bundles.
+//! Packages and their content, sequences, prestages, their bundles and the keys that sign them.
 
 use wire::admin_api::{
     DigestList, Finding, PackageRow, PackageUses, PrestageDefinition, PrestagePlan,
     PrestageVersion, SequenceRow,
 };
+use wire::boot_config::Trust;
+use wire::bundle::BundleSignature;
 use wire::content::{CollectContent, Collected, ContentReport, ContentStats};
 use wire::device_api::PatchList;
 use wire::drift::{PrestageDiff, PrestageDrift};
+use wire::keys::{KeyRow, NewKey};
 use wire::package::Package;
 
 use crate::routes::docs::Texts;
@@ -97,4 +100,32 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<PrestageVersion>("")
         .of("GET", "/api/v1/prestages/{name}/versions/{version}/bundle", "Fetch a bundle.", "With `Range`, a part of it.")
         .answers_bytes("application/octet-stream")
+        .fails(409, "unsigned", "It waits for a signature that is made elsewhere.")
+        .of("GET", "/api/v1/prestages/{name}/versions/{version}/root", "Fetch the root of a bundle: what is signed.", "It lists all that the bundle holds. Sign exactly these bytes.")
+        .answers_bytes("application/octet-stream")
+        .of("PUT", "/api/v1/prestages/{name}/versions/{version}/signature", "Bring the signature of a bundle.", "The bundle is checked with it before anything is written, and can be fetched then. A bundle that has a signature gets another one.")
+        .takes::<BundleSignature>(r#"{"format":1,"key":"1398f62c6d1a457c51ba6a4b5f3dbd2f69fca93216218dc8997e416bd17d93ca","root":"3de4cc5a57cb589fc8f192589dabde9163bb970bb50c4eee0d51d544c6d52d4d","signature":"50c80a53ca12fbbcfdd67bb603654dc151749ae2681f877fb8e32700dfb3a57d2dfd2573abf50ac6ad1ff58ee4ac9410829e6a5598ecc47bf24ac8da60821c0f"}"#)
+        .answers::<PrestageVersion>("")
+        .fails(400, "bad-signature", "It is no signature of this format.")
+        .fails(422, "unknown-key", "The key isn't among those that devices are to trust.")
+        .fails(422, "retired-key", "The key is retired.")
+        .fails(422, "other-bundle", "It is the signature of another bundle or version.")
+        .fails(422, "bad-signature", "The signature is wrong.")
+        .of("GET", "/api/v1/trust", "Tell whom devices trust, and where they call home.", "What is baked into a boot image that is built now; who signs stands first.")
+        .answers::<Trust>("")
+        .of("GET", "/api/v1/trust/keys", "List the keys that sign bundles, or did.", "In the order in which they were added.")
+        .answers::<Vec<KeyRow>>("")
+        .whole()
+        .of("POST", "/api/v1/trust/keys", "Add a key.", "Boot images that are built from now on trust it; it doesn't sign yet. Without `public-key` the server makes one and keeps its private half.")
+        .takes::<NewKey>(r#"{"name":"vault-2026","public-key":"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"}"#)
+        .answers::<KeyRow>("")
+        .fails(400, "bad-key", "It is no Ed25519 public key, or one of small order.")
+        .fails(409, "exists", "The name or the key was used already.")
+        .fails(409, "too-many-keys", "Sixteen aren't retired.")
+        .of("POST", "/api/v1/trust/keys/{name}/use", "Have a key sign what is built from now on.", "Whoever signed before stays trusted.")
+        .answers::<KeyRow>("")
+        .fails(409, "retired-key", "The key is retired.")
+        .of("POST", "/api/v1/trust/keys/{name}/retire", "Retire a key, for good.", "Boot images that are built from now on refuse what it has signed. If the server had its private half, that is removed.")
+        .answers::<KeyRow>("")
+        .fails(409, "signing-key", "New bundles are signed with it: have another one sign first.")
 }

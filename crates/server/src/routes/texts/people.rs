@@ -3,7 +3,6 @@
 use serde_json::Value;
 use wire::admin_api::{AuditRow, Login, Token};
 use wire::audit::{AuditHead, AuditVerified};
-use wire::boot_config::Trust;
 use wire::people::{
     LanguageChange, Me, NewToken, NewUser, OneTimePassword, PasswordChange, RoleChange, TokenMade,
     TokenRow, UserRow,
@@ -22,8 +21,6 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .fails(403, "new-password-needed", "The password is a one-time password: send `new-password` too.")
         .fails(422, "new-password-unfit", "The new password is too short, too long, or the one-time password.")
         .fails(429, "too-many-logins", "Too many wrong tries from this address.")
-        .of("GET", "/api/v1/trust", "Tell whom devices trust, and where they call home.", "")
-        .answers::<Trust>("")
         .of("GET", "/api/v1/openapi.json", "Describe this API as an OpenAPI 3.1 document.", "")
         .answers::<Value>("")
         .of("GET", "/healthz", "Say that the server is alive.", "")

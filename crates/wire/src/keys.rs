@@ -1,0 +1,133 @@
+//! The keys that sign bundles, as the admin API tells of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::KeyName;
+
+hex_bytes!(
+    /// An Ed25519 public key (RFC 8032), as 64 hexadecimal digits.
+    PublicKey,
+    32,
+    "64 small hexadecimal digits"
+);
+
+/// How far a key has come. It only ever goes on: what is retired stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// Boot images are built to trust it; new bundles aren't signed with it.
+    Trusted,
+    /// Boot images trust it, and new bundles are signed with it: one key at a time.
+    Signing,
+    /// Boot images that are built from now on refuse what it has signed.
+    Retired,
+}
+
+impl KeyState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Trusted, Self::Signing, Self::Retired];
+
+    /// How it is written everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted",
+            Self::Signing => "signing",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where the private half of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPlace {
+    /// With the server, which signs by itself.
+    Server,
+    /// With a person, who signs elsewhere.
+    Elsewhere,
+    /// It was removed when the key was retired.
+    Removed,
+}
+
+impl KeyPlace {
+    /// How it is written everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Elsewhere => "elsewhere",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A key that signs bundles, or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeyRow {
+    /// What people call it.
+    pub name: KeyName,
+    /// Its public half.
+    pub public_key: PublicKey,
+    /// How far it has come.
+    pub state: KeyState,
+    /// Where its private half is.
+    pub place: KeyPlace,
+    /// When it was added.
+    pub added_at_ms: i64,
+    /// When it was retired.
+    pub retired_at_ms: Option<i64>,
+    /// How many versions of prestages it has signed.
+    pub bundles: u32,
+    /// How many machines lie staged with one of them and were not deployed since.
+    pub staged: u32,
+}
+
+/// `POST /api/v1/trust/keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct NewKey {
+    /// What people will call it. A name is used once.
+    pub name: KeyName,
+    /// The public half of a key whose private half stays elsewhere; without it the server makes a key and keeps it.
+    #[serde(default)]
+    pub public_key: Option<PublicKey>,
+}
+
+/// Who has signed a version of a prestage.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignatureState {
+    /// A key that devices trust.
+    #[default]
+    Good,
+    /// Nobody yet: it waits for a key that isn't on the server.
+    Waiting,
+    /// A key that was retired since.
+    Retired,
+}
+
+/// Who has signed a version of a prestage, or is to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct SignedBy {
+    /// Whether devices believe it.
+    pub state: SignatureState,
+    /// The key; none is told by servers of earlier releases, which had one.
+    pub key: Option<KeyName>,
+}
