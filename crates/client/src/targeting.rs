@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use wire::admin_api::{CollectionRow, Deployment, MemberChange};
-use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
+use wire::collections::{CollectionPreview, ExclusionChange, RuleChange};
 use wire::deployments::{
-    Acted, CapRequest, DeploymentPreview, DeploymentStatus, DeviceList, ResumeRequest, StopRequest,
+    Acted, ApproveRequest, CapRequest, DeclineRequest, DeploymentPreview, DeploymentStatus,
+    DeviceList, ResumeRequest, StopRequest,
 };
 use wire::names::{CollectionName, DeploymentName};
 
@@ -21,33 +22,37 @@ fn of_deployment(name: &DeploymentName, what: &str) -> String {
 }
 
 impl Client {
-    /// Stores the rule of a collection.
+    /// Changes the rule of a collection.
     ///
     /// # Errors
     /// See [`ClientError`]; this goes for all calls below.
     pub fn put_collection_rule(
         &self,
         name: &CollectionName,
-        rule: &CollectionRule,
+        change: &RuleChange,
     ) -> Result<CollectionPreview, ClientError> {
-        self.send("PUT", &of_collection(name, "rule"), rule)
+        self.send("PUT", &of_collection(name, "rule"), change)
     }
 
-    /// Who is in and why, with another rule if one is given.
+    /// Who is in and why, with a change of the rule if one is given.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub fn collection_preview(
         &self,
         name: &CollectionName,
-        rule: Option<&CollectionRule>,
+        change: Option<&RuleChange>,
         limit: usize,
     ) -> Result<CollectionPreview, ClientError> {
-        let supposed = rule.map(|rule| {
-            let (text, limit_to) = (query_value(&rule.rule), query_value(&rule.limit_to));
-            format!("&rule={text}&limit-to={limit_to}")
-        });
-        let supposed = supposed.unwrap_or_default();
+        let mut supposed = String::new();
+        if let Some(change) = change {
+            let parts = [("rule", &change.rule), ("limit-to", &change.limit_to)];
+            for (name, value) in parts {
+                if let Some(value) = value {
+                    supposed.push_str(&format!("&{name}={}", query_value(value)));
+                }
+            }
+        }
         self.get(&of_collection(
             name,
             &format!("preview?limit={limit}{supposed}"),
@@ -175,6 +180,30 @@ impl Client {
         request: &CapRequest,
     ) -> Result<DeploymentStatus, ClientError> {
         self.send("POST", &of_deployment(name, "cap"), request)
+    }
+
+    /// Approves what another administrator asked of a deployment.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn approve_deployment(
+        &self,
+        name: &DeploymentName,
+        request: &ApproveRequest,
+    ) -> Result<DeploymentStatus, ClientError> {
+        self.send("POST", &of_deployment(name, "approve"), request)
+    }
+
+    /// Declines what was asked of a deployment, or takes it back.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn decline_deployment(
+        &self,
+        name: &DeploymentName,
+        request: &DeclineRequest,
+    ) -> Result<DeploymentStatus, ClientError> {
+        self.send("POST", &of_deployment(name, "decline"), request)
     }
 
     /// Has an available deployment begin on devices.

@@ -10,6 +10,8 @@ use wire::problem::Problem;
 
 use crate::error::Failure;
 use crate::secret;
+use crate::web::visitor::Look;
+use crate::web::words::Words;
 
 /// The media type of a problem.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -20,21 +22,36 @@ const REASON_BYTES_MAX: usize = 4096;
 /// Digits of a request's id: enough for a day's log.
 const ID_DIGITS: usize = 16;
 
+/// What is known of the request being answered, wherever it is answered.
+struct Asked {
+    id: String,
+    words: Words,
+}
+
 tokio::task_local! {
-    static ID: String;
+    static ASKED: Asked;
 }
 
 /// The id of the request being answered; empty outside of one.
 pub(crate) fn request_id() -> String {
-    ID.try_with(Clone::clone).unwrap_or_default()
+    ASKED.try_with(|asked| asked.id.clone()).unwrap_or_default()
 }
 
-/// The middleware that gives each request an id.
+/// The language of whoever asks; English outside of a request.
+fn words() -> Words {
+    ASKED.try_with(|asked| asked.words).unwrap_or_default()
+}
+
+/// The middleware that gives each request an id, and hears which language its sender speaks.
 pub(crate) async fn with_id(request: Request, next: Next) -> Response {
     // Without randomness nothing secret works either; a request without an id still gets its answer.
     let mut id = secret::random_hex().unwrap_or_default();
     id.truncate(ID_DIGITS);
-    let mut response = ID.scope(id.clone(), next.run(request)).await;
+    let asked = Asked {
+        id: id.clone(),
+        words: Look::from_headers(request.headers()).words,
+    };
+    let mut response = ASKED.scope(asked, next.run(request)).await;
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -55,6 +72,7 @@ pub(crate) fn body(status: StatusCode, error: &ApiError) -> Vec<u8> {
         code: error.code.clone(),
         message: error.message.clone(),
         hint: error.hint.clone(),
+        said: words().refusal(&error.code).map(str::to_owned),
     };
     // Only texts and a number: writing them can't fail.
     serde_json::to_vec(&problem).unwrap_or_default()
@@ -96,8 +114,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_a_problem_document_and_reads_as_an_api_error() {
-        let response = ID
-            .scope("0123456789abcdef".to_owned(), async {
+        let asked = Asked {
+            id: "0123456789abcdef".to_owned(),
+            words: Words::BOKMAL,
+        };
+        let response = ASKED
+            .scope(asked, async {
                 Failure::not_found("device x")
                     .hint("look again")
                     .into_response()
@@ -118,6 +140,7 @@ mod tests {
             "code": "not-found",
             "message": "there is no device x",
             "hint": "look again",
+            "said": "Det finnes ikke, eller det er utenfor det du ser.",
         });
         assert_eq!(value, expected);
         let read: ApiError = serde_json::from_value(value).unwrap();

@@ -1,6 +1,7 @@
 //! The table of routes. What isn't in here isn't served; each folder lists its own, with what a caller
 //! must be allowed to do.
 
+mod answers;
 pub mod docs;
 pub mod openapi;
 pub(crate) mod page;

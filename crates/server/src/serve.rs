@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// How long the server waits for others.
     pub patience: Patience,
+    /// What would write over the disks of more machines than this awaits a second administrator; 0 for never.
+    pub second_person_above: u32,
     /// The identity provider where people may sign in beside the accounts of the server itself.
     pub oidc: Option<OidcConfig>,
 }
@@ -234,6 +236,7 @@ pub(crate) async fn open(
         config.oidc.clone(),
         stopping,
         config.patience.clone(),
+        config.second_person_above,
     )
     .await
     .map_err(in_data)?;

@@ -69,6 +69,7 @@ struct Inner {
     stopping: watch::Receiver<bool>,
     webhook_key: WebhookKey,
     patience: Patience,
+    second_person_above: u32,
     metrics: Metrics,
     readiness: Readiness,
 }
@@ -82,6 +83,7 @@ impl AppState {
         oidc: Option<OidcConfig>,
         stopping: watch::Receiver<bool>,
         patience: Patience,
+        second_person_above: u32,
     ) -> Result<Self, Failure> {
         let db = Db::open(&data.join("forestage.db"), database).await?;
         name_old_runs(&db).await?;
@@ -124,6 +126,7 @@ impl AppState {
             stopping,
             webhook_key,
             patience,
+            second_person_above,
             metrics: Metrics::default(),
             readiness: Readiness::default(),
         };
@@ -242,6 +245,11 @@ impl AppState {
     /// How long a run may be silent until somebody is told.
     pub(crate) fn stalled_after(&self) -> Duration {
         self.inner.patience.stalled_after
+    }
+
+    /// How many machines one person decides about, if what is done writes over disks; 0 for any number.
+    pub(crate) fn second_person_above(&self) -> u32 {
+        self.inner.second_person_above
     }
 
     /// Only one bundle is built at a time: each uses all the disk there is.

@@ -41,6 +41,11 @@ impl Chance {
         &of[self.place(of.len())]
     }
 
+    /// True so many times in a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
     /// So many bytes.
     #[must_use]
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {

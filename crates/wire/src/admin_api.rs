@@ -16,7 +16,7 @@ use crate::names::{
     RunId, SequenceName, StepPath,
 };
 use crate::package::{Model, Package, PackageKind};
-use crate::reasons::{AsideReason, CarryReason, Evidence};
+use crate::reasons::{AsideReason, CarryReason, Evidence, MachineReason};
 
 /// `POST /api/v1/login`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -450,6 +450,9 @@ pub struct DeviceRow {
     pub state: DeviceState,
     /// Why it is quarantined or failed, or what it waits for.
     pub message: Option<String>,
+    /// What it waits for or what should be known of it, with its code and what it is about. What a failed run says has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<MachineReason>,
     /// Why it is quarantined, with its code and what it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aside: Option<AsideReason>,

@@ -124,6 +124,24 @@ pub struct ScanReply {
     pub devices: Vec<ScannedDevice>,
     /// Pupils with this number.
     pub pupils: Vec<PupilRow>,
+    /// Machines of other schools that are called so and are at the caller's own now. They are handed out by their own school.
+    #[serde(default)]
+    pub visitors: Vec<ScannedVisitor>,
+}
+
+/// A machine of another school that was scanned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScannedVisitor {
+    /// The device.
+    #[schemars(with = "String")]
+    pub device: DeviceId,
+    /// Its serial number.
+    pub serial: String,
+    /// The code of the site that it belongs to.
+    pub site: String,
+    /// That site's name.
+    pub site_name: String,
 }
 
 /// A device that was scanned.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{CollectionName, DeviceId, PackageName};
-use crate::reasons::MissingReason;
+use crate::reasons::{MissingReason, NameReason};
 
 /// Packages of one class: a timetable's worth.
 pub const SOFTWARE_MAX: usize = 100;
@@ -176,4 +176,7 @@ pub struct NameRow {
     /// Why it can't get that.
     #[serde(default)]
     pub problem: Option<String>,
+    /// The same as a sentence with a code.
+    #[serde(default)]
+    pub said: Option<NameReason>,
 }

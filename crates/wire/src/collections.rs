@@ -13,7 +13,7 @@ pub const LIMITS_DEEP_MAX: usize = 8;
 /// Devices in one change: four times the largest fleet.
 pub const DEVICES_MAX: usize = 10_000;
 
-/// `PUT /api/v1/collections/{name}/rule`; both may be empty.
+/// The rule of a collection; both may be empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct CollectionRule {
@@ -21,6 +21,18 @@ pub struct CollectionRule {
     pub rule: String,
     /// No device that isn't in this collection is in. Empty for none.
     pub limit_to: String,
+}
+
+/// `PUT /api/v1/collections/{name}/rule`: what is left out stays as it is, and an empty text takes it away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RuleChange {
+    /// An expression over a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The limiting collection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_to: Option<String>,
 }
 
 /// Why a device is in a collection, or isn't.

@@ -128,6 +128,9 @@ pub struct DeploymentPreview {
     /// machines, as many as the cap), `NAME CAP` if the cap of one that exists is raised.
     #[serde(default)]
     pub confirm: Option<String>,
+    /// Another administrator has to approve it before any machine begins.
+    #[serde(default)]
+    pub second_person: bool,
     /// How long runs of this sequence took so far, in seconds: the median; `None` if there was none.
     #[serde(default)]
     pub median_seconds: Option<u64>,
@@ -204,6 +207,80 @@ pub struct DeploymentStatus {
     /// The words that resume it, if it is stopped and writes over disks.
     #[serde(default)]
     pub confirm_resume: Option<String>,
+    /// What awaits another administrator.
+    #[serde(default)]
+    pub approval: Option<Approval>,
+}
+
+/// What awaits the approval of another administrator than the one who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Awaited {
+    /// That machines begin it, or go on with it.
+    Resume,
+    /// That it may touch more machines.
+    RaiseCap,
+    /// That its failed runs go on.
+    RetryFailed,
+}
+
+impl Awaited {
+    /// As it stands in documents.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Resume => "resume",
+            Self::RaiseCap => "raise-cap",
+            Self::RetryFailed => "retry-failed",
+        }
+    }
+}
+
+/// A word that names nothing that could await approval.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is nothing that awaits approval")]
+pub struct NotAwaited(pub String);
+
+impl std::str::FromStr for Awaited {
+    type Err = NotAwaited;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Resume, Self::RaiseCap, Self::RetryFailed];
+        let known = all.into_iter().find(|one| one.word() == text);
+        known.ok_or_else(|| NotAwaited(text.to_owned()))
+    }
+}
+
+/// What somebody asked of a deployment that writes over disks, and that somebody else has to approve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Approval {
+    /// What is to happen.
+    pub what: Awaited,
+    /// To how many machines, when it was asked.
+    pub machines: u32,
+    /// Who asked; they can't approve it.
+    pub asked_by: String,
+    /// When.
+    pub asked_at_ms: i64,
+    /// The words that approve it, with the number of machines by now.
+    pub confirm: String,
+}
+
+/// `POST /api/v1/deployments/{name}/approve`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct ApproveRequest {
+    /// `NAME MACHINES`, typed by a person.
+    pub confirm: String,
+}
+
+/// `POST /api/v1/deployments/{name}/decline`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct DeclineRequest {
+    /// Why, for the audit.
+    pub reason: String,
 }
 
 /// A device that a deployment leaves alone.

@@ -26,4 +26,7 @@ pub struct Problem {
     /// What to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What its code says, in the language of whoever asks; absent in English.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }

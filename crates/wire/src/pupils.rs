@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignments::AssignmentRow;
 use crate::names::{AssignmentId, DeviceId, PupilId};
+use crate::reasons::ListReason;
 
 /// A pupil's number, name or class, in characters: the longest names of a register have a third of it.
 pub const PUPIL_TEXT_CHARS_MAX: usize = 128;
@@ -142,6 +143,9 @@ pub struct ListImportRow {
     /// What is unusual, and done all the same.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The problems and the warnings, each with its code and what it is about.
+    #[serde(default)]
+    pub said: Vec<ListReason>,
 }
 
 /// Everything that is kept of one person. `GET /api/v1/pupils/{id}/export`

@@ -72,6 +72,12 @@ macro_rules! sayings {
                 },
             }
 
+            impl $name {
+                /// The name of every sentence as it stands here, and its English text.
+                pub const ALL: &'static [(&'static str, &'static str)] =
+                    &[$( (stringify!($variant), $english), )*];
+            }
+
             impl Saying for $name {
                 fn english(&self) -> &'static str {
                     match self {
@@ -171,6 +177,7 @@ sayings! {
         CapReached { cap: u32 } = "the cap of {cap} devices is reached",
         SequenceGone = "its sequence is gone",
         NotCancelled = "it isn't cancelled for this device",
+        AwaitsApproval = "another administrator must approve it first",
     }
 
     /// Why a prestage carries a package or leaves it out.
@@ -207,6 +214,28 @@ sayings! {
         NoPrestage { model: String, devices: u32 } = "no prestage is defined for {model} ({devices} devices): they fetch everything over the network",
         NoDrivers { model: String, devices: u32 } = "{model} ({devices} devices): no driver package matches it",
         NeverBuilt { model: String, devices: u32, prestage: String } = "{model} ({devices} devices): prestage {prestage} was never built",
+    }
+
+    /// What a machine waits for, or what should be known of it.
+    pub enum MachineReason {
+        NothingRequired = "nothing to do: it is in no collection with a required deployment",
+        OutOfUse = "nothing to do: this machine is retired; an administrator can take it back into use",
+        OutOfUseBecause { reason: String } = "nothing to do: this machine is retired ({reason}); an administrator can take it back into use",
+        Cancelled { deployment: String } = "deployment {deployment} is cancelled for this device",
+        DoneAlready { deployment: String } = "nothing to do: deployment {deployment} is done on this device",
+        Stopped { deployment: String } = "deployment {deployment} was stopped on this device",
+        Available { deployment: String } = "deployment {deployment} is available: an administrator can start it for this device",
+        BeginsAt { deployment: String, when: String } = "deployment {deployment} begins {when}",
+        Over { deployment: String } = "deployment {deployment} is over: no device begins it any more",
+        BeginsBetween { deployment: String, hours: String } = "deployment {deployment} begins between {hours} only",
+        CapReached { deployment: String, cap: u32 } = "deployment {deployment} has reached its cap of {cap} devices",
+        OverCap { deployment: String, reach: u64, cap: u32 } = "deployment {deployment} would touch {reach} devices and its cap is {cap}: an administrator must raise it first",
+        WaitsAtSite { live: u64, slots: u64, site: String, place: u64 } = "waiting for a place: {live} of {slots} at {site} are in use, this machine is number {place} in the queue",
+        WaitsForDeployment { live: u64, slots: u64, deployment: String, place: u64 } = "waiting for a place: {live} of {slots} of deployment {deployment} are in use, this machine is number {place} in the queue",
+        NoSequence { deployment: String } = "deployment {deployment} has no sequence to run",
+        SecondClaimant { model: String, key: String, macs: String, bound: String } = "refused: another machine ({model}, key {key}…, MAC {macs}) claims to be this device, which is bound to key {bound}…; reset the key if its disk was replaced or emptied",
+        StolenSeen = "reported stolen, and heard of since",
+        StolenSeenFrom { address: String } = "reported stolen, and heard of since, from {address}",
     }
 
     /// Why a machine that asked is in quarantine.
@@ -246,6 +275,38 @@ sayings! {
         DecidedKey { who: String } = "{who} decided that this machine is this device, with a new key",
         Started = "an administrator started it",
         DecidedBefore { who: String } = "{who} decided that this machine is this device; its names are the same as then",
+    }
+
+    /// Why a row of a list of pupils or of hand-outs is refused, or what is unusual about it.
+    pub enum ListReason {
+        MoreValues { values: u64, columns: u64 } = "the row has {values} values, and the file {columns} columns",
+        LongValue { field: String, characters: u64 } = "{field} has more than {characters} characters",
+        NoNumber = "there is no pupil",
+        NoName = "there is no name",
+        NoDevice = "there is no device",
+        NoSite = "there is no site",
+        NumberRepeated { number: String, line: u64 } = "pupil {number} stands in line {line} already",
+        OtherPupil { number: String } = "pupil {number} belongs to another site",
+        UnknownSite { site: String } = "there is no site {site}",
+        UnknownDevice { device: String } = "there is no device {device}",
+        VisitingDevice { device: String, site: String } = "{device} belongs to {site} and is a visitor at yours",
+        SeveralDevices { device: String, devices: u64 } = "{devices} devices are called {device}",
+        UnknownPupil { number: String } = "there is no pupil {number}",
+        NotReady = "the machine isn't deployed yet",
+        DeviceOfOtherSite = "the machine belongs to another site",
+        DeviceOfOtherClass = "the machine is meant for another class",
+        PupilLeft = "the pupil no longer stands in the list",
+    }
+
+    /// Why a machine can't be given a name.
+    pub enum NameReason {
+        TakenByOther = "another device has this name",
+        SameAs { serial: String } = "{serial} gets the same name",
+        StillCalledSo = "another device calls itself so, until it is deployed again",
+        NumbersTaken { numbers: u64 } = "all numbers up to {numbers} are taken",
+        CannotFill { error: String } = "the template can't be filled in: {error}",
+        LongerThanWindows { characters: u64, allowed: u64 } = "it has {characters} characters, and Windows allows {allowed}",
+        NoHostName = "it is no host name: letters, digits and hyphens, not digits alone",
     }
 
     /// Why a webhook is paused.

@@ -67,7 +67,17 @@ pub(super) fn journey(browser: &mut Browser, url: &str) -> Result<()> {
             json!(name)
         ),
     )
-    .context("the machine for which it can't be done isn't named")
+    .context("the machine for which it can't be done isn't named")?;
+    // The ticked one is taken along to the page that names machines.
+    let serial = browser.value("document.querySelector('input.pick:checked').dataset.serial")?;
+    browser.click("document.querySelector('#bulk [data-open]')")?;
+    shows(
+        browser,
+        &format!(
+            "location.pathname === '/device-names' && document.querySelector('#serials')?.value === {serial}"
+        ),
+    )
+    .context("the ticked machine isn't taken along to be named")
 }
 
 fn shows(browser: &mut Browser, expression: &str) -> Result<()> {

@@ -87,6 +87,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
             "an asset is corrected, retired, stolen and taken back",
             Walk::asset,
         ),
+        ("machines are named from a template", Walk::names),
         ("a collection lets machines in and out", Walk::collection),
         (
             "a deployment is made, changed and stopped",

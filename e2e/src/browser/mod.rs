@@ -137,6 +137,11 @@ pub(crate) fn sign_in(browser: &mut Browser, url: &str) -> Result<()> {
 /// A page that is nothing without a query: found by following links, like those with a part that varies.
 const NEEDS_A_QUERY: &str = "/pupils/class";
 
+/// Pages that show more with a query than without, as the guide's fleet fills them.
+const WITH_A_QUERY: [&str; 1] = [
+    "/device-names?template=%7B%7B+class.name+%7D%7D-%7B%7B+number%282%29+%7D%7D&collection=drill&rename=true",
+];
+
 /// One address for every page of the table: those with a part that varies are found by following links.
 fn addresses(
     browser: &mut Browser,
@@ -186,7 +191,8 @@ fn addresses(
             "{path}: no link leads to it, with what the guide puts in"
         ));
     }
-    Ok(found.into_values().collect())
+    let more = WITH_A_QUERY.map(str::to_owned);
+    Ok(found.into_values().chain(more).collect())
 }
 
 /// Whether an address is one of a path with parts that vary, and not of one without.

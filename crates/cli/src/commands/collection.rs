@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use client::Client;
 use wire::admin_api::{CollectionChange, CollectionRow, DeviceRow, MemberChange};
-use wire::collections::{CollectionPreview, CollectionRule, ExclusionChange};
+use wire::collections::{CollectionPreview, ExclusionChange, RuleChange};
 use wire::names::CollectionName;
 
 use crate::commands::device;
@@ -70,14 +70,12 @@ pub(crate) struct SetRule {
     name: CollectionName,
     /// The rule; an empty one takes the rule away
     rule: String,
-    /// No device that isn't in this collection is in
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
-    limit_to: String,
+    /// No device that isn't in this collection is in; without it the limit stays as it is
+    #[arg(long, value_name = "NAME")]
+    limit_to: Option<CollectionName>,
+    /// Take the limit away
+    #[arg(long, conflicts_with = "limit_to")]
+    no_limit: bool,
     /// Only show who would be in
     #[arg(long)]
     dry_run: bool,
@@ -134,13 +132,17 @@ pub(crate) fn run(command: &Collection, output: &Output) -> Outcome<()> {
             output.answer(&rows, |look| render_list(&rows, look))
         }
         Collection::SetRule(set) => {
-            let rule = CollectionRule {
-                rule: set.rule.clone(),
-                limit_to: set.limit_to.clone(),
+            let limit_to = match set.no_limit {
+                true => Some(String::new()),
+                false => set.limit_to.as_ref().map(ToString::to_string),
+            };
+            let change = RuleChange {
+                rule: Some(set.rule.clone()),
+                limit_to,
             };
             let preview = match set.dry_run {
-                true => client.collection_preview(&set.name, Some(&rule), SHOWN_MAX),
-                false => client.put_collection_rule(&set.name, &rule),
+                true => client.collection_preview(&set.name, Some(&change), SHOWN_MAX),
+                false => client.put_collection_rule(&set.name, &change),
             }
             .trying(|| format!("cannot set the rule of {}", set.name))?;
             output.answer(&preview, |look| render_preview(&preview, look))

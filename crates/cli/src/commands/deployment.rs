@@ -6,7 +6,10 @@ use std::io::{IsTerminal as _, Write as _};
 
 use clap::{Args, Subcommand};
 use wire::admin_api::{Deployment as Row, Purpose};
-use wire::deployments::{CapRequest, DailyHours, DeviceList, ResumeRequest, StopRequest, Window};
+use wire::deployments::{
+    ApproveRequest, CapRequest, DailyHours, DeclineRequest, DeviceList, ResumeRequest, StopRequest,
+    Window,
+};
 use wire::names::{CollectionName, DeploymentName, SequenceName};
 
 use crate::commands::device;
@@ -96,6 +99,31 @@ pub(crate) enum Deployment {
         /// The words `NAME CAP`; asked for at a terminal
         #[arg(long, default_value = "", hide_default_value = true)]
         confirm: String,
+    },
+    /// Approve what another administrator asked of a deployment; it is done at once
+    ///
+    /// Where the server wants a second person for mass actions (`serve --second-person-above`), a deployment that writes over
+    /// disks stays as it is until somebody else than the one who asked approves. `deployment status` shows what awaits it.
+    #[command(
+        after_help = "Example:\n  forestage deployment approve autumn-2026 --confirm \"autumn-2026 2600\""
+    )]
+    Approve {
+        /// The deployment
+        name: DeploymentName,
+        /// The words `NAME MACHINES`; asked for at a terminal
+        #[arg(long, default_value = "", hide_default_value = true)]
+        confirm: String,
+    },
+    /// Decline what was asked of a deployment, or take back what you asked yourself
+    #[command(
+        after_help = "Example:\n  forestage deployment decline autumn-2026 --reason \"after the exams\""
+    )]
+    Decline {
+        /// The deployment
+        name: DeploymentName,
+        /// Why, for the audit
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Have an available deployment begin on devices
     #[command(after_help = "Example:\n  forestage deployment start reset-2026 PF3ABC12")]
@@ -232,7 +260,7 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
             let doing = || format!("cannot create the deployment {}", row.name);
             let preview = client.preview_deployment(&row).trying(doing)?;
             let typed = typed(&create.confirm, preview.confirm.as_deref())?;
-            client.create_deployment(&row, &typed).trying(doing)?;
+            let row = client.create_deployment(&row, &typed).trying(doing)?;
             output.answer(&row, |_| {
                 let warnings: String = preview
                     .warnings
@@ -240,8 +268,12 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                     .map(|warning| format!("  note: {}\n", clean(warning)))
                     .collect();
                 format!(
-                    "deployment {}: {} runs {}, at most {} devices\n{warnings}",
-                    row.name, row.collection, row.sequence, row.cap
+                    "deployment {}: {} runs {}, at most {} devices\n{}{warnings}",
+                    row.name,
+                    row.collection,
+                    row.sequence,
+                    row.cap,
+                    life::awaits(&row)
                 )
             })
         }
@@ -257,7 +289,13 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
             let preview = client.preview_deployment(&row).trying(doing)?;
             let typed = typed(&change.confirm, preview.confirm.as_deref())?;
             let row = client.change_deployment(&row, &typed).trying(doing)?;
-            output.answer(&row, |look| render_list(std::slice::from_ref(&row), look))
+            output.answer(&row, |look| {
+                let awaits = match preview.second_person {
+                    true => life::awaits(&row),
+                    false => String::new(),
+                };
+                render_list(std::slice::from_ref(&row), look) + &awaits
+            })
         }
         Deployment::Preview(create) => {
             let preview = client
@@ -297,7 +335,10 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                 confirm: typed(confirm, status.confirm_resume.as_deref())?,
             };
             let row = client.resume_deployment(name, &request).trying(doing)?;
-            output.answer(&row, |_| format!("deployment {name} goes on\n"))
+            output.answer(&row, |_| match row.stopped {
+                true => life::awaits(&row),
+                false => format!("deployment {name} goes on\n"),
+            })
         }
         Deployment::RaiseCap { name, cap, confirm } => {
             let request = CapRequest {
@@ -307,6 +348,25 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
             let status = client
                 .change_cap(name, &request)
                 .trying(|| format!("cannot change the cap of {name}"))?;
+            output.answer(&status, |look| life::render_status(&status, look))
+        }
+        Deployment::Approve { name, confirm } => {
+            let doing = || format!("cannot approve what was asked of {name}");
+            let status = client.deployment_status(name).trying(doing)?;
+            let words = status.approval.map(|approval| approval.confirm);
+            let request = ApproveRequest {
+                confirm: typed(confirm, words.as_deref())?,
+            };
+            let status = client.approve_deployment(name, &request).trying(doing)?;
+            output.answer(&status, |look| life::render_status(&status, look))
+        }
+        Deployment::Decline { name, reason } => {
+            let request = DeclineRequest {
+                reason: reason.clone(),
+            };
+            let status = client
+                .decline_deployment(name, &request)
+                .trying(|| format!("cannot decline what was asked of {name}"))?;
             output.answer(&status, |look| life::render_status(&status, look))
         }
         Deployment::Start { on, confirm } => {

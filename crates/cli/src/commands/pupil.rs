@@ -396,6 +396,7 @@ mod tests {
                 result: "invalid".into(),
                 problems: vec!["there is no site XXX".into()],
                 warnings: vec![],
+                said: vec![],
             }],
             new: 0,
             changed: 0,

@@ -40,6 +40,15 @@ pub(crate) struct Serve {
     /// X-Forwarded-For are believed; may be repeated. From everyone else they are ignored
     #[arg(long, value_name = "CIDR")]
     trusted_proxy: Vec<TrustedProxy>,
+    /// What would write over the disks of more machines than this awaits the approval of a second administrator: a deployment
+    /// that begins, is resumed or may touch more machines, and failed runs that are retried together. 0: one person decides
+    #[arg(
+        long,
+        value_name = "MACHINES",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    second_person_above: u32,
     /// When ready, write {"url","address","ca","one-time-login"} to this file, for scripts
     #[arg(long, value_name = "FILE")]
     ready_file: Option<Utf8PathBuf>,
@@ -67,6 +76,7 @@ pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
         database: command.database.url()?,
         trusted_proxies: command.trusted_proxy.clone(),
         patience: Patience::default(),
+        second_person_above: command.second_person_above,
         oidc: oidc(command)?,
     };
     if let Err(most) = crate::open_files::allow(OPEN_FILES) {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::world::{World, failed};
+use crate::world::{World, failed, succeeded};
 
 pub(crate) const SEQUENCE: &str = include_str!("tiny.yaml");
 
@@ -558,4 +558,70 @@ fn assets(world: &World) {
         "PF1 is in use again\n"
     );
     world.run(&["device", "set", "PF1", "--class", "1STA", "--name", ""]);
+}
+
+#[test]
+fn a_second_person() {
+    let world = World::start_with(&["--second-person-above", "100"]);
+    world.write("tiny.yaml", SEQUENCE);
+    import_packages(&world);
+    world.run(&["sequence", "put", "tiny.yaml"]);
+    world.run(&["collection", "create", "pupils"]);
+    let create = "deployment create autumn --collection pupils --sequence tiny --cap 200 --confirm";
+    let words: Vec<&str> = create.split(' ').chain(["autumn 200"]).collect();
+    let said = world.run(&words);
+    assert!(
+        said.contains("`forestage deployment approve autumn`"),
+        "{said}"
+    );
+    let approve = ["deployment", "approve", "autumn", "--confirm", "autumn 200"];
+    let (code, _, stderr) = world.fail(&approve);
+    assert!(code == 1 && stderr.contains("can't approve it"), "{stderr}");
+
+    let made = world.json(&["user", "add", "kari", "--role", "admin"]);
+    let as_kari = |words: &[&str]| {
+        let mut command = world.command(words);
+        command.env("FORESTAGE_CONFIG", world.path("kari.json"));
+        command
+    };
+    let mut login = as_kari(&[
+        "login",
+        world.url(),
+        "--ca",
+        "data/tls/ca.pem",
+        "--user",
+        "kari",
+    ]);
+    login
+        .env(
+            "FORESTAGE_PASSWORD",
+            made["one-time-password"].as_str().unwrap(),
+        )
+        .env("FORESTAGE_NEW_PASSWORD", "another password that is long");
+    succeeded(login);
+    let said = succeeded(as_kari(&approve));
+    assert!(
+        said.starts_with("deployment autumn: pupils runs tiny\n"),
+        "{said}"
+    );
+
+    let raise = [
+        "deployment",
+        "raise-cap",
+        "autumn",
+        "300",
+        "--confirm",
+        "autumn 300",
+    ];
+    let said = world.run(&raise);
+    assert!(
+        said.contains("admin asked that it may touch 300 devices"),
+        "{said}"
+    );
+    world.run(&["deployment", "decline", "autumn", "--reason", "never mind"]);
+    let status = world.json(&["deployment", "status", "autumn"]);
+    assert_eq!(
+        (&status["cap"], &status["approval"]),
+        (&200.into(), &json!(null))
+    );
 }

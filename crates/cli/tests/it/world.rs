@@ -20,7 +20,12 @@ pub(crate) struct World {
 impl World {
     /// Starts a server, waits until it says that it is ready, and logs in.
     pub(crate) fn start() -> Self {
-        let world = Self::serve(tempfile::tempdir().unwrap());
+        Self::start_with(&[])
+    }
+
+    /// The same, with more words for `serve`.
+    pub(crate) fn start_with(more: &[&str]) -> Self {
+        let world = Self::serve(tempfile::tempdir().unwrap(), more);
         let one_time = world.ready["one-time-login"].as_str().unwrap().to_owned();
         let mut login = world.login(world.folder.path());
         login
@@ -35,13 +40,13 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("data")).unwrap();
         std::fs::copy(database, folder.path().join("data/forestage.db")).unwrap();
-        let world = Self::serve(folder);
+        let world = Self::serve(folder, &[]);
         world.log_in(world.folder.path(), password);
         world
     }
 
-    fn serve(folder: tempfile::TempDir) -> Self {
-        let (server, ready) = serve(folder.path(), "127.0.0.1:0");
+    fn serve(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let (server, ready) = serve(folder.path(), "127.0.0.1:0", more);
         Self {
             folder,
             ready,
@@ -80,13 +85,13 @@ impl World {
     pub(crate) fn start_again(&mut self) {
         let (_, port) = self.url().rsplit_once(':').unwrap();
         let address = format!("127.0.0.1:{port}");
-        (self.server, self.ready) = serve(self.folder.path(), &address);
+        (self.server, self.ready) = serve(self.folder.path(), &address, &[]);
     }
 
     /// Starts the server with the data folder in another folder, at another port, and logs in there.
     pub(crate) fn start_elsewhere(&mut self, folder: &str) {
         let path = self.path(folder);
-        (self.server, self.ready) = serve(&path, "127.0.0.1:0");
+        (self.server, self.ready) = serve(&path, "127.0.0.1:0", &[]);
         self.log_in(&path, PASSWORD);
     }
 
@@ -133,10 +138,11 @@ impl Drop for World {
 }
 
 /// Starts a server with its data in `folder`, and waits until it says that it is ready.
-fn serve(folder: &Path, address: &str) -> (Child, Value) {
+fn serve(folder: &Path, address: &str, more: &[&str]) -> (Child, Value) {
     let mut server = Command::new(FORESTAGE)
         .args(["--json", "serve", "--data", "data", "--listen", address])
         .args(["--ready-file", "ready.json"])
+        .args(more)
         .current_dir(folder)
         .env("FORESTAGE_LOG", "error")
         .stdout(Stdio::piped())

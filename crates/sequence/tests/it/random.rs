@@ -10,7 +10,6 @@
 //!
 //! For example `FORESTAGE_RANDOM_CASE=0x2a cargo test -p sequence --test it random`.
 
-mod chance;
 mod document;
 mod watch;
 
@@ -21,11 +20,11 @@ use sequence::engine::{RunEnd, World, run};
 use sequence::journal_line;
 use sequence::view::{RunState, RunView};
 use serde_json::{Value, json};
+use testkit::chance::Chance;
 use testkit::fake_machine::{FakeClock, FakeContent, FakeMachine, FakeState};
 use wire::event::{Environment, Event, EventBody, StepOutcome};
 use wire::names::StepPath;
 
-use self::chance::Random;
 use self::watch::{Stopper, Watched, is_effect_there};
 use crate::world::Bench;
 
@@ -75,7 +74,7 @@ fn whatever_happens_a_run_keeps_its_word() {
             let tally = &tally;
             scope.spawn(move || {
                 for number in (thread..runs).step_by(usize::try_from(threads).unwrap()) {
-                    check(Random(BASE_SEED.wrapping_add(number)).next(), tally);
+                    check(Chance::new(BASE_SEED.wrapping_add(number)).number(), tally);
                 }
             });
         }
@@ -124,7 +123,7 @@ fn check(seed: u64, tally: &Tally) {
 
 /// A machine with a run, and all that will go wrong with it.
 struct Life {
-    random: Random,
+    random: Chance,
     text: String,
     bench: Bench,
     /// Each power-on in words.
@@ -147,7 +146,7 @@ struct Life {
 
 impl Life {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Chance::new(seed);
         let text = document::document(&mut random);
         let mut bench = Bench::new("  - { id: end, finish: { action: stay } }");
         match sequence::document::compile(&text) {
@@ -266,7 +265,7 @@ impl Life {
         if self.failing > 0 {
             self.failing -= 1;
             for _ in 0..=self.random.below(3) {
-                let (prefix, nth) = (*self.random.pick(&CALLS), 1 + self.random.index(12));
+                let (prefix, nth) = (*self.random.pick(&CALLS), 1 + self.random.place(12));
                 machine.fail(prefix, nth);
                 what += &format!(", call {nth} of `{prefix}` fails");
             }
@@ -274,16 +273,16 @@ impl Life {
         bench.journal.capacity = None;
         if self.cuts > 0 && self.random.chance(80) {
             if self.random.chance(50) {
-                bench.journal.capacity = Some(lines + self.random.index(40));
+                bench.journal.capacity = Some(lines + self.random.place(40));
                 what += &format!(", cut after line {:?}", bench.journal.capacity);
             } else {
-                let calls = self.random.index(40);
+                let calls = self.random.place(40);
                 machine.cut_after(calls);
                 what += &format!(", cut after call {calls}");
             }
         }
         if self.is_to_be_stopped && self.stopper.polls.is_none() && self.random.chance(60) {
-            self.stopper.polls = Some(self.random.index(60));
+            self.stopper.polls = Some(self.random.place(60));
             what += &format!(", stopped at poll {:?}", self.stopper.polls);
         }
         let content = FakeContent::new(&machine, bench.order.packages.clone());
@@ -375,7 +374,7 @@ impl Life {
         for event in &events[self.folded..] {
             self.view.apply(event);
             self.view.apply(event);
-            self.view.apply(&events[self.random.index(self.folded + 1)]);
+            self.view.apply(&events[self.random.place(self.folded + 1)]);
         }
         self.folded = events.len();
     }

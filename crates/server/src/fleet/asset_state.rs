@@ -7,6 +7,7 @@ use axum::extract::{Extension, Path, State};
 use serde_json::json;
 use wire::assets::{AssetDetail, AssetReason, AssetState, REASON_CHARS_MAX};
 use wire::names::{DeviceId, RunId};
+use wire::reasons::MachineReason;
 use wire::webhooks::WebhookEvent;
 
 use crate::connection::client;
@@ -175,13 +176,10 @@ pub(crate) async fn stolen_asks(
 }
 
 /// What the screen of a retired machine says; `None` for one that is in use.
-pub(crate) fn retired_message(device: &StoredDevice) -> Option<String> {
-    let out = device.out_of_use()?;
-    let why = match out.reason.as_str() {
-        "" => String::new(),
-        reason => format!(" ({reason})"),
-    };
-    Some(format!(
-        "nothing to do: this machine is retired{why}; an administrator can take it back into use"
-    ))
+pub(crate) fn retired(device: &StoredDevice) -> Option<MachineReason> {
+    let reason = device.out_of_use()?.reason;
+    Some(match reason.is_empty() {
+        true => MachineReason::OutOfUse,
+        false => MachineReason::OutOfUseBecause { reason },
+    })
 }

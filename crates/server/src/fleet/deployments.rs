@@ -5,13 +5,15 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
 use wire::admin_api::Deployment;
-use wire::deployments::DAY_MINUTES;
+use wire::deployments::{Awaited, DAY_MINUTES};
 use wire::names::DeploymentName;
 
 use crate::db::commit;
 use crate::error::{Doing as _, Failure, to_json};
+use crate::fleet::targeting::approvals::{self, Asked};
 use crate::fleet::targeting::lifecycle::{confirmed, look_up};
 use crate::fleet::targeting::preview::to_confirm;
+use crate::fleet::targeting::queue;
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
@@ -60,7 +62,8 @@ pub(crate) async fn put(
     }
     check_window(&deployment)?;
     let mut db = state.db().write().await?;
-    match look_up(&mut db, &name).await? {
+    let before = look_up(&mut db, &name).await?;
+    match &before {
         // Whether it is stopped is no matter of its settings: only a resume has machines begin again.
         Some(before) if wanted.change => deployment.stopped = before.stopped,
         Some(_) => {
@@ -78,6 +81,15 @@ pub(crate) async fn put(
     if let Some(words) = to_confirm(&mut db, &deployment).await? {
         confirmed(&typed.confirm, &words)?;
     }
+    // No machine begins it until somebody else has said yes, which resumes it. Whoever changes what awaits that can't say it.
+    let could_begin =
+        !deployment.stopped || approvals::awaits(&mut db, &name, Awaited::Resume).await?;
+    let awaits = could_begin
+        && before.is_none_or(|before| reaches_more(&before, &deployment))
+        && state
+            .needs_second(&mut db, &deployment, deployment.cap)
+            .await?;
+    deployment.stopped |= awaits;
     sqlx::query(
         "INSERT INTO deployments (name, collection, document, stopped, created_at_ms) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (name) DO UPDATE SET collection = excluded.collection, document = excluded.document, \
@@ -100,8 +112,21 @@ pub(crate) async fn put(
         false => "deployment-stored",
     };
     audit(&mut db, &user.name, action, name.as_str(), &detail).await?;
+    if awaits {
+        let asked = Asked::resume(deployment.cap);
+        approvals::ask(&mut db, &user, &name, &asked).await?;
+        queue::send_home(&mut db, &name).await?;
+    }
     commit(db).await?;
     Ok(Json(deployment))
+}
+
+/// Whether a change lets machines begin it that might not before, or do something else to them.
+pub(crate) fn reaches_more(before: &Deployment, after: &Deployment) -> bool {
+    after.cap > before.cap
+        || after.collection != before.collection
+        || after.sequence != before.sequence
+        || after.purpose != before.purpose
 }
 
 /// What a person typed beside a deployment that writes over disks.

@@ -458,6 +458,7 @@ mod tests {
             None,
             stopping,
             crate::serve::Patience::default(),
+            0,
         )
         .await
         .unwrap();

@@ -1,6 +1,7 @@
 //! Every route × every role × own and foreign machines × every kind of credential: what must be answered follows from the table of
 //! routes and the table of roles, and is compared with what the server answers. A route that isn't in the tables isn't served.
 
+mod english;
 mod world;
 
 use axum::body::Body;
@@ -226,6 +227,25 @@ async fn a_visitor_is_looked_at_and_reported_and_nothing_else() {
         looked >= 10 && refused >= 6,
         "{looked} looked at, {refused} refused"
     );
+    // Scanned at the hand-out, it is what it is, and it isn't handed out.
+    let token = Some("good-school-admin");
+    let scan = world.ask(
+        "POST",
+        "/api/v1/assignments/scan",
+        token,
+        r#"{"text":"pf3"}"#,
+    );
+    let said = json_of(scan.await).await;
+    assert_eq!(
+        (&said["devices"], &said["visitors"][0]["serial"]),
+        (&json!([]), &json!("PF3"))
+    );
+    let give =
+        json!({ "device": world.visitor.device, "pupil": world.own.pupil, "additional": true });
+    let given = world
+        .ask("POST", "/api/v1/assignments", token, &give.to_string())
+        .await;
+    assert_eq!(json_of(given).await["code"], "visitor");
 }
 
 #[tokio::test(flavor = "multi_thread")]

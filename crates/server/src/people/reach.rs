@@ -72,7 +72,11 @@ impl User {
     }
 
     /// Refuses what isn't done with a visitor.
-    fn refuse_visitor(&self, serial: &str, machine: &impl Placed) -> Result<(), Failure> {
+    pub(crate) fn refuse_visitor(
+        &self,
+        serial: &str,
+        machine: &impl Placed,
+    ) -> Result<(), Failure> {
         if self.covers(machine.sites().0) {
             return Ok(());
         }

@@ -15,6 +15,7 @@ use crate::error::{Doing as _, Failure, stored_text};
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::reach::Placed;
 use crate::pupils::store::{
     StoredAssignment, StoredPupil, assignments_sql, pupil_for_in, pupils_sql,
 };
@@ -578,10 +579,18 @@ pub(super) struct StoredHandOutDevice {
     pub(super) product: String,
     pub(super) site: String,
     pub(super) site_name: String,
+    /// Where it last checked in; empty if there is no such site.
+    pub(super) seen_site: String,
     pub(super) class: String,
     pub(super) assigned_name: String,
     /// The state of its latest run; empty if it had none.
     pub(super) run_state: String,
+}
+
+impl Placed for StoredHandOutDevice {
+    fn sites(&self) -> (&str, &str) {
+        (&self.site, &self.seen_site)
+    }
 }
 
 impl StoredHandOutDevice {
@@ -597,7 +606,7 @@ macro_rules! hand_out_devices_sql {
         concat!(
             "SELECT devices.id, devices.serial, devices.serial_key, devices.asset_tag, devices.asset_tag_key, \
              devices.vendor, devices.product, devices.site, COALESCE(sites.name, devices.site) AS site_name, \
-             devices.class, devices.assigned_name, COALESCE((SELECT runs.state FROM runs WHERE runs.device = devices.id \
+             devices.seen_site, devices.class, devices.assigned_name, COALESCE((SELECT runs.state FROM runs WHERE runs.device = devices.id \
              ORDER BY runs.started_at_ms DESC LIMIT 1), '') AS run_state \
              FROM devices LEFT JOIN sites ON sites.code = devices.site ",
             $clause
@@ -617,9 +626,11 @@ async fn device_for_in(
             .fetch_optional(&mut **db)
             .await
             .doing("read a device")?;
-    device
-        .filter(|device| user.reach.covers(&device.site))
-        .ok_or_else(|| Failure::not_found(format!("device {id}")))
+    let device = device
+        .filter(|device| user.sees(device))
+        .ok_or_else(|| Failure::not_found(format!("device {id}")))?;
+    user.refuse_visitor(&device.serial, &device)?;
+    Ok(device)
 }
 
 #[cfg(test)]

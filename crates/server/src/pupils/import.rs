@@ -7,9 +7,10 @@ use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use wire::assignments::HandOut;
+use wire::assignments::{HandOut, ScanReply, Warning};
 use wire::names::{DeviceId, PupilId};
 use wire::pupils::{ListImportReport, ListImportRow, PupilEntry};
+use wire::reasons::{ListReason, texts};
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure};
@@ -127,14 +128,13 @@ pub(crate) async fn assignments(
             Ok(ask) => match hand_out(&mut db, &user, &ask).await {
                 Ok(reply) => {
                     changed.push(ask.device);
-                    let warnings = reply.warnings.into_iter().map(|warning| warning.text);
-                    ListImportRow::good(line, subject, "new", warnings.collect())
+                    ListImportRow::good(line, subject, "new", reply.warnings)
                 }
                 Err(Failure::Refused { error, .. }) if error.code == "has-it-already" => {
                     ListImportRow::good(line, subject, "unchanged", Vec::new())
                 }
                 Err(Failure::Refused { error, .. }) => {
-                    ListImportRow::bad(line, subject, vec![error.message])
+                    ListImportRow::bad(line, subject, vec![error.message.into()])
                 }
                 Err(failure) => return Err(failure),
             },
@@ -200,15 +200,13 @@ impl Sites {
         Ok(Self { codes, default })
     }
 
-    fn find(&self, text: &str) -> Result<String, String> {
+    fn find(&self, text: &str) -> Result<String, ListReason> {
         let text = if text.is_empty() { &self.default } else { text };
         if text.is_empty() {
-            return Err("there is no site".into());
+            return Err(ListReason::NoSite);
         }
-        self.codes
-            .get(&text.to_lowercase())
-            .cloned()
-            .ok_or_else(|| format!("there is no site {text}"))
+        let found = self.codes.get(&text.to_lowercase()).cloned();
+        found.ok_or_else(|| ListReason::UnknownSite { site: text.into() })
     }
 }
 
@@ -218,12 +216,13 @@ fn pupil_of<'a>(
     sites: &Sites,
     known: &'a BTreeMap<String, StoredPupil>,
     user: &User,
-) -> Result<(PupilEntry, Option<&'a StoredPupil>), Vec<String>> {
+) -> Result<(PupilEntry, Option<&'a StoredPupil>), Vec<ListReason>> {
     let mut problems = line.problems.clone();
     let number = line.text(Field::Number);
     let before = known.get(&pupil_key(number));
     if before.is_some_and(|before| !user.reach.covers(&before.site)) {
-        problems.push(format!("pupil {number} belongs to another site"));
+        let number = number.to_owned();
+        problems.push(ListReason::OtherPupil { number });
     }
     let site = match before {
         Some(before) if line.text(Field::Site).is_empty() && sites.default.is_empty() => {
@@ -277,21 +276,32 @@ async fn pair_of(
     state: &AppState,
     user: &User,
     line: &ListLine,
-) -> Result<Result<HandOut, Vec<String>>, Failure> {
+) -> Result<Result<HandOut, Vec<ListReason>>, Failure> {
     if !line.problems.is_empty() {
         return Ok(Err(line.problems.clone()));
     }
     let (device, number) = (line.text(Field::Device), line.text(Field::Number));
-    let devices = look_up(state, user, device).await?.devices;
+    let ScanReply {
+        devices, visitors, ..
+    } = look_up(state, user, device).await?;
     let pupils = look_up(state, user, number).await?.pupils;
     let mut problems = Vec::new();
-    if devices.is_empty() {
-        problems.push(format!("there is no device {device}"));
-    } else if devices.len() > 1 {
-        problems.push(format!("{} devices are called {device}", devices.len()));
+    let device = device.to_owned();
+    match (devices.len(), visitors.first()) {
+        (0, None) => problems.push(ListReason::UnknownDevice { device }),
+        (0, Some(visitor)) => problems.push(ListReason::VisitingDevice {
+            device,
+            site: visitor.site_name.clone(),
+        }),
+        (1, _) => {}
+        (several, _) => problems.push(ListReason::SeveralDevices {
+            device,
+            devices: several as u64,
+        }),
     }
     if pupils.is_empty() {
-        problems.push(format!("there is no pupil {number}"));
+        let number = number.to_owned();
+        problems.push(ListReason::UnknownPupil { number });
     }
     match (devices.first(), pupils.first()) {
         (Some(device), Some(pupil)) if problems.is_empty() => Ok(Ok(HandOut {
@@ -348,28 +358,41 @@ impl Report for ListImportReport {
 }
 
 trait Row {
-    fn good(line: &ListLine, subject: String, result: &str, warnings: Vec<String>) -> Self;
-    fn bad(line: &ListLine, subject: String, problems: Vec<String>) -> Self;
+    fn good(line: &ListLine, subject: String, result: &str, warnings: Vec<Warning>) -> Self;
+    fn bad(line: &ListLine, subject: String, problems: Vec<ListReason>) -> Self;
 }
 
 impl Row for ListImportRow {
-    fn good(line: &ListLine, subject: String, result: &str, warnings: Vec<String>) -> Self {
+    fn good(line: &ListLine, subject: String, result: &str, warnings: Vec<Warning>) -> Self {
         Self {
+            said: warnings.iter().map(unusual).collect(),
             line: line.line,
             subject,
             result: result.to_owned(),
             problems: Vec::new(),
-            warnings,
+            warnings: warnings.into_iter().map(|warning| warning.text).collect(),
         }
     }
 
-    fn bad(line: &ListLine, subject: String, problems: Vec<String>) -> Self {
+    fn bad(line: &ListLine, subject: String, problems: Vec<ListReason>) -> Self {
         Self {
             line: line.line,
             subject,
             result: "invalid".into(),
-            problems,
+            problems: texts(&problems),
             warnings: Vec::new(),
+            said: problems,
         }
+    }
+}
+
+/// What is unusual about a hand-out, as a sentence of lists.
+fn unusual(warning: &Warning) -> ListReason {
+    match warning.code.as_str() {
+        "not-ready" => ListReason::NotReady,
+        "other-site" => ListReason::DeviceOfOtherSite,
+        "other-class" => ListReason::DeviceOfOtherClass,
+        "left" => ListReason::PupilLeft,
+        _ => warning.text.clone().into(),
     }
 }

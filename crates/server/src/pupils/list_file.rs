@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use wire::pupils::PUPIL_TEXT_CHARS_MAX;
+use wire::reasons::ListReason;
 
 use crate::pupils::store::pupil_key;
 use crate::table::{self, Sheet, TableError};
@@ -85,7 +86,7 @@ pub(super) struct ListLine {
     pub(super) line: u64,
     values: BTreeMap<Field, String>,
     /// What is wrong.
-    pub(super) problems: Vec<String>,
+    pub(super) problems: Vec<ListReason>,
 }
 
 impl ListLine {
@@ -186,38 +187,39 @@ fn list_line(
     let mut problems = Vec::new();
     let mut values = BTreeMap::new();
     if cells.len() > columns.len() {
-        problems.push(format!(
-            "it has {} values, and there are {} columns",
-            cells.len(),
-            columns.len()
-        ));
+        problems.push(ListReason::MoreValues {
+            values: cells.len() as u64,
+            columns: columns.len() as u64,
+        });
     }
     let cells = cells.iter().map(String::as_str);
     for ((_, field), value) in columns.iter().zip(cells.chain(std::iter::repeat(""))) {
         let Some(field) = field else { continue };
         if value.trim().chars().count() > PUPIL_TEXT_CHARS_MAX {
-            problems.push(format!(
-                "{} is longer than {PUPIL_TEXT_CHARS_MAX} characters",
-                field.name()
-            ));
+            problems.push(ListReason::LongValue {
+                field: field.name().to_owned(),
+                characters: PUPIL_TEXT_CHARS_MAX as u64,
+            });
         }
         values.insert(*field, clean(value, PUPIL_TEXT_CHARS_MAX));
     }
     join_names(&mut values);
-    let mut required = vec![Field::Number];
-    required.push(match purpose {
-        Purpose::Pupils => Field::Name,
-        Purpose::HandOut => Field::Device,
-    });
-    for field in required {
+    let other = match purpose {
+        Purpose::Pupils => (Field::Name, ListReason::NoName),
+        Purpose::HandOut => (Field::Device, ListReason::NoDevice),
+    };
+    for (field, lacking) in [(Field::Number, ListReason::NoNumber), other] {
         if values.get(&field).is_none_or(String::is_empty) {
-            problems.push(format!("there is no {}", field.name()));
+            problems.push(lacking);
         }
     }
     let number = values.get(&Field::Number).map_or("", String::as_str);
     if purpose == Purpose::Pupils && !number.is_empty() {
         if let Some(first) = seen.get(&pupil_key(number)) {
-            problems.push(format!("pupil {number} stands in line {first} already"));
+            problems.push(ListReason::NumberRepeated {
+                number: number.to_owned(),
+                line: *first,
+            });
         } else {
             seen.insert(pupil_key(number), line);
         }
@@ -242,6 +244,7 @@ fn join_names(values: &mut BTreeMap<Field, String>) {
 mod tests {
     use super::{Field, ListFileError, Purpose, TableError, parse};
     use proptest::prelude::*;
+    use wire::reasons::texts;
 
     /// Number, name, site and class of each row, or the problems.
     fn check(text: &str) -> Vec<Result<[String; 4], Vec<String>>> {
@@ -253,7 +256,7 @@ mod tests {
                 if row.problems.is_empty() {
                     Ok(fields.map(|field| row.text(field).to_owned()))
                 } else {
-                    Err(row.problems)
+                    Err(texts(&row.problems))
                 }
             })
             .collect()

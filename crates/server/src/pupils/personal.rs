@@ -204,6 +204,7 @@ mod tests {
             None,
             stopping,
             crate::serve::Patience::default(),
+            0,
         )
         .await
         .unwrap();

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use wire::assignments::{Holder, SCAN_CHARS_MAX, Scan, ScanReply, ScannedDevice};
+use wire::assignments::{Holder, SCAN_CHARS_MAX, Scan, ScanReply, ScannedDevice, ScannedVisitor};
 
 use crate::error::{Doing as _, Failure, stored_text};
 use crate::fleet::identity::name_key;
@@ -15,6 +15,12 @@ use crate::pupils::store::{StoredAssignment, StoredPupil, assignments_sql, pupil
 use crate::routes::read_json;
 use crate::state::AppState;
 use crate::text::clean;
+
+const NOTHING: ScanReply = ScanReply {
+    devices: Vec::new(),
+    pupils: Vec::new(),
+    visitors: Vec::new(),
+};
 
 /// `POST /api/v1/assignments/scan`
 pub(crate) async fn post(
@@ -34,7 +40,7 @@ pub(super) async fn look_up(
     text: &str,
 ) -> Result<ScanReply, Failure> {
     let reply = exact(state, user, text).await?;
-    if !reply.devices.is_empty() || !reply.pupils.is_empty() {
+    if reply != NOTHING {
         return Ok(reply);
     }
     match other_layout(text) {
@@ -63,10 +69,7 @@ async fn exact(state: &AppState, user: &User, text: &str) -> Result<ScanReply, F
     let label = label_code::read(text);
     let is_label = label.is_some();
     let text = label.as_deref().unwrap_or(text);
-    let mut reply = ScanReply {
-        devices: Vec::new(),
-        pupils: Vec::new(),
-    };
+    let mut reply = NOTHING;
     if let Some(key) = name_key(text) {
         let found: Vec<StoredHandOutDevice> = sqlx::query_as(hand_out_devices_sql!(
             "WHERE devices.serial_key = $1 OR devices.asset_tag_key = $1 \
@@ -79,10 +82,14 @@ async fn exact(state: &AppState, user: &User, text: &str) -> Result<ScanReply, F
         .await
         .doing("look up a scanned device")?;
         for device in found {
-            if user.reach.covers(&device.site) && (!is_label || device.serial_key == key) {
-                reply
-                    .devices
-                    .push(scanned(state, user, device, &key, is_label).await?);
+            if is_label && device.serial_key != key {
+                continue;
+            }
+            if user.covers(&device.site) {
+                let scanned = scanned(state, user, device, &key, is_label).await?;
+                reply.devices.push(scanned);
+            } else if user.sees(&device) {
+                reply.visitors.push(device.visitor()?);
             }
         }
     }
@@ -94,12 +101,23 @@ async fn exact(state: &AppState, user: &User, text: &str) -> Result<ScanReply, F
         .fetch_optional(state.db().read())
         .await
         .doing("look up a scanned pupil")?;
-        if let Some(pupil) = found.filter(|pupil| user.reach.covers(&pupil.site)) {
+        if let Some(pupil) = found.filter(|pupil| user.covers(&pupil.site)) {
             let held = state.held_by(&pupil).await?;
             reply.pupils.push(pupil.row(held)?);
         }
     }
     Ok(reply)
+}
+
+impl StoredHandOutDevice {
+    fn visitor(self) -> Result<ScannedVisitor, Failure> {
+        Ok(ScannedVisitor {
+            device: stored_text("device id", &self.id)?,
+            serial: self.serial,
+            site: self.site,
+            site_name: self.site_name,
+        })
+    }
 }
 
 async fn scanned(

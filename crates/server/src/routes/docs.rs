@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
 use crate::people::roles::May;
+use crate::routes::answers;
 
 /// A JSON document as a request or an answer.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +118,16 @@ impl Route {
         }
     }
 
+    /// Its name in the description of the API, unique and stable: method and path in one word.
+    #[must_use]
+    pub fn operation_id(&self) -> String {
+        let words = self.path.trim_start_matches("/api/v1/").split('/');
+        let words = words.map(|word| word.trim_matches(['{', '}']).replace(['.', '-'], "_"));
+        let words: Vec<String> = words.collect();
+        let method = self.method.as_str().to_lowercase();
+        format!("{method}_{}", words.join("_"))
+    }
+
     /// Whether the list comes in pages if one asks.
     #[must_use]
     pub fn is_paged(&self) -> bool {
@@ -190,9 +201,12 @@ impl Texts {
         self.tell(|route| route.takes = Content::Json(document::<T>(example)))
     }
 
-    /// The JSON it answers, with an example; an empty text for none.
-    pub(crate) fn answers<T: JsonSchema + DeserializeOwned>(self, example: &'static str) -> Self {
-        self.tell(|route| route.answers = Content::Json(document::<T>(example)))
+    /// The JSON it answers.
+    pub(crate) fn answers<T: JsonSchema + DeserializeOwned>(self) -> Self {
+        self.tell(|route| {
+            let example = answers::example(&route.operation_id());
+            route.answers = Content::Json(document::<T>(example));
+        })
     }
 
     /// It takes something other than JSON.

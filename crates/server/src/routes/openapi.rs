@@ -7,7 +7,10 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use wire::problem::Problem;
 
+use crate::error::Failure;
 use crate::people::roles::May;
+use crate::problem;
+use crate::routes::answers;
 use crate::routes::docs::{Content, Listing, Route};
 
 /// What every route can answer besides what it does: status and when.
@@ -67,7 +70,7 @@ pub fn document(table: &[Route]) -> Value {
             "responses": {
                 "Problem": {
                     "description": "A refusal (RFC 9457).",
-                    "content": { "application/problem+json": { "schema": problem } },
+                    "content": { "application/problem+json": { "schema": problem, "example": refusal() } },
                 },
             },
             "securitySchemes": {
@@ -78,6 +81,16 @@ pub fn document(table: &[Route]) -> Value {
     })
 }
 
+/// A refusal as callers get it.
+fn refusal() -> Value {
+    let failure = Failure::conflict("name-taken", "there is a deployment autumn already")
+        .hint("take another name, or change that one");
+    let Failure::Refused { status, error } = failure else {
+        return Value::Null;
+    };
+    serde_json::from_slice(&problem::body(status, &error)).unwrap_or_default()
+}
+
 /// Whether a route belongs to the admin API.
 pub(crate) fn is_told(route: &Route) -> bool {
     route.path.starts_with("/api/") && route.may != May::BeDevice
@@ -85,7 +98,7 @@ pub(crate) fn is_told(route: &Route) -> bool {
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut operation = json!({
-        "operationId": operation_id(route),
+        "operationId": route.operation_id(),
         "tags": [route.folder()],
         "summary": route.summary,
         "parameters": parameters(route),
@@ -98,22 +111,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     if route.may == May::Anyone {
         operation["security"] = json!([]);
     }
-    if let Some(content) = content(&route.takes, generator) {
+    if let Some(content) = content(&route.takes, "", generator) {
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
     operation
-}
-
-/// Unique and stable: method and path in one word.
-fn operation_id(route: &Route) -> String {
-    let words = route.path.trim_start_matches("/api/v1/").split('/');
-    let words = words.map(|word| word.trim_matches(['{', '}']).replace(['.', '-'], "_"));
-    let words: Vec<String> = words.collect();
-    format!(
-        "{}_{}",
-        route.method.as_str().to_lowercase(),
-        words.join("_")
-    )
 }
 
 fn parameters(route: &Route) -> Vec<Value> {
@@ -163,7 +164,8 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
     let listing = route.listing.and_then(Listing::in_words);
     let mut good = json!({ "description": listing.unwrap_or_else(|| "Done.".into()) });
-    let status = match content(&route.answers, generator) {
+    let text = answers::text(&route.operation_id());
+    let status = match content(&route.answers, &text, generator) {
         Some(content) => {
             good["content"] = content;
             StatusCode::OK
@@ -207,10 +209,17 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
     Value::Object(responses)
 }
 
-fn content(content: &Content, generator: &mut SchemaGenerator) -> Option<Value> {
+/// What a body is; `text` is an example of one that isn't JSON.
+fn content(content: &Content, text: &str, generator: &mut SchemaGenerator) -> Option<Value> {
     match content {
         Content::Nothing => None,
-        Content::Bytes(media_type) => Some(json!({ *media_type: {} })),
+        Content::Bytes(media_type) => {
+            let body = match text {
+                "" => json!({}),
+                text => json!({ "example": text }),
+            };
+            Some(json!({ *media_type: body }))
+        }
         Content::Json(document) => {
             let mut body = json!({ "schema": (document.schema)(generator) });
             if let Ok(example) = serde_json::from_str::<Value>(document.example) {
@@ -227,7 +236,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::{document, is_told, operation_id};
+    use super::{document, is_told};
     use crate::people::roles::May;
     use crate::routes::docs::{Content, Route};
     use crate::routes::{documented, table};
@@ -339,7 +348,7 @@ mod tests {
     fn the_document_has_every_route_once_and_every_reference_leads_somewhere() {
         let table = table();
         let told: Vec<_> = table.iter().filter(|route| is_told(route)).collect();
-        let ids: BTreeSet<String> = told.iter().map(|route| operation_id(route)).collect();
+        let ids: BTreeSet<String> = told.iter().map(|route| route.operation_id()).collect();
         assert_eq!(ids.len(), told.len());
         let document = document(&table);
         let operations = document["paths"].as_object().unwrap().values();

@@ -3,11 +3,12 @@
 //! ```text
 //! .of("POST", "/api/v1/users", "Make an account.", "It gets a one-time password, which is shown once.")
 //! .takes::<NewUser>(r#"{"name":"kari","role":"school-admin","site":"BJO"}"#)
-//! .answers::<OneTimePassword>("")
+//! .answers::<OneTimePassword>()
 //! .fails(409, "exists", "There is an account of this name already.")
 //! ```
 //!
-//! What a route takes needs an example, what it answers may have one. A test fails for a route that isn't told here.
+//! What a route takes needs an example; that of what it answers comes from a real server, see `answers`. A test fails for a
+//! route that isn't told here.
 
 mod catalog;
 mod fleet;

@@ -12,7 +12,7 @@ use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::DeviceId;
 use wire::quarantine::QuarantineReason;
-use wire::reasons::{AsideReason, Evidence};
+use wire::reasons::{AsideReason, Evidence, MachineReason};
 use wire::webhooks::WebhookEvent;
 
 use crate::connection::{Connection, client};
@@ -378,12 +378,12 @@ async fn greet(
             }
         }
         Errand::Nothing {
-            message,
+            said,
             retry_seconds,
         } => {
             let session = state.device_session(db, device, None).await?;
             sqlx::query("UPDATE devices SET waiting = $1 WHERE id = $2")
-                .bind(&message)
+                .bind(to_json("write what a device waits for", &said)?)
                 .bind(device.to_string())
                 .execute(&mut **db)
                 .await
@@ -391,7 +391,7 @@ async fn greet(
             CheckInReply::Idle {
                 device,
                 session,
-                message,
+                message: said.to_string(),
                 retry_seconds,
             }
         }
@@ -431,22 +431,20 @@ async fn refuse(
         .iter()
         .map(|interface| interface.mac.as_str())
         .collect();
-    let shown = format!(
-        "refused: another machine ({} {}, key {}…, MAC {}) claims to be this device, which is bound to key {}…; \
-         reset the key if its disk was replaced or emptied",
-        facts.vendor,
-        facts.product,
-        &claimant.key[..8],
-        macs.join(" "),
-        bound.get(..8).unwrap_or(bound),
-    );
+    let shown = MachineReason::SecondClaimant {
+        model: format!("{} {}", facts.vendor, facts.product),
+        key: claimant.key[..8].to_owned(),
+        macs: macs.join(" "),
+        bound: bound.get(..8).unwrap_or(bound).to_owned(),
+    };
     sqlx::query("UPDATE devices SET message = $1 WHERE id = $2")
-        .bind(&shown)
+        .bind(to_json("write what is known of a device", &shown)?)
         .bind(device.to_string())
         .execute(&mut **db)
         .await
         .doing("note a second claimant")?;
-    audit(db, "device", "claim-refused", &device.to_string(), &shown).await?;
+    let detail = shown.to_string();
+    audit(db, "device", "claim-refused", &device.to_string(), &detail).await?;
     let why = Why {
         claims: Some(device),
         said: AsideReason::SecondClaimant,

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 use wire::admin_api::{Deployment, Purpose};
 use wire::deployments::{DAY_MINUTES, Window};
 use wire::names::CollectionName;
-use wire::reasons::MemberReason;
+use wire::reasons::{MachineReason, MemberReason};
 
 use crate::db::only;
 use crate::error::{Doing as _, Failure, stored};
@@ -31,7 +31,7 @@ pub(crate) struct Standing<'s> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotDue {
     /// For the device's screen.
-    pub(crate) message: String,
+    pub(crate) said: MachineReason,
     /// For lists: the same for many devices.
     pub(crate) reason: MemberReason,
     /// When to ask again, if that makes sense.
@@ -39,9 +39,9 @@ pub(crate) struct NotDue {
 }
 
 impl NotDue {
-    fn new(reason: MemberReason, message: String) -> Self {
+    const fn new(reason: MemberReason, said: MachineReason) -> Self {
         Self {
-            message,
+            said,
             reason,
             retry_seconds: None,
         }
@@ -51,24 +51,24 @@ impl NotDue {
 /// Whether a device in its collection begins (or goes on with) a deployment that isn't stopped. Caps and places are
 /// asked for afterwards: they concern all devices together.
 pub(crate) fn is_due(deployment: &Deployment, standing: &Standing<'_>) -> Result<(), NotDue> {
-    let name = &deployment.name;
+    let name = || deployment.name.to_string();
     if standing.is_cancelled {
         return Err(NotDue::new(
             MemberReason::Cancelled,
-            format!("deployment {name} is cancelled for this device"),
+            MachineReason::Cancelled { deployment: name() },
         ));
     }
     match standing.latest {
         Some("completed") => {
             return Err(NotDue::new(
                 MemberReason::DoneAlready,
-                format!("nothing to do: deployment {name} is done on this device"),
+                MachineReason::DoneAlready { deployment: name() },
             ));
         }
         Some("aborted") => {
             return Err(NotDue::new(
                 MemberReason::Stopped,
-                format!("deployment {name} was stopped on this device"),
+                MachineReason::Stopped { deployment: name() },
             ));
         }
         // Whoever has begun goes on, at any hour and whatever the purpose.
@@ -78,9 +78,7 @@ pub(crate) fn is_due(deployment: &Deployment, standing: &Standing<'_>) -> Result
     if deployment.purpose == Purpose::Available {
         return Err(NotDue::new(
             MemberReason::Available,
-            format!(
-                "deployment {name} is available: an administrator can start it for this device"
-            ),
+            MachineReason::Available { deployment: name() },
         ));
     }
     match &deployment.window {
@@ -94,26 +92,26 @@ fn in_window(
     window: &Window,
     standing: &Standing<'_>,
 ) -> Result<(), NotDue> {
-    let name = &deployment.name;
+    let name = || deployment.name.to_string();
     let at = |ms: i64| {
         jiff::Timestamp::from_millisecond(ms)
             .unwrap_or_default()
             .to_zoned_datetime(standing.zone.clone())
     };
     if let Some(start) = window.starts_at_ms.filter(|start| standing.now < *start) {
-        let when = at(start).strftime("%Y-%m-%d %H:%M");
+        let begins = MachineReason::BeginsAt {
+            deployment: name(),
+            when: at(start).strftime("%Y-%m-%d %H:%M").to_string(),
+        };
         return Err(NotDue {
             retry_seconds: soon((start - standing.now) / 1000),
-            ..NotDue::new(
-                MemberReason::NotOpenYet,
-                format!("deployment {name} begins {when}"),
-            )
+            ..NotDue::new(MemberReason::NotOpenYet, begins)
         });
     }
     if window.ends_at_ms.is_some_and(|end| standing.now >= end) {
         return Err(NotDue::new(
             MemberReason::Over,
-            format!("deployment {name} is over: no device begins it any more"),
+            MachineReason::Over { deployment: name() },
         ));
     }
     let Some(daily) = window.daily else {
@@ -131,12 +129,13 @@ fn in_window(
         return Ok(());
     }
     let wait = (from - minute).rem_euclid(i64::from(DAY_MINUTES)) * 60;
+    let begins = MachineReason::BeginsBetween {
+        deployment: name(),
+        hours: daily.to_string(),
+    };
     Err(NotDue {
         retry_seconds: soon(wait),
-        ..NotDue::new(
-            MemberReason::OutsideHours,
-            format!("deployment {name} begins between {daily} only"),
-        )
+        ..NotDue::new(MemberReason::OutsideHours, begins)
     })
 }
 

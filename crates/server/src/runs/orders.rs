@@ -10,13 +10,13 @@ use wire::device_api::Staged;
 use wire::names::{DeviceId, RunId, SequenceName};
 use wire::order::Order;
 use wire::package::Package;
-use wire::reasons::Evidence;
+use wire::reasons::{Evidence, MachineReason};
 use wire::sequence::CompiledSequence;
 use wire::webhooks::WebhookEvent;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
-use crate::fleet::asset_state::retired_message;
+use crate::fleet::asset_state::retired;
 use crate::fleet::targeting::membership;
 use crate::fleet::targeting::queue::{self, Limit};
 use crate::fleet::targeting::sites::slots_of;
@@ -37,16 +37,16 @@ pub(crate) enum Errand {
     Run(Task),
     /// Nothing; why, for its screen and the overview.
     Nothing {
-        message: String,
+        said: MachineReason,
         /// When to ask again, for one that waits for its turn.
         retry_seconds: Option<u64>,
     },
 }
 
 impl Errand {
-    const fn nothing(message: String) -> Self {
+    const fn nothing(said: MachineReason) -> Self {
         Self::Nothing {
-            message,
+            said,
             retry_seconds: None,
         }
     }
@@ -94,14 +94,12 @@ pub(crate) async fn order_for(
             ..Task::new(stored("order", &document)?)
         }));
     }
-    if let Some(message) = retired_message(device) {
+    if let Some(said) = retired(device) {
         queue::leave(db, &device.id).await?;
-        return Ok(Errand::nothing(message));
+        return Ok(Errand::nothing(said));
     }
     let collections = membership::of_device(db, &device.id).await?;
-    let mut nothing = Errand::nothing(
-        "nothing to do: it is in no collection with a required deployment".to_owned(),
-    );
+    let mut nothing = Errand::nothing(MachineReason::NothingRequired);
     let latest = due::latest_states(db, Some(&device.id)).await?;
     let cancelled = due::cancelled(db, Some(&device.id)).await?;
     let zones = due::zones(db).await?;
@@ -120,7 +118,7 @@ pub(crate) async fn order_for(
         };
         if let Err(not) = due::is_due(&deployment, &standing) {
             nothing = Errand::Nothing {
-                message: not.message,
+                said: not.said,
                 retry_seconds: not.retry_seconds,
             };
             continue;
@@ -162,9 +160,9 @@ async fn from_deployment(
     .await
     .doing("look for earlier runs")?;
     if before.is_empty()
-        && let Some(message) = over_cap(state, db, device, deployment).await?
+        && let Some(said) = over_cap(state, db, device, deployment).await?
     {
-        return Ok(Errand::nothing(message));
+        return Ok(Errand::nothing(said));
     }
     let site = device.place();
     let slots = usize::try_from(deployment.slots).unwrap_or(usize::MAX);
@@ -173,19 +171,17 @@ async fn from_deployment(
         (Limit::Site(site), slots_of(db, site).await?),
     ];
     let names = (site, deployment.name.as_str());
-    if let Some((message, retry_seconds)) =
+    if let Some((said, retry_seconds)) =
         queue::ask(db, &device.id, names, &limits, now_ms()).await?
     {
         return Ok(Errand::Nothing {
-            message,
+            said,
             retry_seconds: Some(retry_seconds),
         });
     }
     let Some((version, order)) = make(db, device, staged, deployment).await? else {
-        return Ok(Errand::nothing(format!(
-            "deployment {} has no sequence to run",
-            deployment.name
-        )));
+        let deployment = deployment.name.to_string();
+        return Ok(Errand::nothing(MachineReason::NoSequence { deployment }));
     };
     // A run that failed is tried again as it was, unless someone has mended what it runs.
     if let Some((_, document)) = before.iter().find(|(state, _)| state == "failed") {
@@ -261,24 +257,26 @@ async fn over_cap(
     db: &mut Write,
     device: &StoredDevice,
     deployment: &Deployment,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<MachineReason>, Failure> {
     let reach = reach_of(state, db, deployment).await?;
     let cap = usize::try_from(deployment.cap).unwrap_or(usize::MAX);
-    let message = if reach.touched >= cap {
-        format!(
-            "deployment {} has reached its cap of {} devices",
-            deployment.name, deployment.cap
-        )
+    let name = deployment.name.to_string();
+    let said = if reach.touched >= cap {
+        MachineReason::CapReached {
+            deployment: name,
+            cap: deployment.cap,
+        }
     } else if reach.all > cap {
-        format!(
-            "deployment {} would touch {} devices and its cap is {}: an administrator must raise it first",
-            deployment.name, reach.all, deployment.cap
-        )
+        MachineReason::OverCap {
+            deployment: name,
+            reach: reach.all as u64,
+            cap: deployment.cap,
+        }
     } else {
         return Ok(None);
     };
     tell_of_cap(db, device, deployment, reach).await?;
-    Ok(Some(message))
+    Ok(Some(said))
 }
 
 /// How many devices a deployment has touched, and would touch with all that are due.

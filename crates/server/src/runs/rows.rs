@@ -16,7 +16,7 @@ use wire::event::{Event, EventBody, LogLevel};
 use wire::facts::Facts;
 use wire::names::{CollectionName, DeviceId, PrestageName, RunId, StepPath};
 use wire::package::Model;
-use wire::reasons::{AsideReason, Evidence, texts};
+use wire::reasons::{AsideReason, Evidence, MachineReason, texts};
 use wire::receipt::ReceiptResult;
 
 use crate::catalog::keys;
@@ -625,6 +625,7 @@ impl AppState {
                     class: String::new(),
                     state: DeviceState::Quarantined,
                     message: Some(aside.to_string()),
+                    said: None,
                     aside: Some(aside),
                     run: None,
                     collections: Vec::new(),
@@ -732,12 +733,14 @@ fn device_row(
     let failure = run
         .as_ref()
         .filter(|run| run.state == DeviceState::Failed)
-        .and_then(|run| run.errors.first());
-    let waiting = some(device.waiting.clone());
-    let message = if device.message.is_empty() {
-        failure.cloned().or(waiting)
-    } else {
-        Some(device.message.clone())
+        .and_then(|run| run.errors.first())
+        .cloned();
+    let mut row_said: Option<MachineReason> = match (device.message.as_str(), &failure) {
+        ("", Some(_)) => None,
+        ("", None) => Some(device.waiting.as_str())
+            .filter(|text| !text.is_empty())
+            .map(said),
+        (message, _) => Some(said(message)),
     };
     let out_of_use = device.out_of_use();
     let assigned_name = some(device.assigned_name.clone());
@@ -755,7 +758,8 @@ fn device_row(
         site_name: device.site_name,
         class: device.class,
         state,
-        message,
+        message: None,
+        said: None,
         aside: None,
         run,
         collections,
@@ -771,11 +775,18 @@ fn device_row(
         out_of_use,
     };
     if row.is_stolen_and_seen() {
-        row.message = Some(match device.seen_address.as_str() {
-            "" => "reported stolen, and heard of since".to_owned(),
-            address => format!("reported stolen, and heard of since, from {address}"),
+        row_said = Some(match device.seen_address.as_str() {
+            "" => MachineReason::StolenSeen,
+            address => MachineReason::StolenSeenFrom {
+                address: address.to_owned(),
+            },
         });
     }
+    row.message = match &row_said {
+        Some(said) => Some(said.to_string()),
+        None => failure,
+    };
+    row.said = row_said;
     Ok(row)
 }
 

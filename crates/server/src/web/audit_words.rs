@@ -5,6 +5,9 @@ use super::words::{Words, en};
 /// Every action and what it is called.
 #[rustfmt::skip]
 pub(super) const ACTIONS: &[(&str, &str)] = &[
+    ("approval-declined", en("declined what was asked of a deployment")),
+    ("approval-given", en("approved what was asked of a deployment")),
+    ("approval-requested", en("asked for approval of a deployment")),
     ("asset-changed", en("corrected an asset")),
     ("assets-imported", en("imported assets")),
     ("assignments-imported", en("imported a list of hand-outs")),

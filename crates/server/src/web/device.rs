@@ -8,7 +8,7 @@ use wire::admin_api::{CollectionRow, DeviceRow, DeviceState, ReceiptRow, RunRow}
 use wire::assets::{AssetDetail, AssetState, OutOfUse};
 use wire::assignments::AssignmentRow;
 use wire::deployments::Startable;
-use wire::names::DeploymentName;
+use wire::names::{DeploymentName, DeviceId};
 use wire::receipt::ReceiptResult;
 use wire::sites::SiteRow;
 use wire::variables::{EffectiveVariable, VariableScope};
@@ -176,7 +176,7 @@ pub fn page(words: Words, known: &Known, rights: Rights) -> Markup {
         @if !rights.is_own { (visiting(words, row)) }
         @if let Some(out) = &row.out_of_use { (out_of_use(words, out)) }
         section.card aria-label=(words.t("Facts")) { (facts(words, known)) }
-        @if let Some(message) = &row.message { p.notice { (layout::icon(layout::WARNING)) (layout::prose(message)) } }
+        @if let Some(message) = layout::message(words, row) { p.notice { (layout::icon(layout::WARNING)) (layout::prose(&message)) } }
         (forms(words, known, rights))
         (runs(words, &known.runs))
         @if !known.hand_outs.is_empty() {
@@ -264,43 +264,70 @@ fn forms(words: Words, known: &Known, rights: Rights) -> Markup {
     }
 }
 
-/// That a deployment leaves this machine alone; it is taken back at the head of the page.
-fn cancel(words: Words, known: &Known) -> Markup {
+/// What is done with the machine and one of several things, which its page offers.
+struct Choice<'c> {
+    title: &'c str,
+    api: &'c str,
+    /// The field that takes the machine.
+    takes: &'c str,
+    /// The field that takes the other thing, as it stands in `api`, and what it is called.
+    of: (&'c str, &'c str),
+    options: Vec<(&'c str, &'c str)>,
+    button: Markup,
+}
+
+fn choose(words: Words, device: DeviceId, choice: &Choice<'_>) -> Markup {
+    let (name, label) = choice.of;
     html! {
-        details { summary { (words.t("Have a deployment leave it alone")) }
-            form.stacked.card data-api="POST /api/v1/deployments/{deployment}/cancel" data-done=(words.t("Stored.")) {
-                input type="hidden" name="devices" data-type="each" value=(known.row.device);
-                label for="deployment" { (words.t("Deployment")) }
-                select #deployment name="deployment" {
-                    @for name in &known.cancellable { option value=(name) { (name) } }
+        details { summary { (choice.title) }
+            form.stacked.card data-api=(choice.api) data-done=(words.t("Stored.")) {
+                input type="hidden" name=(choice.takes) data-type="each" value=(device);
+                label for=(name) { (label) }
+                select id=(name) name=(name) {
+                    @for (value, about) in &choice.options { option value=(value) { (value) " " (about) } }
                 }
-                div.buttons { button.danger data-confirm=(words.t("Cancel it for this machine? A run that goes on is stopped.")) { (words.t("Leave it alone")) } }
+                div.buttons { (choice.button) }
             }
         }
     }
 }
 
+/// That a deployment leaves this machine alone; it is taken back at the head of the page.
+fn cancel(words: Words, known: &Known) -> Markup {
+    let question = words.t("Cancel it for this machine? A run that goes on is stopped.");
+    let choice = Choice {
+        title: words.t("Have a deployment leave it alone"),
+        api: "POST /api/v1/deployments/{deployment}/cancel",
+        takes: "devices",
+        of: ("deployment", words.t("Deployment")),
+        options: known
+            .cancellable
+            .iter()
+            .map(|name| (name.as_str(), ""))
+            .collect(),
+        button: html! { button.danger data-confirm=(question) { (words.t("Leave it alone")) } },
+    };
+    choose(words, known.row.device, &choice)
+}
+
 /// What is required of a collection begins on the machine by itself.
 fn put_in(words: Words, known: &Known) -> Markup {
     let is_in = |collection: &&CollectionRow| known.row.collections.contains(&collection.name);
-    html! {
-        details { summary { (words.t("Put it into a collection")) }
-            form.stacked.card data-api="POST /api/v1/collections/{collection}/members" data-done=(words.t("Stored.")) {
-                input type="hidden" name="add" data-type="each" value=(known.row.device);
-                label for="collection" { (words.t("Collection")) }
-                select #collection name="collection" {
-                    @for collection in known.collections.iter().filter(|one| !is_in(one)) {
-                        option value=(collection.name) { (collection.name) " " (collection.title) }
-                    }
-                }
-                div.buttons {
-                    button.primary data-confirm=(words.t("Put it in? Its required deployments begin on this machine, and may overwrite its disk.")) {
-                        (words.t("Put in"))
-                    }
-                }
-            }
-        }
-    }
+    let others = known.collections.iter().filter(|one| !is_in(one));
+    let question = words.t(
+        "Put it in? Its required deployments begin on this machine, and may overwrite its disk.",
+    );
+    let choice = Choice {
+        title: words.t("Put it into a collection"),
+        api: "POST /api/v1/collections/{collection}/members",
+        takes: "add",
+        of: ("collection", words.t("Collection")),
+        options: others
+            .map(|one| (one.name.as_str(), one.title.as_str()))
+            .collect(),
+        button: html! { button.primary data-confirm=(question) { (words.t("Put in")) } },
+    };
+    choose(words, known.row.device, &choice)
 }
 
 fn becomes(words: Words, api: &str, (title, id): (&str, &str), needs_reason: bool) -> Markup {

@@ -6,9 +6,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use wire::device_api::ApiError;
 
-use super::frame;
 use super::visitor::{Look, Visitor};
 use super::words::en;
+use super::{frame, layout};
 
 /// Nothing from elsewhere, nothing inline, never inside another page's frame.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; \
@@ -73,8 +73,7 @@ pub(crate) async fn dress(request: Request, next: Next) -> Response {
         visitor.as_ref(),
         look,
         title,
-        &sentence(&error.message),
-        error.hint.as_deref().map(sentence).as_deref(),
+        &layout::refusal(look.words, error),
     );
     let mut page = (status, page).into_response();
     set_headers(page.headers_mut());
@@ -88,39 +87,5 @@ fn title(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED => en("You are not signed in"),
         status if status.is_server_error() => en("Something went wrong"),
         _ => en("This can't be done"),
-    }
-}
-
-/// An error's text as a sentence for a page.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let end = if text.ends_with(['.', '!', '?']) {
-        ""
-    } else {
-        "."
-    };
-    chars
-        .next()
-        .map(|first| {
-            first
-                .to_uppercase()
-                .chain(chars)
-                .chain(end.chars())
-                .collect()
-        })
-        .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn errors_become_sentences() {
-        for (text, sentence) in [
-            ("the password is wrong", "The password is wrong."),
-            ("it ends well.", "It ends well."),
-            ("", ""),
-        ] {
-            assert_eq!(super::sentence(text), sentence);
-        }
     }
 }

@@ -242,18 +242,11 @@ pub fn bare_page(look: Look, title: &str, content: &Markup) -> Markup {
 
 /// A page that says what went wrong and what to do.
 #[must_use]
-pub fn error_page(
-    visitor: Option<&Visitor>,
-    look: Look,
-    title: &str,
-    message: &str,
-    hint: Option<&str>,
-) -> Markup {
+pub fn error_page(visitor: Option<&Visitor>, look: Look, title: &str, message: &Markup) -> Markup {
     let words = look.words;
     let content = html! {
         h1 { (title) }
-        p { (layout::prose(message)) }
-        @if let Some(hint) = hint { p.muted { (layout::prose(hint)) } }
+        (message)
     };
     match visitor {
         Some(visitor) => {

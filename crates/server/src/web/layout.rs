@@ -4,7 +4,8 @@
 //! attributes and classes.
 
 use maud::{Markup, html};
-use wire::admin_api::DeviceState;
+use wire::admin_api::{DeviceRow, DeviceState};
+use wire::device_api::ApiError;
 
 use super::databar::{Bar, Tone};
 use super::filter::{STATES, state_key};
@@ -107,6 +108,48 @@ pub fn capital(state: impl std::fmt::Display) -> String {
         .unwrap_or_default()
 }
 
+/// What a machine waits for or what should be known of it, in the visitor's language as far as it is a sentence of ours.
+#[must_use]
+pub fn message(words: Words, row: &DeviceRow) -> Option<String> {
+    let said = row.said.as_ref().map(|said| words.say(said));
+    said.or_else(|| row.message.clone())
+}
+
+/// A refusal: what its code says in the visitor's language, and the details in English.
+#[must_use]
+pub fn refusal(words: Words, error: &ApiError) -> Markup {
+    let details = html! {
+        p { (prose(&sentence(&error.message))) }
+        @if let Some(hint) = &error.hint { p.muted { (prose(&sentence(hint))) } }
+    };
+    html! {
+        @match words.refusal(&error.code) {
+            Some(said) => { p { (said) } div.muted.small lang="en" { (details) } }
+            None => (details),
+        }
+    }
+}
+
+/// An error's text as a sentence for a page.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let end = if text.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
+    };
+    chars
+        .next()
+        .map(|first| {
+            first
+                .to_uppercase()
+                .chain(chars)
+                .chain(end.chars())
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
 /// A message for people, in which what stands between back quotes is code.
 #[must_use]
 pub fn prose(text: &str) -> Markup {
@@ -194,5 +237,16 @@ mod tests {
             "run <code>a</code> and <code>&lt;b&gt;</code>"
         );
         assert_eq!(prose("a lone ` stays").into_string(), "a lone ` stays");
+    }
+
+    #[test]
+    fn errors_become_sentences() {
+        for (text, sentence) in [
+            ("the password is wrong", "The password is wrong."),
+            ("it ends well.", "It ends well."),
+            ("", ""),
+        ] {
+            assert_eq!(super::sentence(text), sentence);
+        }
     }
 }

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod lists;
 mod live;
 pub mod login;
+mod names;
 pub mod overview;
 pub mod package;
 pub mod pages;
@@ -77,6 +78,7 @@ fn pages_all() -> Pages {
         .get("/runs", May::View, Section::Runs, runs::show)
         .get("/runs/{run}", May::View, Section::Runs, routes::show_run)
         .get("/devices", May::View, Section::Devices, routes::show_devices)
+        .get("/device-names", May::Deploy, Section::Devices, names::show)
         .get("/devices/{serial}", May::View, Section::Devices, device::show)
         .get("/devices/{serial}/plan", May::View, Section::Devices, routes::show_plan)
         .get("/quarantine", May::ChangeAssets, Section::Quarantine, quarantine::show)

@@ -715,6 +715,7 @@ fn bulk(sight: Sight<'_>, collections: &[String]) -> Markup {
                 button type="button" data-members="remove" data-ask=(words.t("Take {n} machines out of {collection}?")) {
                     (words.t("Take out"))
                 }
+                button type="button" data-open="/device-names?serials={serials}" { (words.t("Name them")) }
             }
             button.quiet type="button" data-untick { (words.t("Untick all")) }
         }
@@ -896,10 +897,10 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
                 .map(|run| run.errors.join(": "))
                 .filter(|chain| !chain.is_empty());
             chain
-                .or_else(|| row.message.clone())
+                .or_else(|| layout::message(words, row))
                 .unwrap_or_else(|| words.t("The run failed without an error message.").into())
         }
-        DeviceState::Stalled => row.message.clone().unwrap_or_else(|| {
+        DeviceState::Stalled => layout::message(words, row).unwrap_or_else(|| {
             words
                 .t("Silent for too long: no heartbeat from the machine.")
                 .into()

@@ -178,8 +178,8 @@ fn today(
                 (items(words, "plan-omitted-title", words.t("What it would leave out"), &plan.omitted))
             }
             Err(error) => div.problem role="alert" { (layout::icon(layout::WARNING)) div {
-                p { b { (words.t("Nothing can be built today:")) } " " (layout::prose(&error.message)) }
-                @if let Some(hint) = &error.hint { p { (layout::prose(hint)) } }
+                p { b { (words.t("Nothing can be built today:")) } }
+                (layout::refusal(words, error))
             } },
         }
     }
@@ -418,6 +418,6 @@ mod tests {
             hint: Some("store it first".into()),
         });
         let html = drawn(&refused, true);
-        assert!(html.contains("there is no sequence deploy") && !html.contains("/build\""));
+        assert!(html.contains("There is no sequence deploy.") && !html.contains("/build\""));
     }
 }

@@ -15,6 +15,7 @@ use wire::names::RunId;
 use super::filter::{Clock, Filter, FilterQuery};
 use super::live::Seen;
 use super::login::{Stage, login_page_beside, password_problem, safe_next};
+use super::targeting::deployments::all_awaited;
 use super::visitor::{Look, Visitor};
 use super::wall::WallQuery;
 use super::{layout, lists, live, overview, plan, run};
@@ -107,7 +108,12 @@ pub(super) async fn show_plan(
 
 pub(super) async fn show_devices(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.device_rows_for(&visitor.user).await?;
-    let content = lists::devices(visitor.words, &rows);
+    let content = html! {
+        (lists::devices(visitor.words, &rows))
+        @if visitor.user.may(May::Deploy) {
+            p { a href="/device-names" { (visitor.words.t("Names from a template")) } }
+        }
+    };
     Ok(visitor.page(visitor.words.t("Devices"), None, &content))
 }
 
@@ -119,9 +125,10 @@ pub(super) async fn show_collections(visitor: Visitor, State(state): State<AppSt
 
 pub(super) async fn show_deployments(visitor: Visitor, State(state): State<AppState>) -> Page {
     let rows = state.deployments().await?;
-    let list = lists::deployments(visitor.words, &rows);
+    let awaited = state.awaited().await?;
     let content = html! {
-        (list)
+        (all_awaited(visitor.words, &awaited))
+        (lists::deployments(visitor.words, &rows))
         @if visitor.user.may(May::Deploy) {
             p { a href="/deployments/new" { (visitor.words.t("New deployment")) } }
         }
@@ -371,7 +378,7 @@ mod tests {
         };
         let (running, stopping) = tokio::sync::watch::channel(false);
         let patience = crate::serve::Patience::default();
-        let state = AppState::open(data, None, trust, None, stopping, patience).await;
+        let state = AppState::open(data, None, trust, None, stopping, patience, 0).await;
         let state = state.unwrap();
         let one_time = state.first_user().await.unwrap().unwrap();
         (crate::routes::app(state).into_router(), one_time, running)

@@ -223,6 +223,7 @@ fn device(number: usize) -> DeviceRow {
             }
             _ => None,
         },
+        said: None,
         aside: (state == DeviceState::Quarantined).then_some(AsideReason::SecondClaimant),
         run: run(number, state, id, &serial, name),
         collections: vec![CollectionName::new("autumn-2026").expect("a valid name")],
@@ -515,6 +516,7 @@ pub(crate) fn hostile_device() -> DeviceRow {
     row.site_name = text();
     row.class = text();
     row.message = Some(text());
+    row.said = Some(wire::reasons::MachineReason::from(text()));
     row.aside = Some(AsideReason::from(text()));
     row.boot_image = Some(text());
     row.seen_site = Some("elsewhere".into());

@@ -39,6 +39,11 @@ const BOKMAL: &[&str] = &[
 static BOKMAL_BY_ENGLISH: LazyLock<HashMap<&'static str, &'static str>> =
     LazyLock::new(|| BOKMAL.iter().flat_map(|file| entries(file)).collect());
 
+/// What refusals are called, by their codes. In English the refusal itself says it, with what it is about.
+const REFUSALS: &str = include_str!("words/nb/refusals.txt");
+static BOKMAL_BY_CODE: LazyLock<HashMap<&'static str, &'static str>> =
+    LazyLock::new(|| entries(REFUSALS).collect());
+
 /// `English = Norsk`, one a line; empty lines and lines that begin with `#` are for those who read the file.
 fn entries(file: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
     file.lines()
@@ -144,6 +149,15 @@ impl Words {
         reasons::fill(self.t(saying.english()), &saying.values())
     }
 
+    /// What a refusal with this code says; nothing in English, and for a code that another release knows.
+    #[must_use]
+    pub fn refusal(self, code: &str) -> Option<&'static str> {
+        match self.0 {
+            Language::English => None,
+            Language::Bokmal => BOKMAL_BY_CODE.get(code).copied(),
+        }
+    }
+
     /// As [`Self::say`], several in one line.
     #[must_use]
     pub fn say_all(self, sayings: &[impl Saying]) -> String {
@@ -179,6 +193,12 @@ impl Words {
     #[must_use]
     pub fn megabytes(self, count: u64) -> String {
         self.decimal(format::megabytes(count))
+    }
+
+    /// Width and height in millimetres.
+    #[must_use]
+    pub fn millimetres(self, (width, height): (f32, f32)) -> String {
+        self.decimal(format!("{width} × {height} mm"))
     }
 
     fn decimal(self, text: String) -> String {

@@ -26,6 +26,7 @@ fn the_one_time_password_must_be_replaced_and_is_then_worthless() {
         camino::Utf8Path::from_path(folder.path()).unwrap(),
         None,
         server::Patience::default(),
+        0,
     );
     let one_time = server.ready.one_time_login.clone().unwrap();
     let anyone = server.anyone();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use wire::admin_api::{CollectionChange, Deployment, DeviceState, MemberChange};
-use wire::collections::{CollectionRule, ExclusionChange, MemberWhy};
+use wire::collections::{ExclusionChange, MemberWhy, RuleChange};
 use wire::deployments::{CapRequest, DeviceList, ResumeRequest, Startable, StopRequest, Window};
 use wire::device_api::CheckInReply;
 use wire::names::RunId;
@@ -10,11 +10,40 @@ use wire::reasons::MemberReason;
 
 use super::harness::{Machine, Site, event, good_run, send};
 
-fn rule(text: &str, limit_to: &str) -> CollectionRule {
-    CollectionRule {
-        rule: text.into(),
-        limit_to: limit_to.into(),
+fn rule(text: &str, limit_to: &str) -> RuleChange {
+    RuleChange {
+        rule: Some(text.into()),
+        limit_to: Some(limit_to.into()),
     }
+}
+
+#[test]
+fn what_a_change_of_a_rule_leaves_out_stays() {
+    let site = Site::new();
+    site.prepare(10);
+    collection(&site, "all");
+    let laptops = "laptops".parse().unwrap();
+    let put = |change: &RuleChange| {
+        let preview = site.admin.put_collection_rule(&laptops, change).unwrap();
+        (preview.rule.rule, preview.rule.limit_to)
+    };
+    let stored = |rule: &str, limit: &str| (rule.to_owned(), limit.to_owned());
+    assert_eq!(
+        put(&rule("class == '8B'", "all")),
+        stored("class == '8B'", "all")
+    );
+    let another = RuleChange {
+        rule: Some("class == '9A'".into()),
+        limit_to: None,
+    };
+    let tried = site.admin.collection_preview(&laptops, Some(&another), 10);
+    assert_eq!(tried.unwrap().rule.limit_to, "all");
+    assert_eq!(put(&another), stored("class == '9A'", "all"));
+    let no_limit = RuleChange {
+        rule: None,
+        limit_to: Some(String::new()),
+    };
+    assert_eq!(put(&no_limit), stored("class == '9A'", ""));
 }
 
 fn autumn(site: &Site) -> Deployment {

@@ -43,6 +43,7 @@ impl Server {
         data: &Utf8Path,
         database: Option<&DatabaseUrl>,
         patience: Patience,
+        second_person_above: u32,
     ) -> Self {
         let config = ServerConfig {
             data: data.to_owned(),
@@ -52,6 +53,7 @@ impl Server {
             database: database.cloned(),
             trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
             patience,
+            second_person_above,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (send, receive) = mpsc::channel();
@@ -125,6 +127,7 @@ pub(crate) struct Site {
     /// The PostgreSQL database; without one, SQLite in the data folder.
     pub(crate) database: Option<DatabaseUrl>,
     patience: Patience,
+    second_person_above: u32,
     _folder: tempfile::TempDir,
 }
 
@@ -146,7 +149,12 @@ impl Site {
     pub(crate) fn with_patience(change: impl FnOnce(&mut Patience)) -> Self {
         let mut patience = Patience::default();
         change(&mut patience);
-        Self::on_with(Self::usual_database(), patience)
+        Self::on_with(Self::usual_database(), patience, 0)
+    }
+
+    /// A server that wants a second administrator for what writes over the disks of more machines than this.
+    pub(crate) fn with_second_person_above(machines: u32) -> Self {
+        Self::on_with(Self::usual_database(), Patience::default(), machines)
     }
 
     /// On a PostgreSQL database of its own.
@@ -155,13 +163,22 @@ impl Site {
     }
 
     pub(crate) fn on(database: Option<DatabaseUrl>) -> Self {
-        Self::on_with(database, Patience::default())
+        Self::on_with(database, Patience::default(), 0)
     }
 
-    fn on_with(database: Option<DatabaseUrl>, patience: Patience) -> Self {
+    fn on_with(
+        database: Option<DatabaseUrl>,
+        patience: Patience,
+        second_person_above: u32,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = Utf8PathBuf::from_path_buf(folder.path().join("data")).unwrap();
-        let server = Server::start(&data, database.as_ref(), patience.clone());
+        let server = Server::start(
+            &data,
+            database.as_ref(),
+            patience.clone(),
+            second_person_above,
+        );
         let one_time = server
             .ready
             .one_time_login
@@ -184,6 +201,7 @@ impl Site {
             data,
             database,
             patience,
+            second_person_above,
             _folder: folder,
         }
     }
@@ -221,11 +239,17 @@ impl Site {
         let Self {
             server,
             patience,
+            second_person_above,
             _folder,
             ..
         } = self;
         drop(server);
-        let server = Server::start(data, database.as_ref(), patience.clone());
+        let server = Server::start(
+            data,
+            database.as_ref(),
+            patience.clone(),
+            second_person_above,
+        );
         assert_eq!(server.ready.one_time_login, None);
         let login = login(PASSWORD);
         let token: Token = server
@@ -239,6 +263,7 @@ impl Site {
             data: data.to_owned(),
             database,
             patience,
+            second_person_above,
             _folder,
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod admin;
+mod approvals;
 mod asset_table;
 mod assets;
 mod backup;
@@ -12,6 +13,7 @@ mod deployments;
 mod device;
 mod drift;
 mod enrolments;
+mod examples;
 mod hand_out;
 mod harness;
 mod imports;

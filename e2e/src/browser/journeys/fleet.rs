@@ -54,6 +54,43 @@ impl Walk {
         find(&devices, "serial", serial)
     }
 
+    pub(super) fn names(&mut self, _: &Utf8Path) -> Result<()> {
+        const WANTED: [&str; 2] = ["SIM-00001", "SIM-00002"];
+        self.go("/device-names")?;
+        self.fill("#serials", &format!("{} SIM-99999", WANTED.join(" ")))?;
+        self.press_button("Show the names")?;
+        self.wait(
+            "document.querySelector('main [role=alert]')?.textContent.includes('SIM-99999')",
+        )?;
+        // Two machines of one school can't both be called as it is.
+        self.fill("#serials", &WANTED.join(" "))?;
+        self.fill("#template", "{{ site.code }}")?;
+        self.press_button("Show the names")?;
+        self.wait(&format!(
+            "{}?.textContent.includes('SIM-00001 gets the same name')",
+            row_of("SIM-00002")
+        ))?;
+        let buttons = self
+            .browser
+            .value("document.querySelectorAll('main form[data-api]').length")?;
+        ensure!(buttons == 0, "names that clash can be stored");
+        self.fill("#template", "lek-{{ number(2) }}")?;
+        self.press_button("Show the names")?;
+        self.wait("document.body.textContent.includes('Nothing is stored yet')")?;
+        let shown = self.device_row("SIM-00001")?;
+        ensure!(
+            shown["assigned-name"].is_null(),
+            "showing names stored them"
+        );
+        self.press_button("Store the names")?;
+        self.agree()?;
+        for (serial, name) in WANTED.into_iter().zip(["lek-01", "lek-02"]) {
+            let row = self.device_row(serial)?;
+            ensure!(row["assigned-name"] == name, "{row}");
+        }
+        Ok(())
+    }
+
     pub(super) fn collection(&mut self, _: &Utf8Path) -> Result<()> {
         self.go("/collections")?;
         self.open("Make a collection")?;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use client::Client;
-use wire::deployments::{Acted, Affected, DeploymentPreview, DeploymentStatus};
+use wire::admin_api::Deployment;
+use wire::deployments::{Acted, Affected, Approval, Awaited, DeploymentPreview, DeploymentStatus};
 use wire::names::DeploymentName;
 
 use crate::failure::{Outcome, Trying};
@@ -49,6 +50,9 @@ pub(super) fn render_preview(preview: &DeploymentPreview, look: &Look) -> String
         let steps = preview.wiping_steps.join(", ");
         text.push_str(&format!("  it writes over disks: {}\n", clean(&steps)));
     }
+    if preview.second_person {
+        text.push_str("  another administrator has to approve it before any machine begins\n");
+    }
     if let Some(median) = preview.median_seconds {
         text.push_str(&format!(
             "  earlier runs took {} (median)\n",
@@ -79,6 +83,33 @@ pub(super) fn render_preview(preview: &DeploymentPreview, look: &Look) -> String
     text
 }
 
+/// That a deployment stays stopped until somebody else has said yes; nothing if it goes on.
+pub(super) fn awaits(row: &Deployment) -> String {
+    match row.stopped {
+        true => format!(
+            "no machine begins it until another administrator approves it: `forestage deployment approve {}`\n",
+            row.name
+        ),
+        false => String::new(),
+    }
+}
+
+/// What another administrator has to decide.
+fn render_approval(status: &DeploymentStatus, approval: &Approval) -> String {
+    let (name, machines) = (&status.name, count(approval.machines as usize, "device"));
+    let what = match approval.what {
+        Awaited::Resume => format!("that it begins on up to {machines}"),
+        Awaited::RaiseCap => format!("that it may touch {machines}"),
+        Awaited::RetryFailed => format!("that the failed runs of {machines} go on"),
+    };
+    format!(
+        "  {} asked {what}; another administrator decides:\n  \
+         forestage deployment approve {name} --confirm \"{}\"\n  forestage deployment decline {name}\n",
+        clean(&approval.asked_by),
+        clean(&approval.confirm)
+    )
+}
+
 /// A deployment as it stands.
 pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
     let states: Vec<String> = status
@@ -98,7 +129,14 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
     if !states.is_empty() {
         text.push_str(&format!("  runs: {}\n", states.join(", ")));
     }
-    if let Some(words) = &status.confirm_resume {
+    if let Some(approval) = &status.approval {
+        text.push_str(&render_approval(status, approval));
+    }
+    if let Some(words) = status
+        .confirm_resume
+        .as_ref()
+        .filter(|_| status.approval.is_none())
+    {
         text.push_str(&format!(
             "  it writes over disks; to let it go on:\n  forestage deployment resume {} --confirm \"{}\"\n",
             status.name,
@@ -163,12 +201,14 @@ fn render_affected(all: &[Affected]) -> String {
             } else {
                 ""
             };
-            format!(
-                "  {} {}: {}{more}\n",
-                one.devices,
-                clean(&one.reason),
-                clean(&shown.join(", "))
-            )
+            let reason = clean(&one.reason);
+            match shown {
+                [] => format!("  {} {reason}\n", one.devices),
+                shown => {
+                    let shown = clean(&shown.join(", "));
+                    format!("  {} {reason}: {shown}{more}\n", one.devices)
+                }
+            }
         })
         .collect()
 }

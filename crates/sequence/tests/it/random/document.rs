@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::chance::Random;
+use testkit::chance::Chance;
 
 /// More would only make the runs longer, not odder.
 const STEPS_MAX: u64 = 7;
 
 /// A sequence as a document; JSON is YAML.
-pub(super) fn document(random: &mut Random) -> String {
+pub(super) fn document(random: &mut Chance) -> String {
     let mut writer = Writer { random, steps: 0 };
     let mut steps = Vec::new();
     while writer.random.chance(20) {
@@ -44,7 +44,7 @@ fn disk() -> Value {
 }
 
 struct Writer<'a> {
-    random: &'a mut Random,
+    random: &'a mut Chance,
     /// How many steps and groups there are; it makes their ids.
     steps: usize,
 }

@@ -4,8 +4,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
 use serde::Deserialize;
+use sqlx::AnyConnection;
 use wire::collections::{
     CollectionPreview, CollectionRule, DEVICES_MAX, ExclusionChange, MemberWhy, Membership,
+    RuleChange,
 };
 use wire::names::{CollectionName, DeviceId};
 use wire::reasons::MemberReason;
@@ -54,10 +56,10 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Json<CollectionPreview>, Failure> {
     let name: CollectionName = parse(&name)?;
-    let rule = tidy(&read_json(body, JSON_BYTES_MAX).await?);
+    let change: RuleChange = read_json(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
+    let rule = changed(stored(&mut db, &name).await?, change);
     let definitions = Definitions::read(&mut db, None).await?;
-    require(&definitions, &name)?;
     definitions.supposing(&name, &rule)?;
     sqlx::query("UPDATE collections SET rule = $1, limit_to = $2 WHERE name = $3")
         .bind(&rule.rule)
@@ -89,12 +91,13 @@ pub(crate) async fn preview(
 ) -> Result<Json<CollectionPreview>, Failure> {
     let name: CollectionName = parse(&name)?;
     let limit = supposed.limit.unwrap_or(PREVIEWED).min(DEVICES_MAX);
-    let rule = match (supposed.rule, supposed.limit_to) {
-        (None, None) => None,
-        (rule, limit_to) => Some(tidy(&CollectionRule {
-            rule: rule.unwrap_or_default(),
-            limit_to: limit_to.unwrap_or_default(),
-        })),
+    let change = RuleChange {
+        rule: supposed.rule,
+        limit_to: supposed.limit_to,
+    };
+    let rule = match change == RuleChange::default() {
+        true => None,
+        false => Some(changed(state.collection_rule(&name).await?, change)),
     };
     state
         .collection_preview(&user.reach, &name, rule, limit)
@@ -154,11 +157,24 @@ pub(crate) async fn exclude(
         .map(Json)
 }
 
-fn tidy(rule: &CollectionRule) -> CollectionRule {
+/// What the rule becomes; what isn't changed stays.
+fn changed(stored: CollectionRule, change: RuleChange) -> CollectionRule {
+    let tidy = |change: Option<String>, stored| change.map_or(stored, |text| text.trim().into());
     CollectionRule {
-        rule: rule.rule.trim().to_owned(),
-        limit_to: rule.limit_to.trim().to_owned(),
+        rule: tidy(change.rule, stored.rule),
+        limit_to: tidy(change.limit_to, stored.limit_to),
     }
+}
+
+async fn stored(db: &mut AnyConnection, name: &CollectionName) -> Result<CollectionRule, Failure> {
+    let found: Option<(String, String)> =
+        sqlx::query_as("SELECT rule, limit_to FROM collections WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(db)
+            .await
+            .doing("read the rule of a collection")?;
+    let (rule, limit_to) = found.ok_or_else(|| Failure::not_found(format!("collection {name}")))?;
+    Ok(CollectionRule { rule, limit_to })
 }
 
 fn require(definitions: &Definitions, name: &CollectionName) -> Result<(), Failure> {
@@ -175,15 +191,9 @@ impl AppState {
     /// # Errors
     /// If there is no such collection, or the database fails.
     pub async fn collection_rule(&self, name: &CollectionName) -> Result<CollectionRule, Failure> {
-        let found: Option<(String, String)> =
-            sqlx::query_as("SELECT rule, limit_to FROM collections WHERE name = $1")
-                .bind(name.as_str())
-                .fetch_optional(self.db().read())
-                .await
-                .doing("read the rule of a collection")?;
-        let (rule, limit_to) =
-            found.ok_or_else(|| Failure::not_found(format!("collection {name}")))?;
-        Ok(CollectionRule { rule, limit_to })
+        let reading = self.db().read().acquire().await;
+        let mut db = reading.doing("read the rule of a collection")?;
+        stored(&mut db, name).await
     }
 
     /// Who is in and why, with another rule if one is given; `limit` devices are named.

@@ -11,8 +11,8 @@ use serde_json::json;
 use sqlx::AnyConnection;
 use wire::admin_api::{Deployment, DeviceRow, DeviceState, Purpose};
 use wire::deployments::{
-    Acted, CancelledDevice, CapRequest, DEVICES_MAX, DeploymentStatus, DeviceList, FailedRun,
-    NAMED_MAX, ResumeRequest, Startable, StopRequest,
+    Acted, Affected, Awaited, CancelledDevice, CapRequest, DEVICES_MAX, DeploymentStatus,
+    DeviceList, FailedRun, NAMED_MAX, ResumeRequest, Startable, StopRequest,
 };
 use wire::names::{DeploymentName, DeviceId, RunId};
 use wire::reasons::{Evidence, MemberReason};
@@ -20,11 +20,13 @@ use wire::webhooks::WebhookEvent;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::targeting::approvals::{self, Asked};
 use crate::fleet::targeting::preview::{affected, number, to_confirm, wiping_steps};
 use crate::fleet::targeting::{membership, queue, sites};
 use crate::limits::JSON_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::roles::Reach;
 use crate::routes::{parse, read_json, read_json_if_any};
 use crate::runs::due::{self, Standing, due_deployments};
 use crate::runs::orders::{anew, latest_sequence, reach_of};
@@ -66,11 +68,7 @@ pub(crate) async fn stop(
         .await
         .doing("stop the runs of a deployment")?;
     }
-    sqlx::query("DELETE FROM waiting WHERE deployment = $1")
-        .bind(name.as_str())
-        .execute(&mut *db)
-        .await
-        .doing("send those home who wait")?;
+    queue::send_home(&mut db, &name).await?;
     let detail = match finish {
         true => "running ones finish".to_owned(),
         false => format!("{} runs stopped at once", stopped.len()),
@@ -99,19 +97,43 @@ pub(crate) async fn resume(
     let request: ResumeRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
     let mut db = state.db().write().await?;
     let mut deployment = find(&mut db, &name).await?;
-    let was_stopped = std::mem::replace(&mut deployment.stopped, false);
-    if was_stopped && let Some(words) = to_confirm(&mut db, &deployment).await? {
-        confirmed(&request.confirm, &words)?;
+    if deployment.stopped {
+        let resumed = Deployment {
+            stopped: false,
+            ..deployment.clone()
+        };
+        if let Some(words) = to_confirm(&mut db, &resumed).await? {
+            confirmed(&request.confirm, &words)?;
+        }
+        let cap = deployment.cap;
+        if state.needs_second(&mut db, &deployment, cap).await? {
+            approvals::ask(&mut db, &user, &name, &Asked::resume(cap)).await?;
+            commit(db).await?;
+            return Ok(Json(deployment));
+        }
     }
-    store(&mut db, &deployment).await?;
-    let again = stopped_with(&mut db, &name).await?;
-    for (run, _) in &again {
-        go_on(&mut db, *run).await?;
-    }
-    audit(&mut db, &user.name, "deployment-resumed", name.as_str(), "").await?;
+    let again = resumed(&mut db, &user, &mut deployment).await?;
     commit(db).await?;
     tell(&state, &again);
     Ok(Json(deployment))
+}
+
+/// Has a deployment go on; the runs that were stopped with it.
+pub(super) async fn resumed(
+    db: &mut Write,
+    user: &User,
+    deployment: &mut Deployment,
+) -> Result<Vec<(RunId, DeviceId)>, Failure> {
+    let name = deployment.name.clone();
+    deployment.stopped = false;
+    store(db, deployment).await?;
+    let again = stopped_with(db, &name).await?;
+    for (run, _) in &again {
+        go_on(db, *run).await?;
+    }
+    approvals::forget(db, &name, Awaited::Resume).await?;
+    audit(db, &user.name, "deployment-resumed", name.as_str(), "").await?;
+    Ok(again)
 }
 
 /// `POST /api/v1/deployments/{name}/cap`: raised (or lowered) by someone who typed it.
@@ -132,12 +154,48 @@ pub(crate) async fn cap(
     if request.cap > deployment.cap {
         confirmed(&request.confirm, &format!("{name} {}", request.cap))?;
     }
-    let detail = format!("from {} to {}", deployment.cap, request.cap);
-    deployment.cap = request.cap;
-    store(&mut db, &deployment).await?;
-    audit(&mut db, &user.name, "cap-changed", name.as_str(), &detail).await?;
+    let is_guarded = request.cap > deployment.cap
+        && state
+            .needs_second(&mut db, &deployment, request.cap)
+            .await?;
+    if is_guarded && !deployment.stopped {
+        let asked = Asked {
+            what: Awaited::RaiseCap,
+            cap: request.cap,
+            site: String::new(),
+            machines: request.cap,
+        };
+        approvals::ask(&mut db, &user, &name, &asked).await?;
+    } else {
+        raised(&mut db, &user, &mut deployment, request.cap).await?;
+        // Whoever changes what awaits approval can't give it.
+        if is_guarded && approvals::awaits(&mut db, &name, Awaited::Resume).await? {
+            approvals::ask(&mut db, &user, &name, &Asked::resume(request.cap)).await?;
+        }
+    }
     commit(db).await?;
     state.deployment_status(&user, &name).await.map(Json)
+}
+
+/// Gives a deployment another cap.
+pub(super) async fn raised(
+    db: &mut Write,
+    user: &User,
+    deployment: &mut Deployment,
+    cap: u32,
+) -> Result<(), Failure> {
+    let detail = format!("from {} to {cap}", deployment.cap);
+    deployment.cap = cap;
+    store(db, deployment).await?;
+    approvals::forget(db, &deployment.name, Awaited::RaiseCap).await?;
+    audit(
+        db,
+        &user.name,
+        "cap-changed",
+        deployment.name.as_str(),
+        &detail,
+    )
+    .await
 }
 
 /// Refuses unless a person typed exactly these words.
@@ -464,8 +522,45 @@ pub(crate) async fn retry_failed(
 ) -> Result<Json<Acted>, Failure> {
     let name: DeploymentName = parse(&name)?;
     let mut db = state.db().write().await?;
-    refuse_stopped(&find(&mut db, &name).await?)?;
-    let cancelled = cancelled_devices(&mut db, &name).await?;
+    let deployment = find(&mut db, &name).await?;
+    refuse_stopped(&deployment)?;
+    let failed = number(failed_runs(&mut db, &name, &user.reach).await?.len());
+    if state.needs_second(&mut db, &deployment, failed).await? {
+        let asked = Asked {
+            what: Awaited::RetryFailed,
+            cap: 0,
+            site: match &user.reach {
+                Reach::Site(site) => site.clone(),
+                Reach::Everywhere | Reach::Nowhere => String::new(),
+            },
+            machines: failed,
+        };
+        approvals::ask(&mut db, &user, &name, &asked).await?;
+        commit(db).await?;
+        let waiting = Affected {
+            devices: failed,
+            ..affected((MemberReason::AwaitsApproval, Vec::new()))
+        };
+        return Ok(Json(Acted {
+            done: 0,
+            left: vec![waiting],
+        }));
+    }
+    let (again, left) = retried(&mut db, &user, &user.reach, &deployment).await?;
+    commit(db).await?;
+    tell(&state, &again);
+    Ok(Json(acted(again.len(), left)))
+}
+
+/// A failed run, its device, and that one's serial number.
+type Failed = (RunId, DeviceId, String);
+
+/// The runs of a deployment within reach that failed and that no later run of their devices has followed.
+pub(super) async fn failed_runs(
+    db: &mut AnyConnection,
+    name: &DeploymentName,
+    reach: &Reach,
+) -> Result<Vec<Failed>, Failure> {
     let failed: Vec<(String, String, String, String)> = sqlx::query_as(
         "SELECT runs.id, runs.device, devices.serial, devices.site FROM runs \
          JOIN devices ON devices.id = runs.device WHERE runs.deployment = $1 AND runs.state = 'failed' \
@@ -473,39 +568,47 @@ pub(crate) async fn retry_failed(
          ORDER BY runs.id",
     )
     .bind(name.as_str())
-    .fetch_all(&mut *db)
+    .fetch_all(db)
     .await
     .doing("look for failed runs")?;
-    let cancelled: BTreeSet<DeviceId> = cancelled.iter().map(|(one, _)| one.device).collect();
-    let mut left: BTreeMap<MemberReason, Vec<String>> = BTreeMap::new();
-    let mut again = Vec::new();
-    for (run, device, serial, site) in failed {
-        if !user.reach.covers(&site) {
-            continue;
-        }
-        let (run, device): (RunId, DeviceId) = (
+    let near = failed.into_iter().filter(|(.., site)| reach.covers(site));
+    near.map(|(run, device, serial, _)| {
+        Ok((
             stored_text("run id", &run)?,
             stored_text("device id", &device)?,
-        );
+            serial,
+        ))
+    })
+    .collect()
+}
+
+type LeftAlone = BTreeMap<MemberReason, Vec<String>>;
+
+/// Has the failed runs of a deployment within reach go on; those that do, and the machines that are left alone.
+pub(super) async fn retried(
+    db: &mut Write,
+    user: &User,
+    reach: &Reach,
+    deployment: &Deployment,
+) -> Result<(Vec<(RunId, DeviceId)>, LeftAlone), Failure> {
+    let name = &deployment.name;
+    refuse_stopped(deployment)?;
+    let cancelled = cancelled_devices(db, name).await?;
+    let cancelled: BTreeSet<DeviceId> = cancelled.iter().map(|(one, _)| one.device).collect();
+    let mut left = LeftAlone::new();
+    let mut again = Vec::new();
+    for (run, device, serial) in failed_runs(db, name, reach).await? {
         if cancelled.contains(&device) {
             let alike = left.entry(MemberReason::Cancelled).or_default();
             alike.push(serial);
             continue;
         }
-        go_on(&mut db, run).await?;
-        audit(
-            &mut db,
-            &user.name,
-            "run-retried",
-            &run.to_string(),
-            &format!("deployment {name}"),
-        )
-        .await?;
+        go_on(db, run).await?;
+        let detail = format!("deployment {name}");
+        audit(db, &user.name, "run-retried", &run.to_string(), &detail).await?;
         again.push((run, device));
     }
-    commit(db).await?;
-    tell(&state, &again);
-    Ok(Json(acted(again.len(), left)))
+    Ok((again, left))
 }
 
 /// `GET /api/v1/deployments/{name}/status`
@@ -551,6 +654,7 @@ impl AppState {
             true => to_confirm(&mut db, &resumed).await?,
             false => None,
         };
+        let approval = approvals::of(&mut db, &deployment).await?;
         drop(db);
         let ours: Vec<&DeviceRow> = rows
             .iter()
@@ -598,6 +702,7 @@ impl AppState {
                 .collect(),
             confirm_cap: is_asking.then(|| format!("{name} {}", reach.all)),
             confirm_resume,
+            approval,
         })
     }
 }
@@ -725,7 +830,7 @@ fn ids_of(rows: Vec<(String, String)>) -> Result<Vec<(RunId, DeviceId)>, Failure
         .collect()
 }
 
-fn tell(state: &AppState, runs: &[(RunId, DeviceId)]) {
+pub(super) fn tell(state: &AppState, runs: &[(RunId, DeviceId)]) {
     for (run, device) in runs {
         state.changed(Change::Run(*run));
         state.changed(Change::Device(*device));

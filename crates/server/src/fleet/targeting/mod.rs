@@ -1,5 +1,6 @@
 //! Targeting: where machines are, who belongs together, what they are called, and whom a deployment reaches.
 
+pub(crate) mod approvals;
 pub(crate) mod classes;
 pub(crate) mod collections;
 pub(crate) mod lifecycle;

@@ -12,6 +12,7 @@ use sqlx::AnyConnection;
 use wire::classes::{
     NAMED_MAX, NETBIOS_CHARS_MAX, NamePlan, NameRequest, NameRow, TEMPLATE_CHARS_MAX,
 };
+use wire::reasons::NameReason;
 
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored_text};
@@ -36,12 +37,10 @@ pub(crate) async fn name(
     body: Body,
 ) -> Result<Json<NamePlan>, Failure> {
     let request: NameRequest = read_json(body, JSON_BYTES_MAX).await?;
-    let template = checked(&request.template)?;
     if !request.apply {
-        let reading = state.db().read().acquire().await;
-        let mut db = reading.doing("read who is named")?;
-        return planned(&mut db, &user, &template, &request).await.map(Json);
+        return preview(&state, &user, &request).await.map(Json);
     }
+    let template = checked(&request.template)?;
     let mut db = state.db().write().await?;
     let mut plan = planned(&mut db, &user, &template, &request).await?;
     if plan.problems == 0 {
@@ -61,7 +60,18 @@ pub(crate) async fn name(
     Ok(Json(plan))
 }
 
-/// The names that whoever is meant would get.
+/// The names that whoever is meant would get; nothing is stored.
+pub(crate) async fn preview(
+    state: &AppState,
+    user: &User,
+    request: &NameRequest,
+) -> Result<NamePlan, Failure> {
+    let template = checked(&request.template)?;
+    let reading = state.db().read().acquire().await;
+    let mut db = reading.doing("read who is named")?;
+    planned(&mut db, user, &template, request).await
+}
+
 async fn planned(
     db: &mut AnyConnection,
     user: &User,
@@ -188,15 +198,13 @@ struct Names {
 
 impl Names {
     /// Why this device can't have the name.
-    fn clash(&self, name: &str, device: &str) -> Option<String> {
+    fn clash(&self, name: &str, device: &str) -> Option<NameReason> {
         let name = name.to_lowercase();
         match self.assigned.get(&name).map(String::as_str) {
-            Some("") => Some("another device has this name".into()),
-            Some(by) => Some(format!("{by} gets the same name")),
+            Some("") => Some(NameReason::TakenByOther),
+            Some(by) => Some(NameReason::SameAs { serial: by.into() }),
             None => match self.told.get(&name) {
-                Some(owner) if owner != device => {
-                    Some("another device calls itself so, until it is deployed again".into())
-                }
+                Some(owner) if owner != device => Some(NameReason::StillCalledSo),
                 _ => None,
             },
         }
@@ -230,6 +238,7 @@ fn plan(
             current: subject.device.assigned_name.clone(),
             name: subject.device.assigned_name.clone(),
             problem: None,
+            said: None,
         };
         if keeps(&subject) {
             plan.kept += 1;
@@ -250,7 +259,11 @@ fn plan(
                         .insert(name.to_lowercase(), row.serial.clone());
                     row.name = name;
                 }
-                Err((name, problem)) => (row.name, row.problem) = (name, Some(problem)),
+                Err((name, said)) => {
+                    row.name = name;
+                    row.problem = Some(said.to_string());
+                    row.said = Some(said);
+                }
             }
         }
         plan.rows.push(row);
@@ -267,7 +280,7 @@ fn free_name(
     counter: Option<&mut u64>,
     names: &Names,
     is_long: bool,
-) -> Result<String, (String, String)> {
+) -> Result<String, (String, NameReason)> {
     let Some(next) = counter else {
         let name = valid_name(template, &subject.scope, is_long)?;
         return match names.clash(&name, &subject.device.id) {
@@ -283,35 +296,30 @@ fn free_name(
             return Ok(name);
         }
     }
-    Err((
-        String::new(),
-        format!("all numbers up to {NUMBERS_MAX} are taken"),
-    ))
+    let numbers = NUMBERS_MAX;
+    Err((String::new(), NameReason::NumbersTaken { numbers }))
 }
 
 fn valid_name(
     template: &Template,
     scope: &Scope,
     is_long: bool,
-) -> Result<String, (String, String)> {
+) -> Result<String, (String, NameReason)> {
     let text = scope.render(template).map_err(|error| {
-        let why = error.chain().into_iter().next_back().unwrap_or_default();
-        (
-            String::new(),
-            format!("the template can't be filled in: {why}"),
-        )
+        let error = error.chain().into_iter().next_back().unwrap_or_default();
+        (String::new(), NameReason::CannotFill { error })
     })?;
     let name = as_host_name(&text);
     let letters = name.chars().count();
     if !is_long && letters > NETBIOS_CHARS_MAX {
-        let problem =
-            format!("it has {letters} characters, and Windows allows {NETBIOS_CHARS_MAX}");
-        return Err((name, problem));
+        let too_long = NameReason::LongerThanWindows {
+            characters: letters as u64,
+            allowed: NETBIOS_CHARS_MAX as u64,
+        };
+        return Err((name, too_long));
     }
     if !is_host_name(&name) {
-        let problem =
-            "it is no host name: letters, digits and hyphens, not digits alone".to_owned();
-        return Err((name, problem));
+        return Err((name, NameReason::NoHostName));
     }
     Ok(name)
 }

@@ -15,6 +15,7 @@ use wire::reasons::{MemberReason, MissingReason, WarningReason, texts};
 use wire::sequence::CompiledSequence;
 
 use crate::error::{Doing as _, Failure, stored};
+use crate::fleet::deployments::reaches_more;
 use crate::fleet::targeting::lifecycle::{look_up, stopped_with};
 use crate::fleet::targeting::membership::Definitions;
 use crate::fleet::targeting::rules;
@@ -113,6 +114,12 @@ async fn preview_of(
     let prestages = prestages(db).await?;
     let models = models(&sorted.members, &sequence, &packages, &prestages);
     let wipes = !wiping_steps.is_empty();
+    let may_reach_more = before
+        .as_ref()
+        .is_none_or(|before| reaches_more(before, deployment));
+    let second_person = !deployment.stopped
+        && may_reach_more
+        && state.needs_second(db, deployment, deployment.cap).await?;
     let mut preview = DeploymentPreview {
         name: deployment.name.clone(),
         members: number(sorted.members.len()),
@@ -121,6 +128,7 @@ async fn preview_of(
         wipes,
         wiping_steps,
         confirm: words(deployment, before.as_ref(), wipes, sorted.due.len()),
+        second_person,
         median_seconds: median_seconds(db, deployment.sequence.as_str()).await?,
         warnings: Vec::new(),
         said: Vec::new(),

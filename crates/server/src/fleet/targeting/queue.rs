@@ -5,7 +5,8 @@
 //! for anyone to begin. A run that was begun is never held back: its device may be anywhere, without a network.
 
 use sqlx::AnyConnection;
-use wire::names::DeviceId;
+use wire::names::{DeploymentName, DeviceId};
+use wire::reasons::MachineReason;
 
 use crate::db::Write;
 use crate::error::{Doing as _, Failure};
@@ -145,7 +146,7 @@ pub(crate) async fn ask(
     (site, deployment): (&str, &str),
     limits: &[(Limit<'_>, usize)],
     now: i64,
-) -> Result<Option<(String, u64)>, Failure> {
+) -> Result<Option<(MachineReason, u64)>, Failure> {
     for (limit, slots) in limits.iter().copied().filter(|(_, slots)| *slots > 0) {
         let live = live(db, limit, now).await?;
         let queue = queue(db, limit).await?;
@@ -164,14 +165,22 @@ pub(crate) async fn ask(
                 (arrived, asks_again),
             )
             .await?;
-            let what = match limit {
-                Limit::Site(site) => format!("at {site}"),
-                Limit::Deployment(name) => format!("of deployment {name}"),
+            let (live, slots, place) = (live as u64, slots as u64, place as u64);
+            let said = match limit {
+                Limit::Site(site) => MachineReason::WaitsAtSite {
+                    live,
+                    slots,
+                    site: site.to_owned(),
+                    place,
+                },
+                Limit::Deployment(name) => MachineReason::WaitsForDeployment {
+                    live,
+                    slots,
+                    deployment: name.to_owned(),
+                    place,
+                },
             };
-            let message = format!(
-                "waiting for a place: {live} of {slots} {what} are in use, this machine is number {place} in the queue"
-            );
-            return Ok(Some((message, retry_seconds)));
+            return Ok(Some((said, retry_seconds)));
         }
     }
     leave(db, device).await?;
@@ -210,6 +219,16 @@ pub(crate) async fn leave(db: &mut Write, device: &str) -> Result<(), Failure> {
         .execute(&mut **db)
         .await
         .doing("take a machine out of the queue")?;
+    Ok(())
+}
+
+/// Sends everyone home who waits to begin a deployment.
+pub(crate) async fn send_home(db: &mut Write, deployment: &DeploymentName) -> Result<(), Failure> {
+    sqlx::query("DELETE FROM waiting WHERE deployment = $1")
+        .bind(deployment.as_str())
+        .execute(&mut **db)
+        .await
+        .doing("send those home who wait")?;
     Ok(())
 }
 

@@ -98,6 +98,7 @@ impl World {
             None,
             stopping,
             crate::serve::Patience::default(),
+            0,
         )
         .await
         .unwrap();

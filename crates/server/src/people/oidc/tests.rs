@@ -138,6 +138,7 @@ impl World {
             Some(config),
             stopping,
             crate::serve::Patience::default(),
+            0,
         )
         .await
         .unwrap();

@@ -8,8 +8,6 @@ const A4: (f32, f32) = (210.0, 297.0);
 pub(crate) struct Paper {
     /// What it is asked for by.
     pub(crate) name: &'static str,
-    /// What people call it.
-    pub(crate) title: &'static str,
     /// Width and height of a page.
     pub(crate) page: (f32, f32),
     /// Labels side by side and below each other.
@@ -26,7 +24,6 @@ pub(crate) struct Paper {
 pub(crate) const PAPERS: &[Paper] = &[
     Paper {
         name: "a4-3x8",
-        title: "A4, 24 labels of 70 × 37 mm",
         page: A4,
         grid: (3, 8),
         begin: (0.0, 0.5),
@@ -35,7 +32,6 @@ pub(crate) const PAPERS: &[Paper] = &[
     },
     Paper {
         name: "a4-3x7",
-        title: "A4, 21 labels of 63.5 × 38.1 mm",
         page: A4,
         grid: (3, 7),
         begin: (7.21, 15.15),
@@ -44,7 +40,6 @@ pub(crate) const PAPERS: &[Paper] = &[
     },
     Paper {
         name: "a4-5x13",
-        title: "A4, 65 labels of 38.1 × 21.2 mm",
         page: A4,
         grid: (5, 13),
         begin: (4.67, 10.7),
@@ -53,7 +48,6 @@ pub(crate) const PAPERS: &[Paper] = &[
     },
     Paper {
         name: "roll-62x29",
-        title: "Label printer, 62 × 29 mm",
         page: (62.0, 29.0),
         grid: (1, 1),
         begin: (0.0, 0.0),

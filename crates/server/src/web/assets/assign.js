@@ -76,6 +76,7 @@
     part("headline").textContent = headline;
     part("detail").textContent = detail;
     part("hint").textContent = hint;
+    part("open").hidden = true;
     for (const icon of page.querySelectorAll("[data-icon]")) icon.hidden = !icon.dataset.icon.split(" ").includes(state);
   };
   const idle = () => mode === "out"
@@ -109,7 +110,7 @@
     if (response.status === 401) throw new Offline(say("signed-out"));
     if (response.status >= 500) throw new Offline(say("server-failed"));
     const reply = await response.json().catch(() => ({}));
-    if (!response.ok) throw Object.assign(new Error(reply.message ?? say("refused")), { code: reply.code });
+    if (!response.ok) throw Object.assign(new Error([reply.said, reply.message].filter(Boolean).join(" ") || say("refused")), { code: reply.code });
     return reply;
   };
 
@@ -149,8 +150,12 @@
 
   // What a scan means, now.
   const meant = async (scan, reply) => {
-    const { devices, pupils } = reply;
-    if (!devices.length && !pupils.length) {
+    const { devices, pupils, visitors } = reply;
+    if (!devices.length && !pupils.length && visitors.length) {
+      settle(taken + 1);
+      begin();
+      visiting(visitors[0]);
+    } else if (!devices.length && !pupils.length) {
       settle(taken + 1);
       begin();
       refuse(say("unknown"), scan.text, say("unknown-hint"));
@@ -168,6 +173,15 @@
     } else {
       await deviceScanned(scan, devices[0]);
     }
+  };
+
+  // A machine of another school that is at this one: what can be done is on its own page.
+  const visiting = ({ serial, site, "site-name": name }) => {
+    refuse(say("visitor", { serial, site: name || site }), "", say("visitor-hint"));
+    const link = part("open");
+    link.href = `/devices/${encodeURIComponent(serial)}`;
+    link.textContent = say("visitor-open", { serial });
+    link.hidden = false;
   };
 
   const back = async (scan, device) => {

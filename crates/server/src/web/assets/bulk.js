@@ -4,7 +4,7 @@
 // that are shown, and `#bulk` appears while any is ticked. Its buttons: `data-each="POST /api/v1/runs/{run}/retry"` asks
 // once per device, `data-members="add"` changes a collection at once. `data-ask` is the question, with `{n}`; `data-typed` the
 // text that must be typed, once for all, and `data-words` what that says of each device to the API, with `{serial}`. Only rows that are still there when the question is answered are touched: a row that a filter
-// hides isn't on the page. Live updates keep ticks (`live.js`).
+// hides isn't on the page. `data-open` goes to a page about the ticked ones, with `{serials}` in its address. Live updates keep ticks (`live.js`).
 "use strict";
 (() => {
   // Requests under way at once: a server does other things too.
@@ -36,6 +36,11 @@
   // Rows come and go.
   document.addEventListener("forestage:rows", count);
   bar.querySelector("[data-untick]").addEventListener("click", () => tick(ticked(), false));
+  // A page about those that are ticked.
+  bar.querySelectorAll("button[data-open]").forEach((button) => button.addEventListener("click", () => {
+    const serials = ticked().map((box) => box.dataset.serial).join(" ");
+    location.assign(button.dataset.open.replace("{serials}", () => encodeURIComponent(serials)));
+  }));
 
   // --- What came of it -----------------------------------------------------------------------------------------
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

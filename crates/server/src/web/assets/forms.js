@@ -87,6 +87,11 @@
     return { method, path, body: raw ?? (method === "GET" ? undefined : JSON.stringify(body)), raw: raw !== null };
   };
 
+  const capital = (text) => {
+    const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+    return /[.!?…]$/.test(sentence) ? sentence : `${sentence}.`;
+  };
+
   const send = async ({ method, path, body, raw, type }) => {
     const headers = { Accept: "application/json" };
     if (body !== undefined) headers["Content-Type"] = raw ? type ?? "application/octet-stream" : "application/json";
@@ -102,8 +107,11 @@
     try { reply = text ? JSON.parse(text) : null; } catch { reply = text; }
     if (answer.ok) return reply;
     if (answer.status === 401) throw new Error(say("signed-out"));
-    const problem = new Error(reply?.message ?? reply?.detail ?? reply?.title ?? say("refused"));
-    throw Object.assign(problem, { hint: reply?.hint, fieldName: reply?.field, status: answer.status });
+    // What the code of a refusal says in the visitor's language comes first; its details are in English.
+    const message = reply?.message ?? reply?.detail ?? reply?.title ?? say("refused");
+    const details = [message, reply?.hint].filter(Boolean).map(capital).join(" ");
+    const told = reply?.said ? { hint: details, hintIsEnglish: true } : { hint: reply?.hint };
+    throw Object.assign(new Error(reply?.said ?? message), { ...told, fieldName: reply?.field, status: answer.status });
   };
 
   // Says what went wrong at the field it is about, or at the form's head, and puts the focus there.
@@ -119,6 +127,7 @@
     if (error.hint) {
       const hint = document.createElement("p");
       hint.className = "muted";
+      if (error.hintIsEnglish) hint.lang = "en";
       hint.textContent = capital(error.hint);
       box.append(hint);
     }
@@ -134,10 +143,6 @@
     } else {
       toast([error.message, error.hint].filter(Boolean).map(capital).join(" "), true);
     }
-  };
-  const capital = (text) => {
-    const sentence = text.charAt(0).toUpperCase() + text.slice(1);
-    return /[.!?…]$/.test(sentence) ? sentence : `${sentence}.`;
   };
   const clearProblem = (holder) => {
     holder.querySelectorAll?.(".problem").forEach((box) => box.remove());

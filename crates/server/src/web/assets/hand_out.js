@@ -11,9 +11,11 @@
     const line = document.createElement("p");
     line.textContent = `${fill(box.dataset.said, report)}. ${report.stored ? box.dataset.stored : box.dataset.notStored}`;
     const list = document.createElement("ul");
-    for (const row of report.rows.filter((row) => row.problems.length || row.warnings.length).slice(0, 200)) {
+    const reasons = JSON.parse(box.dataset.reasons);
+    const say = (one) => fill(reasons[one.code] ?? one.text ?? one.code, one);
+    for (const row of report.rows.filter((row) => row.said.length).slice(0, 200)) {
       const item = document.createElement("li");
-      item.textContent = `${fill(box.dataset.line, { n: row.line })}, ${row.subject}: ${[...row.problems, ...row.warnings].join("; ")}`;
+      item.textContent = `${fill(box.dataset.line, { n: row.line })}, ${row.subject}: ${row.said.map(say).join("; ")}`;
       list.append(item);
     }
     box.replaceChildren(line, list);

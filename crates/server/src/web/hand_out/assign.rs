@@ -30,6 +30,9 @@ fn texts(words: Words) -> Vec<(&'static str, &'static str)> {
         ("refused", words.t("The server did not do it.")),
         ("unknown", words.t("Unknown")),
         ("unknown-hint", words.t("Neither a machine nor a pupil is called so. Scan again.")),
+        ("visitor", words.t("{serial} belongs to {site}")),
+        ("visitor-hint", words.t("It is a visitor at your school: its own school or an administrator hands it out. You can look at it and report it stolen.")),
+        ("visitor-open", words.t("Open {serial}")),
         ("several", words.t("More than one machine is called so")),
         ("several-hint", words.t("Scan the serial number or the label.")),
         ("both", words.t("Both a machine and a pupil are called so")),
@@ -100,6 +103,7 @@ pub(super) fn page(
                 p.assign-headline data-part="headline" { (words.t("Scan a machine or a pupil")) }
                 p.assign-detail data-part="detail" {}
                 p.assign-hint data-part="hint" {}
+                a.assign-hint data-part="open" hidden {}
             }
             form.assign-scan autocomplete="off" {
                 label for="assign-scan" { (words.t("Scan, or type and press Enter")) }

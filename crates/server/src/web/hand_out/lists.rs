@@ -1,16 +1,18 @@
 //! Pupils, classes, history and labels.
 
 use maud::{Markup, html};
+use serde_json::Value;
 use wire::admin_api::CollectionRow;
 use wire::assignments::{AssignmentRow, ClassHandOut, ClassPairs, ClassRow, Pair};
 use wire::pupils::{HandOutSettings, PupilDetail, PupilRow};
+use wire::reasons::ListReason;
 
 use super::super::layout::{device_address, or_dash};
 use super::super::words::Words;
 use super::super::{assets, draw};
 use super::shown::{class_address, class_select};
 use crate::pupils::history;
-use crate::pupils::labels::paper::PAPERS;
+use crate::pupils::labels::paper::{PAPERS, Paper};
 use crate::pupils::register::Filter;
 use crate::routes::page::{encode, query_of};
 
@@ -161,7 +163,39 @@ fn held(words: Words, row: &PupilRow) -> Markup {
     }
 }
 
+/// What people call a paper.
+fn called(words: Words, paper: &Paper) -> String {
+    let size = words.millimetres(paper.label);
+    match paper.places() {
+        1 => words.fill("Label printer, {size}", &[("size", &size)]),
+        places => words.fill(
+            "A4, {n} labels of {size}",
+            &[("n", &places), ("size", &size)],
+        ),
+    }
+}
+
+/// What is wrong with rows of lists, by its code, for the script that shows what an import did.
+fn reasons(words: Words) -> Value {
+    let all = ListReason::ALL.iter();
+    all.map(|(name, english)| (code(name), Value::from(words.t(english))))
+        .collect()
+}
+
+/// `NoSite` as it stands in documents: `no-site`.
+fn code(name: &str) -> String {
+    let mut code = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !code.is_empty() {
+            code.push('-');
+        }
+        code.push(letter.to_ascii_lowercase());
+    }
+    code
+}
+
 fn import_forms(words: Words) -> Markup {
+    let reasons = reasons(words);
     let form = |id: &str, api: &str, title: &str, explanation: &str, is_list: bool| {
         html! {
             section.card {
@@ -185,7 +219,7 @@ fn import_forms(words: Words) -> Markup {
                 div.hand-out-report data-report-of=(api)
                     data-said=(words.t("{new} new, {changed} changed, {unchanged} unchanged, {invalid} refused, {left} left"))
                     data-stored=(words.t("It is stored.")) data-not-stored=(words.t("Nothing was stored."))
-                    data-line=(words.t("Line {n}")) role="status" {}
+                    data-line=(words.t("Line {n}")) data-reasons=(reasons) role="status" {}
             }
         }
     };
@@ -459,7 +493,7 @@ pub(super) fn labels(words: Words, collections: &[CollectionRow], classes: &[Cla
                 label for="l-devices" { (words.t("Or these serial numbers or asset tags, with commas between")) }
                 input id="l-devices" name="devices" type="text" autocomplete="off";
                 label for="l-paper" { (words.t("Paper")) }
-                select id="l-paper" name="paper" { @for paper in PAPERS { option value=(paper.name) { (paper.title) } } }
+                select id="l-paper" name="paper" { @for paper in PAPERS { option value=(paper.name) { (called(words, paper)) } } }
                 label for="l-skip" { (words.t("Labels of the first sheet that are used already")) }
                 input id="l-skip" name="skip" type="number" min="0" max="64" value="0";
                 button.primary type="submit" { (words.t("Make the PDF")) }

@@ -40,10 +40,7 @@ pub(super) fn one(words: Words, shown: &Shown<'_>) -> Markup {
             @else { p { code { (shown.stored.rule) } } }
         }
         @match shown.preview {
-            Err(error) => div.problem role="alert" { div {
-                p { (error.message) }
-                @if let Some(hint) = &error.hint { p { (hint) } }
-            } },
+            Err(error) => div.problem role="alert" { div { (layout::refusal(words, error)) } },
             Ok(preview) => (members(words, preview, shown.can_change)),
         }
         @if shown.can_change { (title_form(words, shown)) }

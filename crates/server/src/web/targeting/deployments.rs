@@ -3,15 +3,17 @@
 use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{CollectionRow, Deployment, Purpose, SequenceRow};
-use wire::deployments::{DeploymentPreview, DeploymentStatus};
+use wire::deployments::{Approval, Awaited, DeploymentPreview, DeploymentStatus};
 use wire::device_api::ApiError;
-use wire::names::DeviceId;
+use wire::names::{DeploymentName, DeviceId};
 
 use super::{Draft, table};
+use crate::people::auth::User;
+use crate::people::roles::May;
 use crate::web::draw;
 use crate::web::filter::encode;
 use crate::web::format;
-use crate::web::layout::state_named;
+use crate::web::layout::{self, state_named};
 use crate::web::words::{Words, en};
 
 /// The page of a deployment. Its visitor may change it, or only its devices' runs.
@@ -19,8 +21,9 @@ pub(super) fn one(
     words: Words,
     deployment: &Deployment,
     status: &DeploymentStatus,
-    (can_deploy, can_operate): (bool, bool),
+    user: &User,
 ) -> Markup {
+    let (can_deploy, can_operate) = (user.may(May::Deploy), user.may(May::Operate));
     let api = |what: &str| {
         format!(
             "POST /api/v1/deployments/{}/{what}",
@@ -44,6 +47,7 @@ pub(super) fn one(
                 }
             } }
         }
+        @if let Some(approval) = &status.approval { (awaited(words, status, approval, user)) }
         (figures(words, deployment, status))
         div.buttons {
             @if can_deploy && !status.stopped {
@@ -54,7 +58,7 @@ pub(super) fn one(
                     (words.t("Let running ones finish"))
                 }
             }
-            @if can_deploy && status.stopped {
+            @if can_deploy && status.stopped && status.approval.is_none() {
                 button.primary data-api=(api("resume"))
                     data-body=(json!({ "confirm": status.confirm_resume.as_deref().unwrap_or_default() }))
                     data-confirm=[status.confirm_resume.is_some().then(|| words.t("It writes over disks. Let machines begin it and go on with it?"))]
@@ -66,6 +70,61 @@ pub(super) fn one(
         }
         (failed(words, status))
         @if !status.cancelled.is_empty() { (cancelled(words, status, can_operate)) }
+    }
+}
+
+/// What another administrator has to decide. Whoever asked can only take it back.
+fn awaited(words: Words, status: &DeploymentStatus, approval: &Approval, user: &User) -> Markup {
+    let api = |what: &str| {
+        format!(
+            "POST /api/v1/deployments/{}/{what}",
+            encode(status.name.as_str())
+        )
+    };
+    let what = match approval.what {
+        Awaited::Resume => en("{who} asks that it begins, on up to {n} machines."),
+        Awaited::RaiseCap => en("{who} asks that it may touch {n} machines."),
+        Awaited::RetryFailed => en("{who} asks that the failed runs of {n} machines go on."),
+    };
+    let machines = words.number(approval.machines.into());
+    let is_own = approval.asked_by == user.name;
+    html! {
+        section.card aria-labelledby="approval-title" {
+            h2 #approval-title { (words.t("Awaits a second administrator")) }
+            p {
+                (words.fill(what, &[("who", &approval.asked_by), ("n", &machines)])) " "
+                span.muted { (words.time(approval.asked_at_ms)) }
+            }
+            p.muted { (words.t("It writes over disks. Nothing happens until another administrator than the one who asked approves it.")) }
+            @if user.may(May::Deploy) {
+                div.buttons {
+                    @if !is_own {
+                        button.danger data-api=(api("approve")) data-body=(json!({ "confirm": approval.confirm }))
+                            data-confirm=(words.t("Approve it? Disks are written over.")) data-confirm-type=(approval.confirm)
+                            data-done=(words.t("Approved.")) { (words.t("Approve")) }
+                    }
+                    button data-api=(api("decline")) data-body="{}" data-done=(words.t("Stored."))
+                        data-confirm=(if is_own { words.t("Take back what you asked?") } else { words.t("Decline it?") }) {
+                        (if is_own { words.t("Take it back") } else { words.t("Decline") })
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The deployments about which somebody has to decide.
+pub(in crate::web) fn all_awaited(words: Words, names: &[DeploymentName]) -> Markup {
+    html! {
+        @if !names.is_empty() {
+            p.notice {
+                (words.t("Awaits a second administrator")) ": "
+                @for (index, name) in names.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    a href={ "/deployments/" (encode(name.as_str())) } { (name) }
+                }
+            }
+        }
     }
 }
 
@@ -244,7 +303,7 @@ pub(super) fn form(words: Words, form: &Form<'_>) -> Markup {
         }
         @match preview {
             None => {},
-            Some(Err(error)) => div.problem role="alert" { (error.message) },
+            Some(Err(error)) => div.problem role="alert" { div { (layout::refusal(words, error)) } },
             Some(Ok((deployment, preview))) => (would_do(words, deployment, preview, changes)),
         }
     }
@@ -301,6 +360,7 @@ fn would_do(
         section.card {
             h2 { (words.fill("It would begin on {n} of {m} machines", &[("n", &preview.due), ("m", &preview.members)])) }
             @if preview.wipes { p { (words.t("It writes over disks:")) " " code { (preview.wiping_steps.join(", ")) } } }
+            @if preview.second_person { p.notice { (words.t("Another administrator has to approve it before any machine begins.")) } }
             @if let Some(median) = preview.median_seconds {
                 p { (words.t("Earlier runs took (median):")) " " (format::clock(median)) }
             }
@@ -312,6 +372,56 @@ fn would_do(
             }
             button.danger data-api={ "PUT /api/v1" (page) (query) } data-body=(body) data-then=(page)
                 data-confirm=(asked) data-confirm-type=[preview.confirm.as_deref()] { (does) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::people::Role;
+
+    use super::*;
+    use crate::people::roles::Reach;
+
+    #[test]
+    fn whoever_asked_takes_it_back_and_another_administrator_decides() {
+        let approval = Approval {
+            what: Awaited::Resume,
+            machines: 2500,
+            asked_by: "<b>kari".into(),
+            asked_at_ms: 1,
+            confirm: "autumn 2500".into(),
+        };
+        let status: DeploymentStatus = serde_json::from_value(json!({
+            "name": "autumn", "collection": "pupils", "sequence": "deploy", "stopped": true, "touched": 0, "reach": 2500,
+            "cap": 2600, "asks-for-cap": false, "due": 2500, "waiting": 0,
+        }))
+        .unwrap();
+        for (name, role, offered) in [
+            ("<b>kari", Role::Admin, ["decline"].as_slice()),
+            ("ola", Role::Admin, &["approve", "decline"]),
+            ("look", Role::Viewer, &[]),
+        ] {
+            let user = User {
+                name: name.into(),
+                role,
+                reach: Reach::Everywhere,
+                prestages: vec![],
+                scopes: None,
+            };
+            let html = awaited(Words::BOKMAL, &status, &approval, &user).into_string();
+            for what in ["approve", "decline"] {
+                let path = format!("/api/v1/deployments/autumn/{what}");
+                assert_eq!(
+                    html.contains(&path),
+                    offered.contains(&what),
+                    "{name}: {what}"
+                );
+            }
+            assert!(
+                !html.contains("<b>kari") && html.contains("2\u{a0}500"),
+                "{html}"
+            );
         }
     }
 }

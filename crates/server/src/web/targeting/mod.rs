@@ -112,7 +112,7 @@ pub(super) async fn show_collection(
     let stored = state.collection_rule(&name).await?;
     let supposed = tried.rule.map(|rule| CollectionRule {
         rule: rule.trim().to_owned(),
-        limit_to: tried.limit_to.unwrap_or_default(),
+        limit_to: tried.limit_to.unwrap_or_else(|| stored.limit_to.clone()),
     });
     let reach = &visitor.user.reach;
     let rule = supposed.clone().unwrap_or_else(|| stored.clone());
@@ -155,8 +155,7 @@ pub(super) async fn show_deployment(
         .into_iter()
         .find(|deployment| deployment.name == status.name);
     let deployment = deployment.ok_or_else(|| Failure::not_found("such deployment"))?;
-    let rights = (may(&visitor, May::Deploy), may(&visitor, May::Operate));
-    let content = deployments::one(visitor.words, &deployment, &status, rights);
+    let content = deployments::one(visitor.words, &deployment, &status, &visitor.user);
     Ok(visitor.page(status.name.as_str(), None, &content))
 }
 

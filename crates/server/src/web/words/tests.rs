@@ -224,3 +224,54 @@ fn numbers_and_dates_are_written_as_the_language_writes_them() {
         r#"<time datetime="2026-08-17T07:42:09Z">17.08.2026 07:42 UTC</time>"#
     );
 }
+
+/// Whether a text can be the code of a refusal.
+fn is_code(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .is_some_and(|first| first.is_ascii_lowercase())
+        && letters
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
+}
+
+#[test]
+fn every_refusal_has_a_norwegian_sentence_and_every_sentence_a_refusal() {
+    let mut files = Vec::new();
+    sources(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+        &mut files,
+    );
+    let known: BTreeMap<&str, &str> = entries(REFUSALS).collect();
+    let mut problems = Vec::new();
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    for (path, source) in &files {
+        let code = source
+            .split_once("#[cfg(test)]\nmod tests {")
+            .map_or(source.as_str(), |(code, _)| code);
+        for call in ["conflict(", "bad_request(", "refused("] {
+            for (at, _) in code.match_indices(call) {
+                let first = literals(&code[at + call.len()..]).into_iter().next();
+                let refused = first.filter(|text| is_code(text));
+                if let Some(refused) = refused.filter(|code| !known.contains_key(code.as_str())) {
+                    problems.push(format!("not translated: `{refused}` in {path}"));
+                }
+            }
+        }
+        let here = |known: &&&str| code.contains(&format!("\"{known}\""));
+        used.extend(known.keys().filter(here));
+    }
+    problems.extend(
+        known
+            .keys()
+            .filter(|known| !used.contains(*known))
+            .map(|code| format!("used nowhere: `{code}`")),
+    );
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    assert!(known.len() > 100);
+    assert_eq!(
+        Words::BOKMAL.refusal("name-taken"),
+        Some("Navnet er opptatt.")
+    );
+    assert_eq!(Words::ENGLISH.refusal("name-taken"), None);
+}
