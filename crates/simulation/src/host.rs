@@ -216,7 +216,7 @@ impl PoweredOn {
         }
         if self.world.strikes(|rates| rates.line) {
             let late = self.world.between(1, 100) * SECOND;
-            self.world.after(late, world::Event::Late(copy));
+            self.world.after(late, world::Event::Late(Box::new(copy)));
         }
         if self.world.strikes(|rates| rates.line) {
             self.tell(&format!("{path} arrives twice"));

@@ -198,7 +198,7 @@ fn happens(world: &Arc<World>, event: Event) -> Result<()> {
                 &format!("{} arrives once more, late", request.uri().path()),
             );
             // Nobody waits for the answer.
-            let _ = world.office.answer(request);
+            let _ = world.office.answer(*request);
         }
         Event::Admin => admin(world)?,
         Event::NewJava => {

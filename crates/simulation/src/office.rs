@@ -102,6 +102,7 @@ impl Office {
             database: None,
             trusted_proxies: Vec::new(),
             patience: Patience::default(),
+            second_person_above: 0,
             oidc: None,
         })
     }

@@ -46,7 +46,7 @@ pub(crate) enum Event {
     /// The server is one from the last backup.
     Restore,
     /// A request arrives a second time, late.
-    Late(Request<Vec<u8>>),
+    Late(Box<Request<Vec<u8>>>),
     /// An administrator does something.
     Admin,
     /// A new version of a package is published.

@@ -64,7 +64,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         url: world.url().to_owned(),
     };
     type Journey = fn(&mut Walk, &Utf8Path) -> Result<()>;
-    let journeys: [(&str, Journey); 21] = [
+    let journeys: [(&str, Journey); 22] = [
         ("a class is handed out with a scanner", Walk::scanner),
         (
             "a vendor's file is mapped, imported and taken back",

@@ -31,7 +31,7 @@ pub(crate) struct Standing<'s> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotDue {
     /// For the device's screen.
-    pub(crate) said: MachineReason,
+    pub(crate) said: Box<MachineReason>,
     /// For lists: the same for many devices.
     pub(crate) reason: MemberReason,
     /// When to ask again, if that makes sense.
@@ -39,9 +39,9 @@ pub(crate) struct NotDue {
 }
 
 impl NotDue {
-    const fn new(reason: MemberReason, said: MachineReason) -> Self {
+    fn new(reason: MemberReason, said: MachineReason) -> Self {
         Self {
-            said,
+            said: Box::new(said),
             reason,
             retry_seconds: None,
         }

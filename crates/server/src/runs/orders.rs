@@ -118,7 +118,7 @@ pub(crate) async fn order_for(
         };
         if let Err(not) = due::is_due(&deployment, &standing) {
             nothing = Errand::Nothing {
-                said: not.said,
+                said: *not.said,
                 retry_seconds: not.retry_seconds,
             };
             continue;
