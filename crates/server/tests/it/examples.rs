@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use client::ClientError;
+use content::sign_root;
+use ed25519_dalek::SigningKey;
 use serde_json::{Map, Value, json};
 use wire::digest::Digest;
+use wire::keys::PublicKey;
 use wire::package::PackageKind;
 
 use crate::harness::{Machine, PASSWORD, SEQUENCE, Site, event, good_run, login, send};
@@ -223,6 +226,7 @@ fn is_alike(answer: &Value, example: &Value) -> bool {
 fn answers_are_of_the_shape_that_the_description_shows() {
     let mut story = Story::new();
     content_and_prestages(&mut story);
+    keys(&mut story);
     machines(&mut story);
     targeting(&mut story);
     runs(&mut story);
@@ -337,6 +341,25 @@ fn content_and_prestages(story: &mut Story) {
     story.post("/api/v1/prestages/book/build");
     story.get("/api/v1/prestages");
     story.get("/api/v1/prestage-diff?from=book@1&to=book@2");
+}
+
+fn keys(story: &mut Story) {
+    let elsewhere = SigningKey::from_bytes(&[7; 32]);
+    let public_key = PublicKey::from_bytes(elsewhere.verifying_key().as_bytes());
+    story.ask(
+        "POST /api/v1/trust/keys",
+        json!({ "name": "vault-2026", "public-key": public_key }),
+    );
+    story.post("/api/v1/trust/keys/vault-2026/use");
+    story.get("/api/v1/trust/keys");
+    story.post("/api/v1/prestages/book/build");
+    let path = "/api/v1/prestages/book/versions/3";
+    let root = (story.site.admin)
+        .get_bytes(&format!("{path}/root"), BYTES_MAX)
+        .unwrap();
+    let signature = json!(sign_root(&root, &elsewhere));
+    story.ask(&format!("PUT {path}/signature"), signature);
+    story.post("/api/v1/trust/keys/server/retire");
 }
 
 const ASSETS: &str = "serial;asset tag;vendor;product;site code;site name;class\n\
