@@ -212,7 +212,6 @@ fn attacks(_no_figures: &Path) -> Result<()> {
     )
 }
 
-/// A quarter of an hour, and until the slowest machine is done.
 fn years(figures: &Path) -> Result<()> {
     let program = [
         "run",
@@ -226,6 +225,7 @@ fn years(figures: &Path) -> Result<()> {
     run_program(cargo().args(program).args(seeds).arg(figures))
 }
 
+/// A quarter of an hour, and until the slowest machine is done.
 fn storm(figures: &Path, options: &[&str]) -> Result<()> {
     build_programs_for_people()?;
     run_program(e2e()?.arg("storm").args(options).arg("--json").arg(figures))
