@@ -212,6 +212,16 @@ pub struct DeploymentStatus {
     pub approval: Option<Approval>,
 }
 
+impl DeploymentStatus {
+    /// Whether this awaits approval.
+    #[must_use]
+    pub fn awaits(&self, what: Awaited) -> bool {
+        self.approval
+            .as_ref()
+            .is_some_and(|approval| approval.what == what)
+    }
+}
+
 /// What awaits the approval of another administrator than the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -599,6 +599,18 @@ fn a_second_person() {
         )
         .env("FORESTAGE_NEW_PASSWORD", "another password that is long");
     succeeded(login);
+    // Whoever made her account may be the one who uses it.
+    let output = as_kari(&approve).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("you may be one person"), "{stderr}");
+    let week_old = "UPDATE audit SET at_ms = at_ms - 8 * 86400000 WHERE action = 'user-made'";
+    let mut sqlite = std::process::Command::new("sqlite3");
+    sqlite.args(["-cmd", ".timeout 10000"]);
+    sqlite.arg(world.path("data/forestage.db")).arg(week_old);
+    let output = sqlite
+        .output()
+        .expect("this needs sqlite3: `apt-get install sqlite3`, or `cargo xtask setup`");
+    assert!(output.status.success(), "{output:?}");
     let said = succeeded(as_kari(&approve));
     assert!(
         said.starts_with("deployment autumn: pupils runs tiny\n"),

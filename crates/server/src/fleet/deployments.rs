@@ -81,11 +81,19 @@ pub(crate) async fn put(
     if let Some(words) = to_confirm(&mut db, &deployment).await? {
         confirmed(&typed.confirm, &words)?;
     }
+    let reaches_more = before
+        .as_ref()
+        .is_none_or(|before| reaches_more(before, &deployment));
+    // Whoever asked for that asked it of another deployment, in a way.
+    if reaches_more {
+        let is_of_before = |asked: &Asked| asked.what != Awaited::Resume;
+        approvals::overtake(&mut db, &user, &name, is_of_before).await?;
+    }
     // No machine begins it until somebody else has said yes, which resumes it. Whoever changes what awaits that can't say it.
     let could_begin =
         !deployment.stopped || approvals::awaits(&mut db, &name, Awaited::Resume).await?;
     let awaits = could_begin
-        && before.is_none_or(|before| reaches_more(&before, &deployment))
+        && reaches_more
         && state
             .needs_second(&mut db, &deployment, deployment.cap)
             .await?;

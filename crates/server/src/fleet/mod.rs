@@ -60,7 +60,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/deployments/{name}/resume", May::Deploy, lifecycle::resume)
         .post("/api/v1/deployments/{name}/cap", May::Deploy, lifecycle::cap)
         .post("/api/v1/deployments/{name}/approve", May::Deploy, approvals::approve)
-        .post("/api/v1/deployments/{name}/decline", May::Deploy, approvals::decline)
+        .post("/api/v1/deployments/{name}/decline", May::Operate, approvals::decline)
         .post("/api/v1/deployments/{name}/start", May::Operate, lifecycle::start)
         .post("/api/v1/deployments/{name}/cancel", May::Operate, lifecycle::cancel)
         .post("/api/v1/deployments/{name}/uncancel", May::Operate, lifecycle::uncancel)

@@ -1,5 +1,7 @@
 //! Accounts: who there is, what they are, which site they are kept to.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -352,6 +354,34 @@ pub(crate) async fn end_all(db: &mut Write, name: &str) -> Result<(), Failure> {
             .doing("end the sessions of a user")?;
     }
     Ok(())
+}
+
+/// Whose hands an account was in since then: whoever uses it, whoever made it or gave it its role or its password, and whoever did
+/// that to theirs. What the server itself did is nobody's.
+pub(crate) async fn hands_in(
+    db: &mut AnyConnection,
+    account: &str,
+    since_ms: i64,
+) -> Result<BTreeSet<String>, Failure> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT subject, who FROM audit \
+         WHERE action IN ('user-made', 'role-changed', 'password-reset') AND at_ms >= $1 AND who <> 'server'",
+    )
+    .bind(since_ms)
+    .fetch_all(db)
+    .await
+    .doing("read who made which account")?;
+    let mut hands = BTreeSet::from([account.to_owned()]);
+    let mut held = vec![account];
+    while let Some(account) = held.pop() {
+        let of_it = rows.iter().filter(|(subject, _)| subject == account);
+        for (_, who) in of_it {
+            if hands.insert(who.clone()) {
+                held.push(who);
+            }
+        }
+    }
+    Ok(hands)
 }
 
 /// Without an admin with a password of this server, nobody could ever change an account again.

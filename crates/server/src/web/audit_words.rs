@@ -7,6 +7,7 @@ use super::words::{Words, en};
 pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("approval-declined", en("declined what was asked of a deployment")),
     ("approval-given", en("approved what was asked of a deployment")),
+    ("approval-overtaken", en("overtook what was asked of a deployment")),
     ("approval-requested", en("asked for approval of a deployment")),
     ("asset-changed", en("corrected an asset")),
     ("assets-imported", en("imported assets")),

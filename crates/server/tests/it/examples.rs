@@ -520,18 +520,7 @@ fn targeting(story: &mut Story) {
 
 /// Another administrator asks for more than one person decides about, twice.
 fn approvals(story: &mut Story, like: &Value) {
-    let new = json!({ "name": "ola", "role": "admin" });
-    let made: Value = story
-        .site
-        .admin
-        .send("POST", "/api/v1/users", &new)
-        .unwrap();
-    let login = json!({
-        "user": "ola", "password": made["one-time-password"], "token-name": "test", "new-password": PASSWORD,
-    });
-    let anyone = story.site.server.anyone();
-    let token: Value = anyone.send("POST", "/api/v1/login", &login).unwrap();
-    let ola = anyone.with_token(&text_in(&token, "/token"));
+    let ola = story.site.colleague("ola");
     for (cap, decision) in [(ABOVE + 1, "decline"), (ABOVE + 2, "approve")] {
         let mut much = like.clone();
         much["name"] = format!("everyone-{cap}").into();

@@ -478,24 +478,60 @@ impl Site {
         keys
     }
 
-    /// Someone new who looks after one site, signed in.
-    pub(crate) fn school_admin(&self, site: &str) -> Client {
+    /// Another administrator, whose account nobody made of late, signed in.
+    pub(crate) fn colleague(&self, name: &str) -> Client {
+        let sql = format!(
+            "INSERT INTO users (name, password, one_time, created_at_ms, role) \
+             SELECT '{name}', password, 0, 1, role FROM users WHERE name = 'admin'"
+        );
+        self.run_sql(&sql);
+        self.sign_in(name, PASSWORD, None)
+    }
+
+    /// Changes the database under the running server.
+    pub(crate) fn run_sql(&self, sql: &str) {
+        if self.database.is_some() {
+            let cluster = testkit::postgres::cluster().unwrap();
+            cluster
+                .psql("forestage", &self.postgres_name(), sql)
+                .unwrap();
+            return;
+        }
+        let output = std::process::Command::new("sqlite3")
+            .args(["-cmd", ".timeout 10000"])
+            .args([self.data.join("forestage.db").as_str(), sql])
+            .output()
+            .expect("this needs sqlite3: `apt-get install sqlite3`, or `cargo xtask setup`");
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Somebody new, with this role at this site, signed in.
+    pub(crate) fn newcomer(&self, name: &str, role: Role, site: &str) -> Client {
         let new = NewUser {
-            name: format!("kari-{site}"),
-            role: Role::SchoolAdmin,
+            name: name.into(),
+            role,
             site: site.into(),
             prestages: vec![],
         };
         let made = self.admin.create_user(&new).unwrap();
+        self.sign_in(name, &made.one_time_password, Some(PASSWORD))
+    }
+
+    pub(crate) fn sign_in(&self, name: &str, password: &str, new_password: Option<&str>) -> Client {
         let login = Login {
-            user: new.name,
-            password: made.one_time_password,
+            user: name.into(),
+            password: password.into(),
             token_name: "test".into(),
-            new_password: Some(PASSWORD.into()),
+            new_password: new_password.map(Into::into),
         };
         let anyone = self.server.anyone();
         let token: Token = anyone.send("POST", "/api/v1/login", &login).unwrap();
         anyone.with_token(&token.token)
+    }
+
+    /// Someone new who looks after one site, signed in.
+    pub(crate) fn school_admin(&self, site: &str) -> Client {
+        self.newcomer(&format!("kari-{site}"), Role::SchoolAdmin, site)
     }
 
     pub(crate) fn device(&self, serial: &str) -> DeviceRow {

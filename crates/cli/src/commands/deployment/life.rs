@@ -135,7 +135,7 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
     if let Some(words) = status
         .confirm_resume
         .as_ref()
-        .filter(|_| status.approval.is_none())
+        .filter(|_| !status.awaits(Awaited::Resume))
     {
         text.push_str(&format!(
             "  it writes over disks; to let it go on:\n  forestage deployment resume {} --confirm \"{}\"\n",

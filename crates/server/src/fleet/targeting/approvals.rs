@@ -19,11 +19,15 @@ use crate::fleet::targeting::lifecycle::{
 use crate::fleet::targeting::preview::{number, to_confirm};
 use crate::limits::{JSON_BYTES_MAX, TITLE_CHARS_MAX};
 use crate::people::audit::audit;
-use crate::people::auth::User;
-use crate::people::roles::Reach;
+use crate::people::auth::{DAY_MS, User};
+use crate::people::roles::{May, Reach};
+use crate::people::users::hands_in;
 use crate::routes::{parse, read_json_if_any};
 use crate::state::{AppState, now_ms};
 use crate::text::clean;
+
+/// For how long whoever made an account, or gave it its role or its password, may be the person who uses it.
+const HANDS_DAYS: i64 = 7;
 
 /// What somebody asks for.
 pub(crate) struct Asked {
@@ -67,6 +71,13 @@ impl AppState {
         Ok(above > 0 && machines > above && wipes(db, deployment).await?)
     }
 
+    /// Whether a second person must approve that so many runs go on together. They have the orders of the day they began, so
+    /// it doesn't matter what the deployment says by now.
+    pub(crate) fn too_many_go_on(&self, runs: u32) -> bool {
+        let above = self.second_person_above();
+        above > 0 && runs > above
+    }
+
     /// Every deployment that awaits approval, by name.
     pub(crate) async fn awaited(&self) -> Result<Vec<DeploymentName>, Failure> {
         let names: Vec<String> =
@@ -89,7 +100,7 @@ pub(crate) async fn ask(
     asked: &Asked,
 ) -> Result<(), Failure> {
     if let Some(other) = look_up(db, name).await?
-        && other.asked.what != asked.what
+        && (other.asked.what != asked.what || other.asked.site != asked.site)
     {
         let message = format!("deployment {name} awaits approval of something else");
         return Err(Failure::conflict("awaits-approval", message).hint(format!(
@@ -126,11 +137,7 @@ pub(crate) async fn awaits(
 }
 
 /// Nothing of this kind awaits approval any more.
-pub(crate) async fn forget(
-    db: &mut Write,
-    name: &DeploymentName,
-    what: Awaited,
-) -> Result<(), Failure> {
+async fn forget(db: &mut Write, name: &DeploymentName, what: Awaited) -> Result<(), Failure> {
     sqlx::query("DELETE FROM deployment_approvals WHERE deployment = $1 AND what = $2")
         .bind(name.as_str())
         .bind(what.word())
@@ -138,6 +145,23 @@ pub(crate) async fn forget(
         .await
         .doing("forget what awaited approval")?;
     Ok(())
+}
+
+/// Drops what awaits approval, if it is such that something else overtook it. Whoever asked finds in the audit why it is gone.
+pub(crate) async fn overtake(
+    db: &mut Write,
+    user: &User,
+    name: &DeploymentName,
+    is_overtaken: impl FnOnce(&Asked) -> bool + Send,
+) -> Result<(), Failure> {
+    let stored = look_up(db, name).await?;
+    let Some(Stored { asked, who, .. }) = stored.filter(|stored| is_overtaken(&stored.asked))
+    else {
+        return Ok(());
+    };
+    forget(db, name, asked.what).await?;
+    let detail = format!("{}, asked for by {who}", asked.what.word());
+    audit(db, &user.name, "approval-overtaken", name.as_str(), &detail).await
 }
 
 /// What awaits approval, as people are told it.
@@ -166,6 +190,13 @@ pub(crate) async fn approve(
 ) -> Result<Json<DeploymentStatus>, Failure> {
     let name: DeploymentName = parse(&name)?;
     let request: ApproveRequest = read_json_if_any(body, JSON_BYTES_MAX).await?;
+    if user.is_scoped() {
+        let message = "a token with scopes can't approve: that is for a person";
+        return Err(
+            Failure::refused(StatusCode::FORBIDDEN, "forbidden", message)
+                .hint("approve it on the deployment's page, or after `forestage login`"),
+        );
+    }
     let mut db = state.db().write().await?;
     let deployment = find(&mut db, &name).await?;
     let Stored { asked, who, .. } = require(&mut db, &name).await?;
@@ -174,6 +205,20 @@ pub(crate) async fn approve(
         return Err(
             Failure::refused(StatusCode::FORBIDDEN, "same-person", message)
                 .hint("another administrator approves it; you can take it back"),
+        );
+    }
+    let since = now_ms() - HANDS_DAYS * DAY_MS;
+    let theirs = hands_in(&mut db, &who, since).await?;
+    let ours = hands_in(&mut db, &user.name, since).await?;
+    if let Some(hand) = ours.intersection(&theirs).next() {
+        let message = format!(
+            "{who} asked for it, and in the last {HANDS_DAYS} days {hand} made one of your two accounts, or gave it its role or \
+             its password: you may be one person"
+        );
+        return Err(
+            Failure::refused(StatusCode::FORBIDDEN, "same-person", message).hint(
+                "an administrator approves it whose account is older, or comes from elsewhere",
+            ),
         );
     }
     confirmed(
@@ -212,6 +257,14 @@ pub(crate) async fn decline(
     let mut db = state.db().write().await?;
     find(&mut db, &name).await?;
     let Stored { asked, who, .. } = require(&mut db, &name).await?;
+    if who != user.name && !user.may(May::Deploy) {
+        let message = "only an administrator declines what somebody else asked";
+        return Err(
+            Failure::refused(StatusCode::FORBIDDEN, "forbidden", message).hint(format!(
+                "ask an administrator, or {who}, who can take it back"
+            )),
+        );
+    }
     forget(&mut db, &name, asked.what).await?;
     let mut detail = format!("{}, asked for by {who}", asked.what.word());
     let reason = clean(&request.reason, TITLE_CHARS_MAX);

@@ -105,12 +105,17 @@ pub(crate) async fn resume(
         if let Some(words) = to_confirm(&mut db, &resumed).await? {
             confirmed(&request.confirm, &words)?;
         }
-        let cap = deployment.cap;
-        if state.needs_second(&mut db, &deployment, cap).await? {
-            approvals::ask(&mut db, &user, &name, &Asked::resume(cap)).await?;
-            commit(db).await?;
-            return Ok(Json(deployment));
-        }
+    }
+    // The cap may have been lowered since those runs began, and some may go on of one that was resumed before.
+    let go_on = number(stopped_with(&mut db, &name).await?.len());
+    let cap = deployment.cap;
+    let is_guarded = state.too_many_go_on(go_on)
+        || deployment.stopped && state.needs_second(&mut db, &deployment, cap).await?;
+    if is_guarded {
+        let asked = Asked::resume(cap.max(go_on));
+        approvals::ask(&mut db, &user, &name, &asked).await?;
+        commit(db).await?;
+        return Ok(Json(deployment));
     }
     let again = resumed(&mut db, &user, &mut deployment).await?;
     commit(db).await?;
@@ -131,7 +136,7 @@ pub(super) async fn resumed(
     for (run, _) in &again {
         go_on(db, *run).await?;
     }
-    approvals::forget(db, &name, Awaited::Resume).await?;
+    approvals::overtake(db, user, &name, |asked| asked.what == Awaited::Resume).await?;
     audit(db, &user.name, "deployment-resumed", name.as_str(), "").await?;
     Ok(again)
 }
@@ -187,7 +192,8 @@ pub(super) async fn raised(
     let detail = format!("from {} to {cap}", deployment.cap);
     deployment.cap = cap;
     store(db, deployment).await?;
-    approvals::forget(db, &deployment.name, Awaited::RaiseCap).await?;
+    let is_raise = |asked: &Asked| asked.what == Awaited::RaiseCap;
+    approvals::overtake(db, user, &deployment.name, is_raise).await?;
     audit(
         db,
         &user.name,
@@ -226,6 +232,18 @@ pub(crate) async fn start(
         let message = format!("deployment {name} is required: its machines begin by themselves");
         return Err(Failure::conflict("not-available", message)
             .hint("`forestage run rerun` has a machine run it once more"));
+    }
+    if state
+        .needs_second(&mut db, &deployment, number(devices.len()))
+        .await?
+    {
+        let above = state.second_person_above();
+        let message = format!(
+            "it writes over disks, and one person starts it on at most {above} devices at a time"
+        );
+        return Err(Failure::conflict("too-many-devices", message).hint(
+            "make a required deployment for a collection of them: a second administrator approves that",
+        ));
     }
     if wipes(&mut db, &deployment).await? {
         confirmed(&confirm, &to_type(&name, devices.len()))?;
@@ -525,14 +543,15 @@ pub(crate) async fn retry_failed(
     let deployment = find(&mut db, &name).await?;
     refuse_stopped(&deployment)?;
     let failed = number(failed_runs(&mut db, &name, &user.reach).await?.len());
-    if state.needs_second(&mut db, &deployment, failed).await? {
+    let site = match &user.reach {
+        Reach::Site(site) => site.clone(),
+        Reach::Everywhere | Reach::Nowhere => String::new(),
+    };
+    if state.too_many_go_on(failed) {
         let asked = Asked {
             what: Awaited::RetryFailed,
             cap: 0,
-            site: match &user.reach {
-                Reach::Site(site) => site.clone(),
-                Reach::Everywhere | Reach::Nowhere => String::new(),
-            },
+            site,
             machines: failed,
         };
         approvals::ask(&mut db, &user, &name, &asked).await?;
@@ -547,6 +566,8 @@ pub(crate) async fn retry_failed(
         }));
     }
     let (again, left) = retried(&mut db, &user, &user.reach, &deployment).await?;
+    let is_this = |asked: &Asked| asked.what == Awaited::RetryFailed && asked.site == site;
+    approvals::overtake(&mut db, &user, &name, is_this).await?;
     commit(db).await?;
     tell(&state, &again);
     Ok(Json(acted(again.len(), left)))

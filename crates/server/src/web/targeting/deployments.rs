@@ -58,7 +58,7 @@ pub(super) fn one(
                     (words.t("Let running ones finish"))
                 }
             }
-            @if can_deploy && status.stopped && status.approval.is_none() {
+            @if can_deploy && status.stopped && !status.awaits(Awaited::Resume) {
                 button.primary data-api=(api("resume"))
                     data-body=(json!({ "confirm": status.confirm_resume.as_deref().unwrap_or_default() }))
                     data-confirm=[status.confirm_resume.is_some().then(|| words.t("It writes over disks. Let machines begin it and go on with it?"))]
@@ -96,7 +96,7 @@ fn awaited(words: Words, status: &DeploymentStatus, approval: &Approval, user: &
                 span.muted { (words.time(approval.asked_at_ms)) }
             }
             p.muted { (words.t("It writes over disks. Nothing happens until another administrator than the one who asked approves it.")) }
-            @if user.may(May::Deploy) {
+            @if is_own || user.may(May::Deploy) {
                 div.buttons {
                     @if !is_own {
                         button.danger data-api=(api("approve")) data-body=(json!({ "confirm": approval.confirm }))
@@ -400,6 +400,8 @@ mod tests {
         for (name, role, offered) in [
             ("<b>kari", Role::Admin, ["decline"].as_slice()),
             ("ola", Role::Admin, &["approve", "decline"]),
+            ("<b>kari", Role::SchoolAdmin, &["decline"]),
+            ("school", Role::SchoolAdmin, &[]),
             ("look", Role::Viewer, &[]),
         ] {
             let user = User {
