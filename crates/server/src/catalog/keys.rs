@@ -53,6 +53,11 @@ impl Stored {
         self.state == state.as_str()
     }
 
+    /// Whether it is retired and its private half is here still: the server was cut off in between.
+    fn is_left_over(&self) -> bool {
+        self.is(KeyState::Retired) && self.place == KeyPlace::Server.as_str()
+    }
+
     fn row(&self) -> Result<KeyRow, Failure> {
         let state = KeyState::ALL.into_iter().find(|state| self.is(*state));
         Ok(KeyRow {
@@ -110,6 +115,16 @@ async fn set_state(
         .map(|_| ())
 }
 
+/// The private half of a key isn't here any more.
+async fn forget_file(db: &mut AnyConnection, name: &str) -> Result<(), Failure> {
+    sqlx::query("UPDATE signing_keys SET place = 'removed', file = '' WHERE name = $1")
+        .bind(name)
+        .execute(db)
+        .await
+        .doing("change a key")
+        .map(|_| ())
+}
+
 async fn insert(db: &mut AnyConnection, key: &Stored) -> Result<(), Failure> {
     sqlx::query(
         "INSERT INTO signing_keys (name, public_key, state, place, file, added_at_ms, retired_at_ms) \
@@ -127,11 +142,16 @@ async fn insert(db: &mut AnyConnection, key: &Stored) -> Result<(), Failure> {
     .map(|_| ())
 }
 
-/// Makes the first key, or takes over the one of a release that had no more than one.
+/// Makes the first key, or takes over the one of a release that had no more than one. Ends what a retirement began.
 pub(crate) async fn take_over(db: &Db, folder: &Utf8Path) -> Result<(), Failure> {
     let mut db = db.write().await?;
-    if !all(&mut db).await?.is_empty() {
-        return Ok(());
+    let known = all(&mut db).await?;
+    if !known.is_empty() {
+        for key in known.iter().filter(|key| key.is_left_over()) {
+            secret::remove(&folder.join(&key.file))?;
+            forget_file(&mut db, &key.name).await?;
+        }
+        return commit(db).await;
     }
     let seed = secret::seed(&folder.join(FIRST_FILE))?;
     let public_key = public_half(&SigningKey::from_bytes(&seed)).to_string();
@@ -271,6 +291,8 @@ impl Signers {
     /// Who signed a version of a prestage, or is to.
     pub(crate) fn of(&self, signer: &str, is_signed: bool) -> SignedBy {
         let known = self.0.get(signer);
+        // A retired key signs nothing any more: nobody knows which one will.
+        let known = known.filter(|(_, is_retired)| is_signed || !is_retired);
         SignedBy {
             state: match known {
                 _ if !is_signed => SignatureState::Waiting,
@@ -381,7 +403,7 @@ pub(crate) async fn add(
     let known = all(&mut db).await?;
     if known.iter().any(|key| key.name == name.as_str()) {
         return Err(Failure::conflict(
-            "exists",
+            "key-exists",
             format!("there is a key {name} already, and a name is used once"),
         )
         .hint("give it another name"));
@@ -406,7 +428,7 @@ pub(crate) async fn add(
     let text = public_key.to_string();
     if let Some(same) = known.iter().find(|key| key.public_key == text) {
         let message = format!("this is the key {}, which is {}", same.name, same.state);
-        return Err(Failure::conflict("exists", message)
+        return Err(Failure::conflict("key-exists", message)
             .hint("a key is added once, and one that was retired never comes back"));
     }
     let key = Stored {
@@ -430,7 +452,7 @@ fn checked(public_key: PublicKey) -> Result<PublicKey, Failure> {
     match VerifyingKey::from_bytes(public_key.as_bytes()) {
         Ok(key) if !key.is_weak() && is_canonical(public_key.as_bytes()) => Ok(public_key),
         _ => Err(Failure::bad_request(
-            "bad-key",
+            "bad-public-key",
             format!("{public_key} is no Ed25519 public key that can be trusted"),
         )
         .hint("`forestage trust make-key` makes one")),
@@ -500,11 +522,7 @@ pub(crate) async fn retire(
         let path = state.keys_folder().join(&key.file);
         blocking(move || secret::remove(&path)).await?;
         let mut db = state.db().write().await?;
-        sqlx::query("UPDATE signing_keys SET place = 'removed', file = '' WHERE name = $1")
-            .bind(&key.name)
-            .execute(&mut *db)
-            .await
-            .doing("change a key")?;
+        forget_file(&mut db, &key.name).await?;
         commit(db).await?;
     }
     state.key_row(&name).await

@@ -14,6 +14,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use sqlx::AnyConnection;
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
 use wire::bundle::{BundleRoot, BundleSignature};
+use wire::digest::Digest;
 use wire::drift::PrestageId;
 use wire::keys::{SignatureState, SignedBy};
 use wire::names::{PrestageName, SequenceName};
@@ -31,7 +32,7 @@ use crate::people::auth::User;
 use crate::ranges;
 use crate::routes::{parse, read_body, read_json};
 use crate::runs::orders::current_packages;
-use crate::secret::sync_parent;
+use crate::secret::{self, sync_parent};
 use crate::state::{AppState, blocking, now_ms};
 use crate::text::clean;
 
@@ -392,11 +393,11 @@ fn write_bundle(
     state: &AppState,
     root: BundleRoot,
     key: Option<&SigningKey>,
-) -> Result<(wire::digest::Digest, u64), Failure> {
+) -> Result<(Digest, u64), Failure> {
     let files = Files::of(state, &root.prestage, root.version);
-    let path = match key {
-        Some(_) => files.signed,
-        None => files.unsigned,
+    let (path, other) = match key {
+        Some(_) => (files.signed, files.unsigned),
+        None => (files.unsigned, files.signed),
     };
     let aside = state
         .bundles()
@@ -417,7 +418,8 @@ fn write_bundle(
     let written = written.and_then(|written| {
         file.sync_all().map_err(failed("sync"))?;
         std::fs::rename(&aside, &path).map_err(failed("rename"))?;
-        sync_parent(&path)?;
+        // Of a build that was cut off and had the same version.
+        secret::remove(&other)?;
         Ok(written)
     });
     if written.is_err()
@@ -443,8 +445,8 @@ impl Files {
         }
     }
 
-    /// The one that is there.
-    fn open(&self) -> Result<(Utf8PathBuf, Bundle<File, Unverified>), Failure> {
+    /// The one that is there, if it is what the database knows as this version.
+    fn open(&self, root: &Digest) -> Result<(Utf8PathBuf, Bundle<File, Unverified>), Failure> {
         let path = if self.unsigned.exists() {
             &self.unsigned
         } else {
@@ -461,6 +463,13 @@ impl Files {
             what: format!("open the bundle {path}"),
             source,
         })?;
+        if Digest::of(bundle.root_bytes()) != *root {
+            let message = "it isn't the bundle that was built as this version";
+            return Err(failed(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                message,
+            )));
+        }
         Ok((path.clone(), bundle))
     }
 }
@@ -487,9 +496,9 @@ pub(crate) async fn root(
 ) -> Result<Response, Failure> {
     let name: PrestageName = parse(&name)?;
     let version: u32 = parse(&version)?;
-    one(&state, &name, version).await?;
+    let built = one(&state, &name, version).await?;
     let files = Files::of(&state, &name, version);
-    let root = blocking(move || Ok(files.open()?.1.root_bytes().to_vec())).await?;
+    let root = blocking(move || Ok(files.open(&built.bundle)?.1.root_bytes().to_vec())).await?;
     let disposition = format!("attachment; filename=\"{name}@{version}.root\"");
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -512,12 +521,12 @@ pub(crate) async fn sign(
     let signature = BundleSignature::parse(&bytes)
         .map_err(|error| Failure::bad_request("bad-signature", error.to_string()))?;
     let _one_at_a_time = state.builds().lock().await;
-    one(&state, &name, version).await?;
+    let built = one(&state, &name, version).await?;
     let key = keys::believed(&state, &signature.key).await?;
     let files = Files::of(&state, &name, version);
     let id = format!("{name}@{version}");
     let signer = signature.key;
-    blocking(move || put_signature(&files, &id, &signature, &key)).await?;
+    blocking(move || put_signature(&files, &id, &built.bundle, &signature, &key)).await?;
     let mut db = state.db().write().await?;
     sqlx::query(
         "UPDATE prestage_versions SET signer = $1, signed = 1 WHERE prestage = $2 AND version = $3",
@@ -543,10 +552,11 @@ pub(crate) async fn sign(
 fn put_signature(
     files: &Files,
     id: &str,
+    root: &Digest,
     signature: &BundleSignature,
     key: &VerifyingKey,
 ) -> Result<(), Failure> {
-    let (path, bundle) = files.open()?;
+    let (path, bundle) = files.open(root)?;
     let checked = bundle
         .with_signature(signature)
         .and_then(|bundle| bundle.verify(&[*key]));
@@ -594,14 +604,22 @@ pub(crate) async fn bundle(
         return Err(Failure::not_found(format!("bundle {name}@{version}")));
     }
     let built = one(&state, &name, version).await?;
-    if built.signed.state == SignatureState::Waiting {
-        return Err(Failure::conflict(
-            "unsigned",
-            format!("{name}@{version} waits for its signature"),
-        )
-        .hint(format!(
-            "sign its root where the key is, then `forestage prestage add-signature {name}@{version} FILE`"
-        )));
+    let id = format!("{name}@{version}");
+    let sign = format!(
+        "sign its root where the key is, then `forestage prestage add-signature {id} FILE`"
+    );
+    match built.signed.state {
+        SignatureState::Good => {}
+        SignatureState::Waiting => {
+            return Err(
+                Failure::conflict("unsigned", format!("{id} waits for its signature")).hint(sign),
+            );
+        }
+        SignatureState::Retired => {
+            let message = format!("the key that signed {id} is retired");
+            return Err(Failure::conflict("retired-key", message)
+                .hint(format!("build a new version, or {sign}")));
+        }
     }
     let path = Files::of(&state, &name, version).signed;
     let failed = |what| {

@@ -24,8 +24,7 @@ pub(super) async fn show(
 /// The content of the page.
 #[must_use]
 pub fn page(words: Words, keys: &[KeyRow], urls: &[String], may_change: bool) -> Markup {
-    let is_stealable =
-        |key: &KeyRow| key.place == KeyPlace::Server && key.state != KeyState::Retired;
+    let is_stealable = |key: &KeyRow| key.place == KeyPlace::Server;
     html! {
         (draw::head(&[], words.t("Trust"), words.t("whose bundles devices take, and where they call home"), &html! {}))
         @if keys.iter().any(is_stealable) {

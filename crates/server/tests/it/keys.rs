@@ -159,6 +159,10 @@ fn keys_change_while_a_fleet_is_staged() {
     let versions = site.admin.prestages().unwrap();
     let [good, retired] = [SignatureState::Good, SignatureState::Retired];
     assert_eq!(states(&versions), [(3, good), (2, retired), (1, retired)]);
+    assert_eq!(
+        refusal(fetch(&site.admin, &book, 1)),
+        (409, "retired-key".to_owned())
+    );
 
     // What it signed is signed anew, and is the same bundle but for its head.
     let again = sign_root(&root(&site, &book, 1), &vault);
@@ -243,16 +247,19 @@ fn a_key_is_added_once_signs_alone_and_is_never_taken_from_under_a_build() {
     let vault = public_half(&SigningKey::from_bytes(&[42; 32]));
     site.admin.add_key(&new("vault", Some(vault))).unwrap();
     let add = |new: &NewKey| site.admin.add_key(new);
-    assert_eq!(code(add(&new("vault", None))), (409, "exists".into()));
+    assert_eq!(code(add(&new("vault", None))), (409, "key-exists".into()));
     assert_eq!(
         code(add(&new("again", Some(vault)))),
-        (409, "exists".into())
+        (409, "key-exists".into())
     );
     let mut small_order = [0; 32];
     small_order[0] = 1;
     for bytes in [[0; 32], small_order, [0xff; 32]] {
         let weak = Some(PublicKey::from_bytes(&bytes));
-        assert_eq!(code(add(&new("weak", weak))), (400, "bad-key".into()));
+        assert_eq!(
+            code(add(&new("weak", weak))),
+            (400, "bad-public-key".into())
+        );
     }
     assert_eq!(
         code(site.admin.retire_key(&name("server"))),
@@ -271,7 +278,7 @@ fn a_key_is_added_once_signs_alone_and_is_never_taken_from_under_a_build() {
     );
     assert_eq!(
         code(add(&new("vault-3", Some(vault)))),
-        (409, "exists".into())
+        (409, "key-exists".into())
     );
     let rows = site.admin.keys().unwrap();
     let rows: Vec<_> = rows
@@ -319,4 +326,74 @@ fn the_key_of_an_earlier_release_is_taken_over_with_what_it_signed() {
     let built = &site.admin.prestages().unwrap()[0];
     assert_eq!(built.signed.key, Some(name("server")));
     assert!(takes(&before, &fetch(&site.admin, &book, 1).unwrap()));
+}
+
+#[test]
+fn a_file_that_is_not_what_was_built_is_neither_shown_nor_signed() {
+    let site = Site::new();
+    site.prepare(10);
+    let book = site.define_prestage();
+    let vault = SigningKey::from_bytes(&[42; 32]);
+    add(&site, "vault", Some(public_half(&vault)));
+    site.admin.use_key(&name("vault")).unwrap();
+    let file = |version: u32, ending| {
+        let bundles = site.data.join("bundles");
+        bundles.join(format!("{book}@{version}.{ending}"))
+    };
+    // What a build left that was cut off before anybody knew of it.
+    std::fs::write(file(1, "bundle"), "another").unwrap();
+    site.admin.build_prestage(&book).unwrap();
+    assert!(file(1, "unsigned").exists() && !file(1, "bundle").exists());
+    site.admin.use_key(&name("server")).unwrap();
+    std::fs::write(file(2, "unsigned"), "another").unwrap();
+    site.admin.build_prestage(&book).unwrap();
+    assert!(file(2, "bundle").exists() && !file(2, "unsigned").exists());
+    // A bundle in the place of another.
+    let good = sign_root(&root(&site, &book, 1), &vault);
+    let of_the_other = sign_root(&root(&site, &book, 2), &vault);
+    std::fs::copy(file(2, "bundle"), file(1, "unsigned")).unwrap();
+    for signature in [&good, &of_the_other] {
+        assert_eq!(refusal(site.admin.sign_bundle(&book, 1, signature)).0, 500);
+    }
+    assert_eq!(refusal(site.admin.bundle_root(&book, 1).map(|_| ())).0, 500);
+    assert_eq!(refusal(fetch(&site.admin, &book, 1)).1, "unsigned");
+}
+
+#[test]
+fn a_retirement_that_was_cut_off_ends_when_the_server_starts() {
+    let site = Site::new();
+    add(&site, "second", None);
+    site.admin.use_key(&name("second")).unwrap();
+    let private = site.data.join("keys/bundle.key");
+    site.run_sql(
+        "UPDATE signing_keys SET state = 'retired', retired_at_ms = 1 WHERE name = 'server'",
+    );
+    assert!(private.exists());
+    let site = site.restart();
+    let row = site.admin.keys().unwrap().remove(0);
+    assert_eq!(
+        (row.name, row.state, row.place),
+        (name("server"), KeyState::Retired, KeyPlace::Removed)
+    );
+    assert!(!private.exists());
+    assert!(site.data.join("keys/bundle-second.key").exists());
+}
+
+#[test]
+fn nobody_waits_for_a_retired_key() {
+    let site = Site::new();
+    site.prepare(10);
+    let book = site.define_prestage();
+    let vault = public_half(&SigningKey::from_bytes(&[42; 32]));
+    add(&site, "vault", Some(vault));
+    site.admin.use_key(&name("vault")).unwrap();
+    let built = site.admin.build_prestage(&book).unwrap();
+    assert_eq!(built.signed.key, Some(name("vault")));
+    site.admin.use_key(&name("server")).unwrap();
+    site.admin.retire_key(&name("vault")).unwrap();
+    let waiting = site.admin.prestages().unwrap().remove(0).signed;
+    assert_eq!(
+        (waiting.state, waiting.key),
+        (SignatureState::Waiting, None)
+    );
 }
