@@ -156,6 +156,11 @@
     const done = holder.dataset.done;
     const event = new CustomEvent("forestage:done", { bubbles: true, cancelable: true, detail: reply });
     if (!holder.dispatchEvent(event)) return;
+    // Nothing was done after all: the page says why.
+    if (reply?.applied === false) {
+      location.reload();
+      return;
+    }
     const then = holder.dataset.then;
     if (then === "stay") {
       toast(done ?? say("done"));
