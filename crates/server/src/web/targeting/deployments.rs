@@ -426,4 +426,41 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_stopped_deployment_is_resumed_unless_just_that_awaits() {
+        let user = User {
+            name: "ola".into(),
+            role: Role::Admin,
+            reach: Reach::Everywhere,
+            prestages: vec![],
+            scopes: None,
+        };
+        let deployment: Deployment = serde_json::from_value(json!({
+            "name": "autumn", "collection": "pupils", "sequence": "deploy", "purpose": "required", "expected-seconds": 60,
+            "cap": 10, "stopped": true,
+        }))
+        .unwrap();
+        for (what, is_offered) in [
+            (None, true),
+            (Some(Awaited::RaiseCap), true),
+            (Some(Awaited::RetryFailed), true),
+            (Some(Awaited::Resume), false),
+        ] {
+            let mut status: DeploymentStatus = serde_json::from_value(json!({
+                "name": "autumn", "collection": "pupils", "sequence": "deploy", "stopped": true, "touched": 0, "reach": 9,
+                "cap": 10, "asks-for-cap": false, "due": 9, "waiting": 0,
+            }))
+            .unwrap();
+            status.approval = what.map(|what| Approval {
+                what,
+                machines: 9,
+                asked_by: "kari".into(),
+                asked_at_ms: 1,
+                confirm: "autumn 9".into(),
+            });
+            let html = one(Words::ENGLISH, &deployment, &status, &user).into_string();
+            assert_eq!(html.contains("/autumn/resume"), is_offered, "{what:?}");
+        }
+    }
 }
