@@ -103,7 +103,15 @@ fn journal_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
 }
 
 fn read_and_mend(files: &dyn Files, path: &Utf8Path) -> io::Result<Vec<Event>> {
-    let bytes = files.read(path, JOURNAL_BYTES_MAX)?.unwrap_or_default();
+    let bytes = match files.read(path, JOURNAL_BYTES_MAX) {
+        // Damaged: what is behind is no journal of ours.
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            files.cut_off(path, JOURNAL_BYTES_MAX)?;
+            files.read(path, JOURNAL_BYTES_MAX)?
+        }
+        read => read?,
+    }
+    .unwrap_or_default();
     let (events, good) = journal_line::decode(&bytes);
     if good < bytes.len() {
         files.cut_off(path, good as u64)?;
@@ -140,11 +148,17 @@ pub(crate) fn load_order(
         return Ok(None);
     };
     let path = journal_path(folder, order.run);
-    let events = journal_line::decode(&files.read(&path, JOURNAL_BYTES_MAX)?.unwrap_or_default()).0;
+    let events = read_and_mend(files, &path)?;
+    let is_begun = events
+        .iter()
+        .any(|event| matches!(event.body, EventBody::StepPlanned { .. }));
     let is_reported = files.is_there(&path.with_file_name("reported"))?;
     let state = match events.last().map(|event| &event.body) {
         Some(EventBody::RunDone { .. }) if is_reported => OrderState::Reported,
         Some(EventBody::RunDone { .. }) => OrderState::Unreported,
+        // Stopped before anything was done: the machine is what it was.
+        Some(EventBody::RunAborted { .. }) if !is_begun && is_reported => OrderState::Reported,
+        Some(EventBody::RunAborted { .. }) if !is_begun => OrderState::Unreported,
         Some(EventBody::RunAborted { .. }) => OrderState::Stopped,
         Some(EventBody::RunFailed { .. }) => OrderState::Failed,
         _ => OrderState::Unfinished,
@@ -270,6 +284,22 @@ mod tests {
         );
         let reason = "an admin stopped the run".to_owned();
         let stopped = event(run, 4, EventBody::RunAborted { reason });
+        journal.append(&stopped).unwrap();
+        assert_eq!(
+            load_order(&SystemFiles, folder).unwrap().unwrap().1,
+            OrderState::Unreported,
+            "nothing was done yet"
+        );
+        let planned = event(
+            run,
+            5,
+            EventBody::StepPlanned {
+                path: "disk".parse().unwrap(),
+                plan: serde_json::Value::Null,
+                text: String::new(),
+            },
+        );
+        journal.append(&planned).unwrap();
         journal.append(&stopped).unwrap();
         assert_eq!(
             load_order(&SystemFiles, folder).unwrap().unwrap().1,

@@ -64,8 +64,10 @@ pub fn go_on(site: &Site) -> Result<()> {
     match state {
         OrderState::Reported => host.disable_agent(),
         OrderState::Unreported => {
-            deploy::report_finished(site, &order, None);
-            host.disable_agent()
+            if deploy::report_finished(site, &order, None) {
+                host.disable_agent()?;
+            }
+            Ok(())
         }
         OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => finish(site, order),
     }
@@ -91,12 +93,13 @@ fn finish(site: &Site, mut order: Order) -> Result<()> {
     match end {
         RunEnd::Done(FinishAction::Stay) => {
             wait_long(site, &reporter);
-            deploy::remember_reported(site, &order);
-            site.host.disable_agent()?;
+            if deploy::remember_reported(site, &order, &reporter) {
+                site.host.disable_agent()?;
+            }
         }
         RunEnd::Done(action) => {
-            if reporter.wait_reported(deploy::REPORT_WAIT) {
-                deploy::remember_reported(site, &order);
+            reporter.wait_reported(deploy::REPORT_WAIT);
+            if deploy::remember_reported(site, &order, &reporter) {
                 site.host.disable_agent()?;
             }
             if action == FinishAction::ShutDown {

@@ -17,7 +17,6 @@ use anyhow::{Context, Result};
 use camino::Utf8Path;
 use wire::receipt::{ReceiptSecureBoot, SecureBootState};
 
-use crate::log;
 use crate::machine::facts::Kernel;
 use image::{IMAGE_BYTES_MAX, Image};
 use lists::{Entry, LISTS_BYTES_MAX};
@@ -58,13 +57,19 @@ struct Lists {
 
 impl Firmware {
     /// Asks the firmware; `None` if it has no Secure Boot.
-    pub(crate) fn read(kernel: &Kernel) -> Option<Self> {
-        let flag = |name: &str| {
-            let value = variable(kernel, name, GLOBAL).ok().flatten()?;
-            Some(value.first() == Some(&1))
+    ///
+    /// # Errors
+    /// If the firmware's variables can't be read: nobody knows then what would start.
+    pub(crate) fn read(kernel: &Kernel) -> Result<Option<Self>> {
+        let flag = |name: &str| -> Result<Option<bool>> {
+            let value = variable(kernel, name, GLOBAL)
+                .with_context(|| format!("cannot read the firmware's {name}"))?;
+            Ok(value.map(|value| value.first() == Some(&1)))
         };
-        let is_enforced = flag("SecureBoot")?;
-        let state = match (is_enforced, flag("SetupMode")) {
+        let Some(is_enforced) = flag("SecureBoot")? else {
+            return Ok(None);
+        };
+        let state = match (is_enforced, flag("SetupMode")?) {
             (true, _) => SecureBootState::Enforced,
             (false, Some(true)) => SecureBootState::SetupMode,
             (false, _) => SecureBootState::Off,
@@ -81,10 +86,10 @@ impl Firmware {
                 dbx: list("dbx")?,
             })
         };
-        Some(Self {
+        Ok(Some(Self {
             state,
             lists: lists().map_err(|error| format!("{error:#}")),
-        })
+        }))
     }
 
     /// What speaks against starting `image`; `None` if the firmware would start it, or has no keys to ask.
@@ -131,7 +136,7 @@ pub(crate) fn ensure_starts(
     kernel: &Kernel,
     objections: impl FnOnce(&Firmware) -> Result<Vec<String>>,
 ) -> Result<()> {
-    let Some(firmware) = Firmware::read(kernel).filter(Firmware::is_enforced) else {
+    let Some(firmware) = Firmware::read(kernel)?.filter(Firmware::is_enforced) else {
         return Ok(());
     };
     let found = objections(&firmware)?;
@@ -234,8 +239,7 @@ fn variable(kernel: &Kernel, name: &str, guid: &str) -> io::Result<Option<Vec<u8
     let bytes_max = LISTS_BYTES_MAX + ATTRIBUTES_BYTES + 1;
     file.take(bytes_max as u64).read_to_end(&mut bytes)?;
     if bytes.len() < ATTRIBUTES_BYTES {
-        log::note(&format!("the firmware's variable {name} has no attributes"));
-        return Ok(None);
+        return Err(io::Error::other("it is cut off"));
     }
     bytes.drain(..ATTRIBUTES_BYTES);
     Ok(Some(bytes))

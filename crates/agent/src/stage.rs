@@ -242,7 +242,7 @@ fn judge_boot_images(
     volumes: &Volumes,
     known: &mut Known,
 ) -> Result<()> {
-    let Some(firmware) = Firmware::read(&volumes.kernel) else {
+    let Some(firmware) = Firmware::read(&volumes.kernel)? else {
         return Ok(());
     };
     let mut objections = Vec::new();

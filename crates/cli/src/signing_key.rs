@@ -1,5 +1,9 @@
 //! The file of a private key that never meets a server. See `docs/formats/bundle-signature.md`.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
 use age::secrecy::SecretString;
 use camino::{Utf8Path, Utf8PathBuf};
 use ed25519_dalek::SigningKey;
@@ -8,7 +12,7 @@ use wire::keys::PublicKey;
 
 use crate::ask;
 use crate::failure::{Failure, Outcome, Trying};
-use crate::settings::{read_limited, write_private};
+use crate::settings::read_limited;
 
 /// In front of the digits in the file.
 const PREFIX: &str = "FORESTAGE-KEY-1-";
@@ -50,10 +54,18 @@ pub(crate) fn make(file: &Utf8Path) -> Outcome<PublicKey> {
     let recipient = age::scrypt::Recipient::new(SecretString::from(passphrase));
     let sealed = age::encrypt(&recipient, text.as_bytes())
         .trying(|| format!("cannot encrypt the key {file}"))?;
-    write_private(file, &sealed).trying(|| format!("cannot write the key {file}"))?;
-    std::fs::write(&public_file, format!("{public_key}\n"))
+    write_new(&public_file, 0o644, format!("{public_key}\n").as_bytes())
         .trying(|| format!("cannot write {public_file}"))?;
+    write_new(file, 0o600, &sealed).trying(|| format!("cannot write the key {file}"))?;
     Ok(public_key)
+}
+
+/// Writes a file that isn't there, whoever else is making one at this moment.
+fn write_new(path: &Utf8Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Opens the file of a private key with its passphrase.

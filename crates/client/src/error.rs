@@ -69,6 +69,15 @@ impl ClientError {
         }
     }
 
+    /// The server's own word for why it said no. Whatever stands before it has none.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { error, .. } => Some(&error.code),
+            Self::Unreachable { .. } | Self::Answer { .. } => None,
+        }
+    }
+
     pub(crate) fn unreachable(
         url: &str,
         source: impl Into<Box<dyn StdError + Send + Sync>>,

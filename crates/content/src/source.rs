@@ -191,7 +191,7 @@ fn fetch_from<T: Send>(
     prepare: &Prepare<'_, T>,
     accept: &mut Accept<'_, T>,
 ) -> Result<Result<(), ContentError>, ContentError> {
-    let wanted: HashSet<Digest> = ask.iter().copied().collect();
+    let mut wanted: HashSet<Digest> = ask.iter().copied().collect();
     let begin = || {
         // Kept from run to run: fresh memory costs more than unpacking into memory that is warm.
         let mut memory = Buffer::default();
@@ -208,11 +208,9 @@ fn fetch_from<T: Send>(
                 source.damaged(&digest);
                 continue;
             };
-            // A source may hand the same chunk over twice.
-            if open.remove(&digest) {
-                source.sound(frame)?;
-                accept(frame, prepared, source.kind())?;
-            }
+            open.remove(&digest);
+            source.sound(frame)?;
+            accept(frame, prepared, source.kind())?;
         }
         Ok(())
     };
@@ -226,7 +224,8 @@ fn fetch_from<T: Send>(
             if source.kind() == SourceKind::Network {
                 counts.network_packed += frame.sent_bytes();
             }
-            if !wanted.contains(&frame.digest()) {
+            // Once: whoever writes counts what it was given.
+            if !wanted.remove(&frame.digest()) {
                 return Ok(());
             }
             run_bytes += frame.raw_bytes() as usize;

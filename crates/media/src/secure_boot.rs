@@ -114,6 +114,12 @@ pub fn create_keys(set: &KeySet<'_>, out: &Utf8Path) -> Result<MadeKeys, MediaEr
         .filter_map(|path| path.file_name().map(ToOwned::to_owned))
         .collect();
     files.sort();
+    for path in tree::files(&work)? {
+        let synced = fs::File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(MediaError::write(&path))?;
+    }
+    let synced = fs::File::open(&work).and_then(|folder| folder.sync_all());
+    synced.map_err(MediaError::write(&work))?;
     let failed = MediaError::write(out);
     // Over an empty folder, and over nothing else.
     fs::rename(&work, out)

@@ -10,6 +10,8 @@ const COMMAND_LINE_BYTES_MAX: usize = 2047;
 const UKI_BYTES_MAX: usize = 1 << 30;
 /// The stub has eight sections; a PE with more than a few dozen isn't a stub.
 const SECTIONS_MAX: usize = 64;
+/// Where a PE32+ image says how long its signatures are, behind "PE": the second number of the fifth directory.
+const SIGNATURES_BYTES_AT: usize = 24 + 112 + 4 * 8 + 4;
 /// One section header.
 const SECTION_HEADER_BYTES: usize = 40;
 /// Sections are loaded at page boundaries, as with every known stub.
@@ -74,6 +76,11 @@ pub struct UkiSection<'a> {
 pub fn build_uki(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>, UkiError> {
     check_parts(parts)?;
     let header = Header::parse(stub)?;
+    if u32_at(stub, header.pe + SIGNATURES_BYTES_AT)? != 0 {
+        return Err(UkiError::Pe(
+            "the stub is signed, and what is appended would be taken for its signature",
+        ));
+    }
     let mut added: Vec<(&'static str, &[u8])> = vec![
         (".osrel", parts.os_release.as_bytes()),
         (".cmdline", parts.command_line.as_bytes()),

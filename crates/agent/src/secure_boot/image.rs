@@ -119,7 +119,10 @@ fn signatures(table: &[u8]) -> Result<Vec<&[u8]>, NoImage> {
             found.push(signature);
         }
         let next = length.checked_next_multiple_of(8).ok_or(CUT_OFF)?;
-        rest = rest.get(next..).unwrap_or_default();
+        // Firmware wants the padding to be there, too.
+        rest = rest
+            .get(next..)
+            .ok_or(NoImage("a signature leaves its table"))?;
     }
     Ok(found)
 }

@@ -1,8 +1,8 @@
 //! `forestage prestage`: what the factory gets for a model.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use client::Client;
 use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersion};
@@ -310,13 +310,25 @@ fn fetch_root(client: &Client, wanted: &Root, output: &Output) -> Outcome<()> {
             "what came has another digest than the server says",
         )));
     }
-    std::fs::write(&wanted.output, &bytes).trying(|| format!("cannot write {}", wanted.output))?;
+    write_new(&wanted.output, &bytes)?;
     output.answer(&row, |_| {
         format!(
             "{}: what is signed of {}@{}; sign it where the key is: `forestage prestage sign {} --key KEY --output FILE`\n",
             wanted.output, row.prestage, row.version, wanted.output
         )
     })
+}
+
+/// Writes a new file, over nothing: it could be the key.
+fn write_new(file: &Utf8Path, bytes: &[u8]) -> Outcome<()> {
+    let writing = || format!("cannot write {file}");
+    let new = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(file);
+    new.and_then(|mut new| new.write_all(bytes))
+        .trying(writing)
+        .map_err(|failure| failure.hint("name a file that isn't there yet"))
 }
 
 /// Shows what is signed, asks, signs. Without a server.
@@ -337,7 +349,7 @@ fn sign_root(command: &Sign, output: &Output) -> Outcome<()> {
     let mut text =
         serde_json::to_string(&signature).trying(|| "cannot write the signature".into())?;
     text.push('\n');
-    std::fs::write(&command.output, text).trying(|| format!("cannot write {}", command.output))?;
+    write_new(&command.output, text.as_bytes())?;
     output.answer(&signature, |_| {
         format!(
             "{}: the signature of {}@{} with the key {}\n",
@@ -402,7 +414,7 @@ fn render_root(root: &BundleRoot, bytes_signed: &[u8], look: &Look) -> String {
             package.version.to_string(),
             package.kind.to_string(),
             bytes(package.content_bytes),
-            package.manifest.short(),
+            package.manifest.to_string(),
         ]);
     }
     text.push_str(&format!(
@@ -420,6 +432,12 @@ fn render_root(root: &BundleRoot, bytes_signed: &[u8], look: &Look) -> String {
             .bold("What a machine does with it at the factory"),
         steps.render(look, "  ")
     ));
+    // Whoever can't trust the server reads what the machine is going to read: titles are only what somebody wrote.
+    let stage = serde_json::to_string_pretty(&root.stage).unwrap_or_default();
+    text.push_str(&format!("\n{}\n", look.paint.bold("The same in full")));
+    for line in stage.lines() {
+        text.push_str(&format!("  {}\n", clean(line)));
+    }
     text
 }
 

@@ -111,6 +111,7 @@ fn a_prestage_is_signed_where_no_server_is() {
         "tiny-os",
         "boot-image",
         "format-disk",
+        "\"with\": {",
     ] {
         assert!(shown.contains(told), "{told} in {shown}");
     }
@@ -122,6 +123,13 @@ fn a_prestage_is_signed_where_no_server_is() {
     assert!(
         wrong.0 == 1 && wrong.2.contains("passphrase is wrong"),
         "{wrong:?}"
+    );
+    let mut over_the_key = sign("book.root");
+    over_the_key[6] = "vault.key";
+    let refused = failed(offline(vault.path(), &over_the_key, PASSPHRASE));
+    assert!(
+        refused.0 == 1 && refused.2.contains("isn't there yet"),
+        "{refused:?}"
     );
     let unasked = &sign("book.root")[..7];
     assert_eq!(failed(offline(vault.path(), unasked, PASSPHRASE)).0, 2);

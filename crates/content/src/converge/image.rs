@@ -172,7 +172,8 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Converges what isn't holes while the disk zeroes the holes, which takes it time and us next to none.
+    /// Converges what isn't holes while the disk zeroes the holes, which takes it time and us next to none. What it can't zero by
+    /// itself is zeroed by hand afterwards: that goes through the page cache, which must not be used beside direct writes.
     ///
     /// Zeroing begins once the start of the volume is what it should be or something was written: as long as content may
     /// turn out to be missing, a volume that holds something else stays as it is.
@@ -189,7 +190,7 @@ impl<'a> Work<'a> {
                 let (begun, _done) = (begun, done);
                 // Without a word all is converged, or nothing is going to be.
                 let _begun = begun.recv();
-                zero_holes(self.image, self.target, &is_stopped)
+                punch_holes(self.image, self.target, &is_stopped)
             });
             let result = self.converge(sources, tally, &|| {
                 // Once is enough, and more are no harm.
@@ -204,11 +205,12 @@ impl<'a> Work<'a> {
                 Ok(counts)
             });
             is_stopped.store(result.is_err(), Ordering::Relaxed);
-            let zeroed = zeroing
+            let by_hand = zeroing
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let counts = result?;
-            zeroed.map(|()| counts)
+            zero_by_hand(self.target, &by_hand?, tally)?;
+            Ok(counts)
         })
     }
 
@@ -407,17 +409,18 @@ fn steps(hole: Extent) -> impl Iterator<Item = Extent> {
 
 /// Holes must read as zeros, whatever was on the disk before.
 ///
-/// Files and most disks can be told so for a whole hole at once, see [`punch`]; else what is there is read, and zeros are
-/// written where it isn't zero.
-fn zero_holes(image: &Image, target: &File, is_stopped: &AtomicBool) -> Result<(), ContentError> {
-    let check = || match is_stopped.load(Ordering::Relaxed) {
-        true => Err(ContentError::Cancelled),
-        false => Ok(()),
-    };
+/// Files and most disks can be told so for a whole hole at once, see [`punch`]. The others are returned, in short steps.
+fn punch_holes(
+    image: &Image,
+    target: &File,
+    is_stopped: &AtomicBool,
+) -> Result<Vec<Extent>, ContentError> {
     let mut by_hand = Vec::new();
     let mut is_trusted = true;
     for hole in image.holes() {
-        check()?;
+        if is_stopped.load(Ordering::Relaxed) {
+            return Err(ContentError::Cancelled);
+        }
         if is_trusted && hole.bytes >= PUNCH_BYTES_MIN {
             is_trusted = punch(target, hole);
             if is_trusted && samples_are_zero(target, hole)? {
@@ -438,11 +441,16 @@ fn zero_holes(image: &Image, target: &File, is_stopped: &AtomicBool) -> Result<(
         }
         by_hand.extend(steps(hole));
     }
-    for steps in by_hand.chunks(HOLE_STEPS) {
+    Ok(by_hand)
+}
+
+/// Reads what is there, and writes zeros where it isn't zero.
+fn zero_by_hand(target: &File, holes: &[Extent], tally: &Tally<'_>) -> Result<(), ContentError> {
+    for steps in holes.chunks(HOLE_STEPS) {
         parallel::map(steps, |step| zero(target, *step))
             .into_iter()
             .collect::<Result<(), _>>()?;
-        check()?;
+        tally.check()?;
     }
     Ok(())
 }

@@ -80,6 +80,14 @@ fn a_tree_arrives_as_it_was() {
     assert_eq!(listing(target.as_std_path()), listing(source.as_std_path()));
     assert_eq!(compare_tree(&manifest, &target, &NoMeter).unwrap(), []);
     assert_eq!(capture_tree(&target, &library), manifest);
+    // Whoever says everything twice is heard once: a file of several chunks isn't whole with two times one of them.
+    let twice = temp.join("twice");
+    fs::create_dir(&twice).unwrap();
+    let mut network = Network::new(&library);
+    network.says_all_twice = true;
+    let counts = converge_tree(&manifest, &twice, &[&network], &NoMeter).unwrap();
+    assert_eq!(counts.network, manifest.content_bytes());
+    assert_eq!(listing(twice.as_std_path()), listing(source.as_std_path()));
     // A second time nothing is fetched, nothing written, and nothing needed.
     let inode = fs::metadata(target.join("a/b/c/stor")).unwrap().ino();
     let again = converge_tree(&manifest, &target, &[], &NoMeter).unwrap();
