@@ -170,27 +170,28 @@ pub(crate) fn report_finished(site: &Site, order: &Order, limit: Option<Duration
     };
     site.connection.set_run(Some(order.run));
     let reporter = Reporter::start(order.run, journal.events(), Arc::clone(&site.connection));
-    loop {
+    let is_reported = loop {
         show_network(site);
-        if reporter.wait_reported(limit.unwrap_or(Duration::from_secs(1))) || limit.is_some() {
-            break;
+        if reporter.wait_reported(limit.unwrap_or(Duration::from_secs(1))) {
+            break true;
         }
+        if limit.is_some() {
+            break false;
+        }
+    };
+    if is_reported {
+        remember_reported(site, order);
     }
-    let is_remembered = remember_reported(site, order, &reporter);
     reporter.end();
     site.connection.set_run(None);
-    is_remembered
+    is_reported
 }
 
-/// Remembers on the disk that the server has everything, if it said so; tells whether it did. One that knows nothing of the run
-/// is not waited for, but may be the right one again tomorrow: the next start asks once more.
-pub(crate) fn remember_reported(site: &Site, order: &Order, reporter: &Reporter) -> bool {
-    if !reporter.is_acknowledged() {
-        return false;
-    }
+/// Remembers on the disk that the server has everything.
+pub(crate) fn remember_reported(site: &Site, order: &Order) {
     log::milestone("reported", json!({ "run": order.run }));
     let Some(folder) = site.host.folder() else {
-        return true;
+        return;
     };
     if let Err(error) = mark_reported(site.host.files(), &folder, order.run) {
         // The worst that follows: the events are sent once more, which is normal.
@@ -198,7 +199,6 @@ pub(crate) fn remember_reported(site: &Site, order: &Order, reporter: &Reporter)
             "cannot remember that the run was reported: {error}"
         ));
     }
-    true
 }
 
 fn show_network(site: &Site) -> bool {
@@ -307,8 +307,9 @@ fn execute(site: &Site, order: &Order) -> io::Result<Order> {
         }
         RunEnd::Done(action) => {
             site.board.set_phase(Phase::DeployDone, "");
-            reporter.wait_reported(REPORT_WAIT);
-            remember_reported(site, order, &reporter);
+            if reporter.wait_reported(REPORT_WAIT) {
+                remember_reported(site, order);
+            }
             match action {
                 FinishAction::ShutDown => site.host.off(),
                 FinishAction::Restart => site.host.restart(),

@@ -171,12 +171,6 @@ impl Reporter {
         self.lock().is_reported()
     }
 
-    /// Whether the server said that it has every durable event.
-    pub(crate) fn is_acknowledged(&self) -> bool {
-        let spool = self.lock();
-        spool.is_reported() && !spool.is_unknown
-    }
-
     /// Waits until the server has everything, at most so long.
     pub(crate) fn wait_reported(&self, limit: Duration) -> bool {
         wait(&**self.connection.host(), limit, || self.is_reported());

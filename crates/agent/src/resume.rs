@@ -64,10 +64,8 @@ pub fn go_on(site: &Site) -> Result<()> {
     match state {
         OrderState::Reported => host.disable_agent(),
         OrderState::Unreported => {
-            if deploy::report_finished(site, &order, None) {
-                host.disable_agent()?;
-            }
-            Ok(())
+            deploy::report_finished(site, &order, None);
+            host.disable_agent()
         }
         OrderState::Unfinished | OrderState::Failed | OrderState::Stopped => finish(site, order),
     }
@@ -93,13 +91,12 @@ fn finish(site: &Site, mut order: Order) -> Result<()> {
     match end {
         RunEnd::Done(FinishAction::Stay) => {
             wait_long(site, &reporter);
-            if deploy::remember_reported(site, &order, &reporter) {
-                site.host.disable_agent()?;
-            }
+            deploy::remember_reported(site, &order);
+            site.host.disable_agent()?;
         }
         RunEnd::Done(action) => {
-            reporter.wait_reported(deploy::REPORT_WAIT);
-            if deploy::remember_reported(site, &order, &reporter) {
+            if reporter.wait_reported(deploy::REPORT_WAIT) {
+                deploy::remember_reported(site, &order);
                 site.host.disable_agent()?;
             }
             if action == FinishAction::ShutDown {

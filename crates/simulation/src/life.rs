@@ -249,12 +249,7 @@ fn tell_of(world: &World, machine: usize, what: &str) {
 
 /// Whether the OS is there and nothing of ours runs in it any more.
 pub(crate) fn is_in_use(state: &testkit::fake_machine::FakeState) -> bool {
-    has_os(state) && !state.agent
-}
-
-/// Whether the OS is there, and starts.
-fn has_os(state: &testkit::fake_machine::FakeState) -> bool {
-    state.default_boot == Some(BootTarget::Os) && state.deployed
+    state.default_boot == Some(BootTarget::Os) && state.deployed && !state.agent
 }
 
 fn switch_on(world: &Arc<World>, machine: usize, by_hand: bool) -> Result<()> {
@@ -621,13 +616,8 @@ fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<
         laptops
             .map(|laptop| {
                 let is_done = laptop.done().count() >= world.deployments;
-                // A restored server may never hear of a run that it has forgotten; the agent asks at every start of the OS.
-                let is_forgotten = is_done && world.is_restored && has_os(&laptop.state);
-                (
-                    laptop.device.clone(),
-                    is_in_use(&laptop.state),
-                    is_forgotten,
-                )
+                let is_used = is_in_use(&laptop.state);
+                (laptop.device.clone(), is_used, is_done && world.is_restored)
             })
             .collect()
     });
@@ -636,7 +626,8 @@ fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<
         let run = latest(&admin, &device)?;
         let is_completed =
             run.is_some_and(|run| run.deployment == *name && run.state == DeviceState::Completed);
-        if !(is_used && is_completed || may_be_forgotten) {
+        // A restored server may never hear of a run that it has forgotten.
+        if !is_used || !(is_completed || may_be_forgotten) {
             machines.push(machine);
         }
     }
