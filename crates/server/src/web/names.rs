@@ -166,8 +166,10 @@ fn figures(words: Words, plan: &NamePlan) -> Markup {
         (words.t("can't be named so"), plan.problems),
     ];
     html! {
-        dl.identity.plain role="status" {
-            @for (word, number) in figures { div { dt { (word) } dd { (words.number(number.into())) } } }
+        div role="status" {
+            dl.identity.plain {
+                @for (word, number) in figures { div { dt { (word) } dd { (words.number(number.into())) } } }
+            }
         }
     }
 }
