@@ -119,6 +119,18 @@ impl BlockFile {
         self.length
     }
 
+    /// Waits until no other program works on it, and keeps the others waiting as long as this one is open.
+    pub(crate) fn wait_for_lock(&self) -> io::Result<()> {
+        match &self.backing {
+            Backing::File(file) => Ok(rustix::fs::flock(
+                file,
+                rustix::fs::FlockOperation::LockExclusive,
+            )?),
+            #[cfg(test)]
+            Backing::Fake(_) => Ok(()),
+        }
+    }
+
     /// Makes all writes durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.backing.sync()

@@ -19,18 +19,66 @@ use cache::Cache;
 pub(crate) const FIRMWARE_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
 const LOADER_PATH: &str = "EFI/systemd/systemd-bootx64.efi";
 const LOADER_CONF: &str = "loader/loader.conf";
-const OS_ENTRY: &str = "forestage-os.conf";
 const SLOT_A: &str = "forestage-a.efi";
 const SLOT_B: &str = "forestage-b.efi";
 /// `loader.conf` is one sector, rewritten in place: it is the old or the new one, never half of each.
 const LOADER_CONF_BYTES: usize = 512;
+const OS_ENTRY_BYTES_MAX: u64 = 4096;
 const COPY_BYTES: usize = 256 << 10;
+
+/// Where kernel, initrd and boot entry of the OS lie. There are two places, so that an OS that gets another kernel starts with the
+/// old one or the new one, whenever the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum OsSlot {
+    /// The first one that is used, and the only one that releases up to 0.1 knew.
+    #[default]
+    A,
+    /// The other one.
+    B,
+}
+
+impl OsSlot {
+    const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// The boot entry, in `loader/entries`.
+    pub(crate) const fn entry(self) -> &'static str {
+        match self {
+            Self::A => "forestage-os.conf",
+            Self::B => "forestage-os-b.conf",
+        }
+    }
+
+    pub(crate) fn entry_path(self) -> String {
+        format!("loader/entries/{}", self.entry())
+    }
+
+    pub(crate) const fn kernel(self) -> &'static str {
+        match self {
+            Self::A => "forestage-os/vmlinuz",
+            Self::B => "forestage-os/vmlinuz-b",
+        }
+    }
+
+    pub(crate) const fn initrd(self) -> &'static str {
+        match self {
+            Self::A => "forestage-os/initrd.img",
+            Self::B => "forestage-os/initrd-b.img",
+        }
+    }
+}
 
 /// What starts at power-on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoaderConf {
     /// The slot that holds the boot image in use: `forestage-a.efi` or `forestage-b.efi`.
     pub(crate) slot: String,
+    /// Which kernel the OS starts with.
+    pub(crate) os: OsSlot,
     /// Whether the OS starts, and not the boot image.
     pub(crate) is_os: bool,
 }
@@ -38,9 +86,17 @@ pub(crate) struct LoaderConf {
 impl LoaderConf {
     /// The sector.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let default = if self.is_os { OS_ENTRY } else { &self.slot };
+        let default = if self.is_os {
+            self.os.entry()
+        } else {
+            &self.slot
+        };
+        let os = match self.os {
+            OsSlot::A => String::new(),
+            OsSlot::B => format!("# os {}\n", self.os.entry()),
+        };
         let mut text = format!(
-            "timeout 0\ndefault {default}\neditor no\n# boot-image {}\n#",
+            "timeout 0\ndefault {default}\neditor no\n# boot-image {}\n{os}#",
             self.slot
         )
         .into_bytes();
@@ -58,27 +114,50 @@ impl LoaderConf {
                 .map(str::trim)
         };
         let slot = value("# boot-image ").filter(|slot| [SLOT_A, SLOT_B].contains(slot))?;
+        let os = match value("# os ") {
+            None => OsSlot::A,
+            Some(name) if name == OsSlot::B.entry() => OsSlot::B,
+            Some(_) => return None,
+        };
         let default = value("default ")?;
-        if default != slot && default != OS_ENTRY {
+        if default != slot && default != os.entry() {
             return None;
         }
         Some(Self {
             slot: slot.to_owned(),
-            is_os: default == OS_ENTRY,
+            os,
+            is_os: default == os.entry(),
         })
     }
 }
 
 /// What an OS needs to be started.
-pub(crate) struct OsEntry<'a> {
+pub(crate) struct OsEntry<S> {
     /// The title of the boot entry.
     pub(crate) title: String,
     /// The kernel's command line.
     pub(crate) options: String,
     /// The kernel.
-    pub(crate) kernel: &'a mut dyn Read,
+    pub(crate) kernel: S,
     /// The initrd, if the OS has one.
-    pub(crate) initrd: Option<&'a mut dyn Read>,
+    pub(crate) initrd: Option<S>,
+}
+
+impl<S> OsEntry<S> {
+    /// The boot entry that starts what lies in `slot`.
+    fn text(&self, slot: OsSlot) -> String {
+        let clean = |text: &str| text.replace(['\n', '\r'], " ");
+        let initrd = match self.initrd {
+            Some(_) => format!("initrd /{}\n", slot.initrd()),
+            None => String::new(),
+        };
+        format!(
+            "title {}\nlinux /{}\n{initrd}options {}\n",
+            clean(&self.title),
+            slot.kernel(),
+            clean(&self.options)
+        )
+    }
 }
 
 /// An open FAT volume.
@@ -271,7 +350,11 @@ impl Fat {
         if !self.equals(LOADER_PATH, loader)? {
             self.replace(LOADER_PATH, loader)?;
         }
-        self.set_loader_conf(&LoaderConf { slot, is_os: false })?;
+        self.set_loader_conf(&LoaderConf {
+            slot,
+            os: current.map(|conf| conf.os).unwrap_or_default(),
+            is_os: false,
+        })?;
         // A loader that is there starts both slots; replacing it would open a moment in which nothing boots.
         if !self.has_file(FIRMWARE_PATH) {
             loader.seek(SeekFrom::Start(0))?;
@@ -280,20 +363,42 @@ impl Fat {
         Ok(())
     }
 
-    /// Writes kernel, initrd and boot entry of the OS; what starts stays as it is.
-    pub(crate) fn install_os_entry(&self, entry: OsEntry<'_>) -> Result<()> {
-        let clean = |text: &str| text.replace(['\n', '\r'], " ");
-        self.replace("forestage-os/vmlinuz", entry.kernel)?;
-        let mut text = format!(
-            "title {}\nlinux /forestage-os/vmlinuz\n",
-            clean(&entry.title)
-        );
-        if let Some(initrd) = entry.initrd {
-            self.replace("forestage-os/initrd.img", initrd)?;
-            text.push_str("initrd /forestage-os/initrd.img\n");
+    /// Writes kernel, initrd and boot entry of the OS, unless those that it starts with are these. The ones that it starts with
+    /// stay as they are until one sector says that it starts with the new ones; whether it is the OS that starts doesn't change.
+    pub(crate) fn install_os_entry<S: Read + Seek>(&self, mut entry: OsEntry<S>) -> Result<()> {
+        let conf = self.loader_conf()?;
+        let current = conf.as_ref().map(|conf| conf.os).unwrap_or_default();
+        if self.has_os_entry(current, &mut entry)? {
+            return Ok(());
         }
-        text.push_str(&format!("options {}\n", clean(&entry.options)));
-        self.replace(&format!("loader/entries/{OS_ENTRY}"), &mut text.as_bytes())
+        let slot = match self.has_file(&current.entry_path()) {
+            true => current.other(),
+            false => current,
+        };
+        self.replace(slot.kernel(), &mut entry.kernel)?;
+        if let Some(initrd) = &mut entry.initrd {
+            self.replace(slot.initrd(), initrd)?;
+        }
+        self.replace(&slot.entry_path(), &mut entry.text(slot).as_bytes())?;
+        ensure!(
+            self.has_os_entry(slot, &mut entry)?,
+            "the kernel of the OS does not read back as written"
+        );
+        match conf {
+            Some(conf) => self.set_loader_conf(&LoaderConf { os: slot, ..conf }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether exactly this lies in `slot`. What is read begins at its start again.
+    fn has_os_entry<S: Read + Seek>(&self, slot: OsSlot, entry: &mut OsEntry<S>) -> Result<bool> {
+        let text = self.read(&slot.entry_path(), OS_ENTRY_BYTES_MAX)?;
+        let has_initrd = match &mut entry.initrd {
+            Some(initrd) => self.equals(slot.initrd(), initrd)?,
+            None => true,
+        };
+        let has_kernel = self.equals(slot.kernel(), &mut entry.kernel)?;
+        Ok(has_initrd && has_kernel && text.as_deref() == Some(entry.text(slot).as_bytes()))
     }
 
     /// Switches between boot image and OS.
@@ -303,7 +408,7 @@ impl Fat {
             .context("the ESP has no boot image: run install-boot-image first")?;
         if is_os {
             ensure!(
-                self.has_file(&format!("loader/entries/{OS_ENTRY}")),
+                self.has_file(&conf.os.entry_path()),
                 "the ESP has no boot entry for the OS"
             );
         }
@@ -356,6 +461,7 @@ pub(crate) mod tests {
             fat.loader_conf().unwrap().unwrap(),
             LoaderConf {
                 slot: SLOT_A.into(),
+                os: OsSlot::A,
                 is_os: false
             }
         );
@@ -394,8 +500,8 @@ pub(crate) mod tests {
         fat.install_os_entry(OsEntry {
             title: "Debian\noptions evil".into(),
             options: "root=PARTUUID=x rw".into(),
-            kernel: &mut &b"kernel"[..],
-            initrd: Some(&mut &b"initrd"[..]),
+            kernel: Cursor::new(b"kernel"),
+            initrd: Some(Cursor::new(b"initrd")),
         })
         .unwrap();
         let entry = fat
@@ -420,9 +526,53 @@ pub(crate) mod tests {
             fat.loader_conf().unwrap().unwrap(),
             LoaderConf {
                 slot: SLOT_A.into(),
+                os: OsSlot::A,
                 is_os: false
             }
         );
+    }
+
+    #[test]
+    fn another_kernel_goes_beside_the_one_that_the_os_starts_with() {
+        let device = volume();
+        install(&device, b"image");
+        let fat = Fat::open(&device).unwrap();
+        let install = |kernel: &'static [u8], initrd: Option<&'static [u8]>| {
+            let entry = OsEntry {
+                title: "Debian".into(),
+                options: "rw".into(),
+                kernel: Cursor::new(kernel),
+                initrd: initrd.map(Cursor::new),
+            };
+            fat.install_os_entry(entry).unwrap();
+            fat.loader_conf().unwrap().unwrap()
+        };
+        assert_eq!(install(b"old", Some(b"initrd")).os, OsSlot::A);
+        fat.set_default(true).unwrap();
+        let read = |path: &str| fat.read(path, 64).unwrap().unwrap();
+        let conf = install(b"new", Some(b"initrd"));
+        assert_eq!((conf.os, conf.is_os), (OsSlot::B, true));
+        assert_eq!(read(OsSlot::A.kernel()), b"old");
+        assert_eq!(read(OsSlot::B.kernel()), b"new");
+        // Nothing is written for what is there, and another initrd is another thing to start with.
+        assert_eq!(install(b"new", Some(b"initrd")).os, OsSlot::B);
+        assert_eq!(install(b"new", Some(b"longer initrd")).os, OsSlot::A);
+        assert_eq!(install(b"new", None).os, OsSlot::B);
+        let entry = read(&OsSlot::B.entry_path());
+        assert_eq!(
+            String::from_utf8(entry).unwrap(),
+            "title Debian\nlinux /forestage-os/vmlinuz-b\noptions rw\n"
+        );
+        // A boot image that comes later leaves the OS its kernel.
+        fat.install_boot_image(
+            &mut Cursor::new(b"newer image".to_vec()),
+            &mut Cursor::new(b"loader".to_vec()),
+        )
+        .unwrap();
+        let conf = fat.loader_conf().unwrap().unwrap();
+        assert_eq!((conf.os, conf.is_os), (OsSlot::B, false));
+        fat.close().unwrap();
+        assert_clean(&device);
     }
 
     fn find(device: &BlockFile, needle: &[u8]) -> usize {
@@ -436,12 +586,18 @@ pub(crate) mod tests {
 
     #[test]
     fn a_conf_is_one_sector_and_strangers_are_refused() {
-        let conf = LoaderConf {
-            slot: SLOT_B.into(),
-            is_os: true,
-        };
-        assert_eq!(conf.encode().len(), LOADER_CONF_BYTES);
-        assert_eq!(LoaderConf::decode(&conf.encode()), Some(conf));
+        for (os, is_os) in [(OsSlot::A, true), (OsSlot::B, true), (OsSlot::B, false)] {
+            let conf = LoaderConf {
+                slot: SLOT_B.into(),
+                os,
+                is_os,
+            };
+            assert_eq!(conf.encode().len(), LOADER_CONF_BYTES);
+            assert_eq!(LoaderConf::decode(&conf.encode()), Some(conf));
+        }
+        let another =
+            b"default forestage-os.conf\n# boot-image forestage-a.efi\n# os forestage-os-b.conf\n";
+        assert_eq!(LoaderConf::decode(another), None, "neither of its two");
         assert_eq!(
             LoaderConf::decode(b"default other.conf\n# boot-image forestage-a.efi\n"),
             None
@@ -489,7 +645,7 @@ pub(crate) mod tests {
         fat.install_os_entry(OsEntry {
             title: "Debian".into(),
             options: "rw".into(),
-            kernel: &mut &[3; 70_000][..],
+            kernel: Cursor::new([3; 70_000]),
             initrd: None,
         })
         .unwrap();

@@ -77,16 +77,33 @@ pub fn main() -> ExitCode {
     match words.as_slice() {
         ["worker"] => worker(),
         ["resume"] => resume::run(),
+        ["update-os-boot"] => update_os_boot(),
         ["chroot-exec", ..] => machine::command::chroot_exec(&args[1..]),
         ["facts"] => {
             print(&serde_json::to_string_pretty(&Kernel::default().facts()).unwrap_or_default())
         }
         ["--version" | "-V"] => print(&format!("forestage-agent {}", env!("CARGO_PKG_VERSION"))),
         _ => {
-            let text = "usage: forestage-agent resume | facts | --version\n";
+            let text = "usage: forestage-agent resume | update-os-boot | facts | --version\n";
             // With stderr closed there is nobody to tell.
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+/// In an OS that got another kernel: from the next start on it starts with that one.
+fn update_os_boot() -> ExitCode {
+    match machine::boot::install_os_entry(&Volumes::new(Environment::Os)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!(
+                "forestage: this machine goes on starting with the kernel it has started with: {error:#}\n\
+                 Mend that, then run: forestage-agent update-os-boot\n"
+            );
+            // With stderr closed there is nobody to tell.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            ExitCode::FAILURE
         }
     }
 }

@@ -98,6 +98,8 @@ enum Work {
     Deploy(u8),
     /// At school again: a newer boot image and the OS with this kernel.
     Renew(u8),
+    /// In the OS, which starts at power-on: an update brings this kernel.
+    NewKernel(u8),
 }
 
 const IMAGE: u8 = 1;
@@ -114,6 +116,7 @@ impl Work {
                 install(disk, IMAGE_NEW)?;
                 deploy(disk, kernel)
             }
+            Self::NewKernel(kernel) => install_kernel(disk, kernel),
         }
     }
 }
@@ -151,15 +154,20 @@ fn stage(disk: &BlockFile, layout: &Layout) -> anyhow::Result<()> {
     install(disk, IMAGE)
 }
 
-fn deploy(disk: &BlockFile, kernel: u8) -> anyhow::Result<()> {
+/// What the OS does when it gets another kernel.
+fn install_kernel(disk: &BlockFile, kernel: u8) -> anyhow::Result<()> {
     with_esp(disk, |fat| {
         fat.install_os_entry(OsEntry {
             title: format!("Debian {kernel}"),
             options: "root=PARTUUID=x rw quiet".into(),
-            kernel: &mut payload(kernel).as_slice(),
-            initrd: Some(&mut payload(kernel.wrapping_add(100)).as_slice()),
+            kernel: Cursor::new(payload(kernel)),
+            initrd: Some(Cursor::new(payload(kernel.wrapping_add(100)))),
         })
-    })?;
+    })
+}
+
+fn deploy(disk: &BlockFile, kernel: u8) -> anyhow::Result<()> {
+    install_kernel(disk, kernel)?;
     with_esp(disk, |fat| fat.set_default(true))?;
     let mut mark = guard::read_mark(disk)?.unwrap_or_else(|| panic!("the mark is gone"));
     mark.state = MarkState::Deployed;
@@ -209,9 +217,9 @@ fn starts(disk: &BlockFile) -> Result<Starts, String> {
             .map(Starts::Agent)
             .ok_or_else(|| format!("{} is the default and is broken", conf.slot));
     }
-    let entry = read("loader/entries/forestage-os.conf").unwrap_or_default();
-    let kernel = version("forestage-os/vmlinuz", KERNELS, 0).ok_or("the kernel is broken")?;
-    let initrd = version("forestage-os/initrd.img", KERNELS, 100).ok_or("the initrd is broken")?;
+    let entry = read(&conf.os.entry_path()).unwrap_or_default();
+    let kernel = version(conf.os.kernel(), KERNELS, 0).ok_or("the kernel is broken")?;
+    let initrd = version(conf.os.initrd(), KERNELS, 100).ok_or("the initrd is broken")?;
     let entry = String::from_utf8_lossy(&entry);
     if initrd != kernel
         || !entry.starts_with(&format!("title Debian {kernel}\n"))
@@ -326,7 +334,7 @@ fn before(work: Work) -> (BlockFile, Arc<Disk>) {
             &[]
         }
         Work::Deploy(_) => &[Work::Stage],
-        Work::Renew(_) => &[Work::Stage, Work::Deploy(KERNELS[0])],
+        Work::Renew(_) | Work::NewKernel(_) => &[Work::Stage, Work::Deploy(KERNELS[0])],
     };
     for earlier in history {
         earlier.run(&disk).expect("nothing fails");
@@ -335,11 +343,12 @@ fn before(work: Work) -> (BlockFile, Arc<Disk>) {
     (disk, watch)
 }
 
-const WORKS: [Work; 4] = [
+const WORKS: [Work; 5] = [
     Work::Stage,
     Work::Restage,
     Work::Deploy(KERNELS[0]),
     Work::Renew(KERNELS[1]),
+    Work::NewKernel(KERNELS[1]),
 ];
 
 /// What firmware may find when the power goes during `work`.
@@ -347,6 +356,7 @@ fn may_start(work: Work, found: Starts) -> bool {
     match work {
         Work::Stage | Work::Restage => matches!(found, Starts::Nothing | Starts::Agent(IMAGE)),
         Work::Deploy(kernel) => [Starts::Agent(IMAGE), Starts::Os(kernel)].contains(&found),
+        Work::NewKernel(kernel) => [Starts::Os(KERNELS[0]), Starts::Os(kernel)].contains(&found),
         Work::Renew(kernel) => [
             Starts::Agent(IMAGE),
             Starts::Agent(IMAGE_NEW),
@@ -362,7 +372,7 @@ fn assert_done(work: Work, disk: &BlockFile, place: &str) {
     assert_table_is_whole(disk);
     let (starting, content) = match work {
         Work::Stage | Work::Restage => (Starts::Agent(IMAGE), DiskContent::StagedHere),
-        Work::Deploy(kernel) | Work::Renew(kernel) => {
+        Work::Deploy(kernel) | Work::Renew(kernel) | Work::NewKernel(kernel) => {
             (Starts::Os(kernel), DiskContent::DeployedHere)
         }
     };

@@ -36,6 +36,17 @@ StandardInput=null
 WantedBy=multi-user.target
 ";
 
+/// Where Debian's packages look for what is to be done when a kernel came, went, or got another initrd.
+const KERNEL_HOOKS: [&str; 3] = [
+    "/etc/kernel/postinst.d/zz-forestage",
+    "/etc/kernel/postrm.d/zz-forestage",
+    "/etc/initramfs/post-update.d/zz-forestage",
+];
+const KERNEL_HOOK: &str = "#!/bin/sh
+# Forestage: from the next start on, this machine starts with the newest kernel in /boot.
+exec /usr/lib/forestage/forestage-agent update-os-boot >&2
+";
+
 /// Opens the ESP, does `work`, closes it durably.
 fn with_esp<T>(volumes: &Volumes, work: impl FnOnce(&Fat) -> Result<T>) -> Result<T> {
     let node = volumes.volume(VolumeRole::Esp)?.node;
@@ -46,6 +57,10 @@ fn with_esp<T>(volumes: &Volumes, work: impl FnOnce(&Fat) -> Result<T>) -> Resul
     );
     let device =
         BlockFile::read_write(&node).with_context(|| format!("cannot open {}", node.display()))?;
+    // The OS may get a kernel while the agent finishes a run in it.
+    device
+        .wait_for_lock()
+        .with_context(|| format!("cannot lock {}", node.display()))?;
     let fat = Fat::open(&device)?;
     let done = work(&fat)?;
     fat.close()?;
@@ -87,7 +102,7 @@ pub(crate) fn install_os_entry(volumes: &Volumes) -> Result<()> {
             .collect())
     })?;
     let initrd_name = format!("initrd.img-{version}");
-    let mut initrd = if names.contains(&initrd_name) {
+    let initrd = if names.contains(&initrd_name) {
         Some(target.open_file(&Utf8Path::new("/boot").join(initrd_name))?)
     } else {
         None
@@ -98,8 +113,8 @@ pub(crate) fn install_os_entry(volumes: &Volumes) -> Result<()> {
     let entry = OsEntry {
         title: pretty_name(&String::from_utf8_lossy(&release)),
         options: format!("root=PARTUUID={} rw quiet", os_partition_guid(volumes)?),
-        kernel: &mut kernel,
-        initrd: initrd.as_mut().map(|file| file as &mut dyn std::io::Read),
+        kernel,
+        initrd,
     };
     with_esp(volumes, |fat| fat.install_os_entry(entry))
 }
@@ -120,7 +135,7 @@ fn os_partition_guid(volumes: &Volumes) -> Result<uuid::Uuid> {
     Ok(os.guid)
 }
 
-/// Puts this program, whom it trusts, and its service into the target OS.
+/// Puts this program, whom it trusts, its service, and what keeps the boot entry at the newest kernel into the target OS.
 pub(crate) fn install_agent(volumes: &Volumes) -> Result<()> {
     let target = Target::open(&volumes.mount_target()?)?;
     let mut program = File::open("/proc/self/exe").context("cannot open this program")?;
@@ -129,6 +144,9 @@ pub(crate) fn install_agent(volumes: &Volumes) -> Result<()> {
         .context("cannot copy this program")?;
     let trust = std::fs::read(TRUST_PATH).with_context(|| format!("cannot read {TRUST_PATH}"))?;
     target.write(Utf8Path::new(TRUST_PATH), &trust, 0o644)?;
+    for hook in KERNEL_HOOKS {
+        target.write(Utf8Path::new(hook), KERNEL_HOOK.as_bytes(), 0o755)?;
+    }
     target.write(Utf8Path::new(UNIT_PATH), UNIT.as_bytes(), 0o644)?;
     target.link(Utf8Path::new(UNIT_LINK), UNIT_PATH)
 }
@@ -138,14 +156,18 @@ pub(crate) fn disable_agent() -> Result<()> {
     Target::open(Utf8Path::new("/"))?.remove_file(Utf8Path::new(UNIT_LINK))
 }
 
-/// The newest of the versions that have a `vmlinuz-<version>`.
+/// The newest of the versions that have a `vmlinuz-<version>`. Where kernels have an initrd, one that has none yet doesn't count.
 fn newest_kernel(names: &[String]) -> Option<&str> {
-    let versions = names
-        .iter()
-        .filter_map(|name| name.strip_prefix("vmlinuz-"));
-    versions
-        .filter(|version| !version.starts_with('.'))
-        .max_by(|a, b| compare_versions(a, b))
+    let newest = |is_counted: &dyn Fn(&str) -> bool| {
+        let versions = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("vmlinuz-"));
+        versions
+            .filter(|version| !version.starts_with('.') && is_counted(version))
+            .max_by(|a, b| compare_versions(a, b))
+    };
+    let has_initrd = |version: &str| names.contains(&format!("initrd.img-{version}"));
+    newest(&has_initrd).or_else(|| newest(&|_| true))
 }
 
 /// Compares as people do: `6.1.0-9` is older than `6.1.0-10`.
@@ -211,6 +233,8 @@ mod tests {
         ]);
         assert_eq!(newest_kernel(&boot), Some("6.1.0-10-amd64"));
         assert_eq!(newest_kernel(&names(&["initrd.img-6"])), None);
+        let unfinished = names(&["vmlinuz-6.1", "initrd.img-6.1", "vmlinuz-6.2"]);
+        assert_eq!(newest_kernel(&unfinished), Some("6.1"));
         assert_eq!(compare_versions("6.1", "6.1.1"), Ordering::Less);
         assert_eq!(compare_versions("6.01", "6.1"), Ordering::Equal);
     }

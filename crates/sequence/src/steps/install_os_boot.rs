@@ -9,6 +9,9 @@ use super::{OnRestart, Outcome, PlanCx, Step, StepCx};
 use crate::ports::StepError;
 
 /// Installs the agent into the OS and writes the OS's boot entry. The entry does not become the default yet.
+///
+/// When Debian's packages bring another kernel or initrd later, the OS starts with that one from then on. The EFI system partition must not
+/// be mounted in the OS: it would be written behind the kernel's back, so the update says no.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InstallOsBoot {}
