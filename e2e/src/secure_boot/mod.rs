@@ -142,15 +142,19 @@ fn whole_path(signed: &Signed) -> Result<()> {
     let mut vm = signed.start(&laptop, "school", &[], network, &variables)?;
     vm.wait_for_milestone("reported")?;
     vm.wait_for_power_off()?;
-    // Its own firmware starts Debian's kernel as Debian signed it.
-    let mut vm = signed.start(&laptop, "os", &[], Network::None, &variables)?;
-    let os = vm.wait_for_milestone("os-started")?;
-    ensure!(
-        os.value["facts"]["secure-boot"] == true,
-        "the OS says {}",
-        os.value
-    );
-    vm.wait_for_power_off()?;
+    // Its own firmware starts Debian's kernel as Debian signed it, and once more with the kernel that the OS got meanwhile.
+    for (name, entry, update) in [
+        ("os", "forestage-os.conf", "done"),
+        ("os-again", "forestage-os-b.conf", "none"),
+    ] {
+        let mut vm = signed.start(&laptop, name, &[], Network::None, &variables)?;
+        let os = vm.wait_for_milestone("os-started")?.value;
+        ensure!(
+            os["facts"]["secure-boot"] == true && os["entry"] == entry && os["update"] == update,
+            "the OS says {os}"
+        );
+        vm.wait_for_power_off()?;
+    }
     laptop.discard()
 }
 
