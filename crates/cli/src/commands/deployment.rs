@@ -335,9 +335,10 @@ pub(crate) fn run(command: &Deployment, output: &Output) -> Outcome<()> {
                 confirm: typed(confirm, status.confirm_resume.as_deref())?,
             };
             let row = client.resume_deployment(name, &request).trying(doing)?;
-            output.answer(&row, |_| match row.stopped {
-                true => life::awaits(&row),
-                false => format!("deployment {name} goes on\n"),
+            let waiting = client.deployment_status(name).trying(doing)?.approval;
+            output.answer(&row, |_| match waiting {
+                Some(_) => life::approved_first(name),
+                None => format!("deployment {name} goes on\n"),
             })
         }
         Deployment::RaiseCap { name, cap, confirm } => {

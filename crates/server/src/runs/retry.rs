@@ -91,6 +91,7 @@ pub(crate) async fn rerun(
         );
     }
     let deployment = refuse_held_back(&mut db, &earlier).await?;
+    state.refuse_alone(&mut db, &user, &deployment, 1).await?;
     if wipes(&mut db, &deployment).await? {
         confirmed(&request.confirm, &to_rerun(&earlier.serial))?;
     }

@@ -355,7 +355,7 @@ fn audit_page(
                     code.muted { (row.action) }
                 }
                 td.words { (row.subject) }
-                td.words { (row.detail) }
+                td.words lang="en" { (row.detail) }
             }
         })
         .collect();

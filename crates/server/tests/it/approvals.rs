@@ -391,7 +391,7 @@ fn whoever_looks_after_a_school_takes_back_what_they_asked_and_nothing_else() {
 }
 
 #[test]
-fn one_person_starts_it_on_so_many_machines_at_a_time() {
+fn one_person_has_so_many_machines_begin_within_a_day() {
     let site = site(ABOVE, 3);
     let mut available: Deployment = site.admin.deployments().unwrap().remove(0);
     available.purpose = wire::admin_api::Purpose::Available;
@@ -408,4 +408,18 @@ fn one_person_starts_it_on_so_many_machines_at_a_time() {
     };
     assert_eq!(refusal(start(3)), (409, "too-many-devices".to_owned()));
     assert_eq!(start(2).unwrap().done, 2);
+    // One by one they are as many.
+    assert_eq!(refusal(start(1)), (409, "too-many-devices".to_owned()));
+    fails(&site, &["PF1"]);
+    let failed = site.admin.runs().unwrap();
+    let failed = failed.iter().find(|run| run.serial == "PF1").unwrap();
+    let path = format!("/api/v1/runs/{}/rerun", failed.run);
+    let rerun = |client: &Client| {
+        client.send::<_, Value>("POST", &path, &json!({ "confirm": "rerun PF1" }))
+    };
+    assert_eq!(
+        refusal(rerun(&site.admin)),
+        (409, "too-many-devices".to_owned())
+    );
+    rerun(&another(&site)).unwrap();
 }

@@ -86,12 +86,16 @@ pub(super) fn render_preview(preview: &DeploymentPreview, look: &Look) -> String
 /// That a deployment stays stopped until somebody else has said yes; nothing if it goes on.
 pub(super) fn awaits(row: &Deployment) -> String {
     match row.stopped {
-        true => format!(
-            "no machine begins it until another administrator approves it: `forestage deployment approve {}`\n",
-            row.name
-        ),
+        true => approved_first(&row.name),
         false => String::new(),
     }
+}
+
+/// That nothing happens until somebody else has said yes.
+pub(super) fn approved_first(name: &DeploymentName) -> String {
+    format!(
+        "no machine begins it until another administrator approves it: `forestage deployment approve {name}`\n"
+    )
 }
 
 /// What another administrator has to decide.

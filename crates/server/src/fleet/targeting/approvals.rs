@@ -78,6 +78,32 @@ impl AppState {
         above > 0 && runs > above
     }
 
+    /// Refuses what nobody has begin alone: what writes over the disks of more machines within a day than the server was told,
+    /// all at once or one by one.
+    pub(crate) async fn refuse_alone(
+        &self,
+        db: &mut AnyConnection,
+        user: &User,
+        deployment: &Deployment,
+        devices: usize,
+    ) -> Result<(), Failure> {
+        let above = self.second_person_above();
+        if above == 0 {
+            return Ok(());
+        }
+        let earlier = begun_alone(db, user).await?;
+        let all = earlier.saturating_add(number(devices));
+        if !self.needs_second(db, deployment, all).await? {
+            return Ok(());
+        }
+        let message = format!(
+            "it writes over disks, and one person has it begin on at most {above} devices within a day; you had {earlier} begin"
+        );
+        Err(Failure::conflict("too-many-devices", message).hint(
+            "make a required deployment for a collection of them: a second administrator approves that",
+        ))
+    }
+
     /// Every deployment that awaits approval, by name.
     pub(crate) async fn awaited(&self) -> Result<Vec<DeploymentName>, Failure> {
         let names: Vec<String> =
@@ -90,6 +116,19 @@ impl AppState {
             .map(|name| stored_text("deployment name", name));
         names.collect()
     }
+}
+
+/// How many runs somebody had begin within the last day, by naming their machines.
+async fn begun_alone(db: &mut AnyConnection, user: &User) -> Result<u32, Failure> {
+    let begun: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM audit WHERE who = $1 AND at_ms >= $2 AND action IN ('run-started', 'run-rerun')",
+    )
+    .bind(&user.name)
+    .bind(now_ms() - DAY_MS)
+    .fetch_one(db)
+    .await
+    .doing("count what somebody had begin")?;
+    Ok(u32::try_from(begun).unwrap_or(u32::MAX))
 }
 
 /// Notes what somebody asks for, until somebody else decides. Asked again, it is the newest that counts.

@@ -233,18 +233,9 @@ pub(crate) async fn start(
         return Err(Failure::conflict("not-available", message)
             .hint("`forestage run rerun` has a machine run it once more"));
     }
-    if state
-        .needs_second(&mut db, &deployment, number(devices.len()))
-        .await?
-    {
-        let above = state.second_person_above();
-        let message = format!(
-            "it writes over disks, and one person starts it on at most {above} devices at a time"
-        );
-        return Err(Failure::conflict("too-many-devices", message).hint(
-            "make a required deployment for a collection of them: a second administrator approves that",
-        ));
-    }
+    state
+        .refuse_alone(&mut db, &user, &deployment, devices.len())
+        .await?;
     if wipes(&mut db, &deployment).await? {
         confirmed(&confirm, &to_type(&name, devices.len()))?;
     }

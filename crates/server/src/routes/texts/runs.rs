@@ -75,6 +75,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<RerunRequest>(r#"{"confirm":"rerun PF3ABC12"}"#)
         .fails(409, "not-confirmed", "It writes over the disk, and the words are others than the hint says.")
         .answers::<RunRow>()
+        .fails(409, "too-many-devices", "It writes over the disk, and whoever asks had as many begin within a day as one person decides about.")
         .fails(409, "deployment-stopped", "The deployment is stopped: resume it.")
         .fails(409, "deployment-cancelled", "The deployment is cancelled for the machine.")
         .of("GET", "/api/v1/events/stream", "Hear of changes as they happen.", "Server-sent events: `device` and `run` with a row, `resync` to read all anew.")

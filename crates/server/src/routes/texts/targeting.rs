@@ -63,7 +63,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<DeviceList>(r#"{"devices":["7f1f77a0-6f6e-4d4c-9e5a-0b8a4c1c2d3e"]}"#)
         .answers::<Acted>()
         .fails(409, "deployment-stopped", "It is stopped.")
-        .fails(409, "too-many-devices", "It writes over disks, and they are more than one person decides about.")
+        .fails(409, "too-many-devices", "It writes over disks, and with what else they had begin within a day they are more than one person decides about.")
         .fails(409, "not-available", "It is required: its machines begin by themselves.")
         .fails(409, "not-confirmed", "It writes over disks, and the words are others than the hint says.")
         .of("POST", "/api/v1/deployments/{name}/uncancel", "Have a deployment begin on machines again for which it was cancelled.", "One that writes over disks wants the typed words `NAME COUNT`.")
