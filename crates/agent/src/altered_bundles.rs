@@ -6,7 +6,7 @@
 //!
 //! | variable | meaning |
 //! | --- | --- |
-//! | `FORESTAGE_ALTERED_BUNDLES=1000` | alters about so many bundles instead of 190 (`cargo xtask nightly` does) |
+//! | `FORESTAGE_ALTERED_BUNDLES=1000` | alters about so many bundles instead of 230 (`cargo xtask nightly` does) |
 //! | `FORESTAGE_LYING_MEDIA=1000` | stages from so many lying media instead of 30 |
 //! | `FORESTAGE_ATTACK_SEED=7` | other alterations; a failure names its own |
 
@@ -63,9 +63,47 @@ const ALTERATIONS: &[(&str, Found, Alter)] = &[
         |shop, chance| {
             flipped(
                 &shop.good.bytes,
-                shop.good.frames_end..shop.good.bytes.len(),
+                shop.good.frames_end..shop.good.table_at,
                 chance,
             )
+        },
+    ),
+    (
+        "a flipped bit in the frame table",
+        Found::AtOnce,
+        |shop, chance| {
+            flipped(
+                &shop.good.bytes,
+                shop.good.table_at..shop.good.bytes.len(),
+                chance,
+            )
+        },
+    ),
+    ("another's frame table", Found::AtOnce, |shop, _| {
+        let mut bytes = shop.good.bytes.clone();
+        let (at, theirs) = (shop.good.table_at, &shop.older.bytes[shop.older.table_at..]);
+        let length = theirs.len().min(bytes.len() - at);
+        bytes[at..at + length].copy_from_slice(&theirs[..length]);
+        bytes
+    }),
+    (
+        "a frame table that names altered chunks",
+        Found::AtOnce,
+        |shop, chance| {
+            let frames = shop.good.packs_at + 16..shop.good.frames_end;
+            let mut bytes = flipped(&shop.good.bytes, frames, chance);
+            let table = shop.good.frame_table(&bytes);
+            bytes[shop.good.table_at..].copy_from_slice(&table);
+            bytes
+        },
+    ),
+    (
+        "from before there were frame tables",
+        Found::Never,
+        |shop, _| {
+            let mut bytes = shop.good.with_root(|root| root.frames = None);
+            bytes.truncate(bytes.len() - (shop.good.bytes.len() - shop.good.table_at));
+            bytes
         },
     ),
     (
@@ -240,6 +278,25 @@ const DISORDERS: &[fn(&mut BundleRoot)] = &[
             ..root.packs[0]
         })
     },
+    |root| {
+        root.frames = Some(BundlePart {
+            bytes: 0,
+            ..root.packs[0]
+        })
+    },
+    |root| root.frames = Some(root.packs[0]),
+    |root| {
+        root.frames = Some(BundlePart {
+            bytes: u64::MAX,
+            ..root.packs[0]
+        })
+    },
+    |root| {
+        root.frames = root.frames.map(|part| BundlePart {
+            digest: Digest::of(b""),
+            ..part
+        })
+    },
     |root| root.packages[0].manifest = Digest::of(b"another"),
 ];
 
@@ -309,7 +366,7 @@ fn workshop() -> Workshop {
 
 #[test]
 fn no_altered_bundle_is_staged() {
-    let wanted = variable("FORESTAGE_ALTERED_BUNDLES").unwrap_or(190);
+    let wanted = variable("FORESTAGE_ALTERED_BUNDLES").unwrap_or(230);
     let seed = variable("FORESTAGE_ATTACK_SEED").unwrap_or(1);
     let (shop, machine, trust) = (workshop(), FileMachine::new(), trust());
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();

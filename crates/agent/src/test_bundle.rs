@@ -32,10 +32,11 @@ pub(crate) struct TestBundle {
     pub(crate) bytes: Vec<u8>,
     /// Its root.
     pub(crate) root: BundleRoot,
-    /// Where the manifests begin, the packs, the frames' end (and so the index).
+    /// Where the manifests begin, the packs, the frames' end (and so the index), the frame table.
     pub(crate) manifests_at: usize,
     pub(crate) packs_at: usize,
     pub(crate) frames_end: usize,
+    pub(crate) table_at: usize,
     /// The OS volume, as far as the image goes.
     image: Vec<u8>,
     /// `deploy.efi` and `loader.efi`.
@@ -125,6 +126,7 @@ impl TestBundle {
             packages,
             manifests: vec![],
             packs: vec![],
+            frames: None,
             content_bytes: 0,
         };
         let mut file = tempfile::tempfile().expect("a temporary file");
@@ -138,12 +140,15 @@ impl TestBundle {
             serde_json::from_slice(&bytes[HEAD_BYTES..manifests_at]).expect("a root");
         let manifests_bytes: u64 = root.manifests.iter().map(|part| part.bytes).sum();
         let packs_at = manifests_at + usize::try_from(manifests_bytes).expect("it fits");
-        let footer = bytes.len() - 16;
+        let table_bytes = root.frames.expect("a frame table").bytes;
+        let table_at = bytes.len() - usize::try_from(table_bytes).expect("it fits");
+        let footer = table_at - 16;
         let index_at = u64::from_le_bytes(bytes[footer..footer + 8].try_into().expect("eight"));
         Self {
             manifests_at,
             packs_at,
             frames_end: packs_at + usize::try_from(index_at).expect("it fits"),
+            table_at,
             bytes,
             root,
             image,
@@ -158,6 +163,19 @@ impl TestBundle {
         let root = serde_json::to_vec(&root).expect("a root is JSON");
         let head = head(&root, &key(), &key());
         [&head[..], &root, &self.bytes[self.manifests_at..]].concat()
+    }
+
+    /// The frame table that fits these bytes, whose frames lie where this bundle's do.
+    pub(crate) fn frame_table(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut at = self.packs_at + 16;
+        let mut table = Vec::new();
+        while at < self.frames_end {
+            let packed = self.bytes[at + 12..at + 16].try_into().expect("four bytes");
+            let end = at + 52 + usize::try_from(u32::from_le_bytes(packed)).expect("it fits");
+            table.extend_from_slice(Digest::of(&bytes[at..end]).as_bytes());
+            at = end;
+        }
+        table
     }
 
     /// Asserts that `machine` was staged with this bundle, in whole.

@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(
         folder.join("README.md"),
         format!(
-            "# Content formats, tree manifests of version 2\n\nWritten by `cargo run -p content --example write_fixtures`; never edited,\n\
+            "# Content formats, bundles with a frame table\n\nWritten by `cargo run -p content --example write_fixtures`; never edited,\n\
              never written again. The bundle is signed by the key in `key.pub` (id {id}), which signs nothing else.\n"
         ),
     )?;
@@ -181,6 +181,7 @@ fn root(packages: Vec<Package>) -> Result<BundleRoot, Box<dyn Error>> {
         packages,
         manifests: Vec::new(),
         packs: Vec::new(),
+        frames: None,
         content_bytes: 0,
     })
 }

@@ -17,6 +17,7 @@ use wire::keys::PublicKey;
 
 use crate::error::{ContentError, chain};
 use crate::frame::{self, Frame};
+use crate::hashed::Hashed;
 use crate::library::Library;
 use crate::manifest::{ChunkRef, MANIFEST_BYTES_MAX, Manifest};
 use crate::meter::{Meter, Tally};
@@ -32,6 +33,11 @@ const MANIFESTS_MAX: usize = 4096;
 const MANIFESTS_BYTES_MAX: u64 = 512 << 20;
 /// The most packs; the writer makes one.
 const PACKS_MAX: usize = 1024;
+/// The frame table is held in memory: this is one for as many frames as a pack may hold.
+const FRAMES_BYTES_MAX: u64 = (pack::FRAMES_MAX * Digest::BYTES) as u64;
+
+/// How many frames are checked ahead of what is written: at most 64 MiB.
+const FRAMES_ON_THEIR_WAY_MAX: usize = 64;
 
 const MAGIC: &[u8; 8] = b"FSTGBNDL";
 const VERSION: u16 = 1;
@@ -147,6 +153,8 @@ pub struct Verified {
     packs_at: u64,
     /// Where the chunks lie in the file, by digest.
     index: Vec<IndexEntry>,
+    /// The digests of all frames; `None` if the bundle is from before there were any.
+    frames: Option<HashSet<Digest>>,
 }
 
 /// A prestage bundle: a file, or the partition of a boot medium (which may be longer than the bundle).
@@ -240,11 +248,11 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         Ok(self)
     }
 
-    /// Checks the signature (`verify_strict`), the length, every manifest and the index of every pack.
+    /// Checks the signature (`verify_strict`), the length, every manifest, the index of every pack and the frame table.
     ///
     /// # Errors
-    /// If the key isn't among `keys`, the signature is wrong, the bundle is cut off, a manifest or an index is damaged, or
-    /// a chunk isn't in it.
+    /// If the key isn't among `keys`, the signature is wrong, the bundle is cut off, a manifest, an index or the table is
+    /// damaged, or a chunk isn't in it.
     pub fn verify(self, keys: &[VerifyingKey]) -> Result<Bundle<R, Verified>, ContentError> {
         let Unverified {
             available,
@@ -265,16 +273,28 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
         let root: BundleRoot = serde_json::from_slice(&root_bytes)
             .map_err(|_| bad("its root is signed, but we can't read it"))?;
         let manifests_at = (HEAD_BYTES + root_bytes.len()) as u64;
-        let (packs_at, needed) = check_root(&root, manifests_at)?;
-        if needed > available {
-            return Err(ContentError::CutOff { needed, available });
+        let places = check_root(&root, manifests_at)?;
+        if places.end > available {
+            return Err(ContentError::CutOff {
+                needed: places.end,
+                available,
+            });
         }
         let mut reader = self
             .reader
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (manifests, chunks) = read_manifests(&mut reader, &root, manifests_at)?;
-        let index = read_indexes(&mut reader, &root, packs_at, &chunks)?;
+        let index = read_indexes(&mut reader, &root, places.packs, &chunks)?;
+        let frames = match &root.frames {
+            Some(part) => Some(read_frame_table(
+                &mut reader,
+                part,
+                places.frames,
+                index.len(),
+            )?),
+            None => None,
+        };
         let root_digest = Digest::of(&root_bytes);
         let state = Verified {
             key: *key,
@@ -282,8 +302,9 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
             root_digest,
             manifests,
             chunks,
-            packs_at,
+            packs_at: places.packs,
             index,
+            frames,
         };
         Ok(Bundle {
             reader: Mutex::new(reader),
@@ -292,8 +313,15 @@ impl<R: Read + Seek> Bundle<R, Unverified> {
     }
 }
 
-/// Checks the counts and lengths in a root; returns where the packs begin and where the bundle ends.
-fn check_root(root: &BundleRoot, manifests_at: u64) -> Result<(u64, u64), ContentError> {
+/// Where the parts of a bundle begin behind its manifests, and where it ends.
+struct Places {
+    packs: u64,
+    frames: u64,
+    end: u64,
+}
+
+/// Checks the counts and lengths in a root.
+fn check_root(root: &BundleRoot, manifests_at: u64) -> Result<Places, ContentError> {
     if root.format != ROOT_FORMAT {
         return Err(bad("the format of its root is unknown"));
     }
@@ -322,9 +350,19 @@ fn check_root(root: &BundleRoot, manifests_at: u64) -> Result<(u64, u64), Conten
     {
         return Err(bad("the manifest of a package is not in it"));
     }
-    let packs_at = manifests_at + manifests_bytes;
-    let end = sum(&root.packs).and_then(|bytes| packs_at.checked_add(bytes));
-    Ok((packs_at, end.ok_or(bad("its packs are too long"))?))
+    let frames_bytes = root.frames.map_or(0, |part| part.bytes);
+    if frames_bytes > FRAMES_BYTES_MAX {
+        return Err(bad("its frame table is too long"));
+    }
+    let packs = manifests_at + manifests_bytes;
+    let frames = sum(&root.packs).and_then(|bytes| packs.checked_add(bytes));
+    let frames = frames.ok_or(bad("its packs are too long"))?;
+    let end = frames.checked_add(frames_bytes);
+    Ok(Places {
+        packs,
+        frames,
+        end: end.ok_or(bad("its packs are too long"))?,
+    })
 }
 
 /// Chunks by digest, with their lengths.
@@ -401,6 +439,29 @@ fn read_indexes(
     Ok(found)
 }
 
+/// Reads the digests of the `count` frames in the packs.
+fn read_frame_table(
+    reader: &mut (impl Read + Seek),
+    part: &BundlePart,
+    at: u64,
+    count: usize,
+) -> Result<HashSet<Digest>, ContentError> {
+    let io = || ContentError::stream("read the frame table of the bundle");
+    if part.bytes != (count * Digest::BYTES) as u64 {
+        return Err(bad("its frame table isn't one of as many frames as it has"));
+    }
+    let mut bytes = vec![0; count * Digest::BYTES];
+    reader.seek(SeekFrom::Start(at)).map_err(io())?;
+    if frame::fill(reader, &mut bytes).map_err(io())? < bytes.len() {
+        return Err(bad("its frame table is cut off"));
+    }
+    if Digest::of(&bytes) != part.digest {
+        return Err(bad("its frame table was altered"));
+    }
+    let (digests, _) = bytes.as_chunks();
+    Ok(digests.iter().copied().map(Digest::from_bytes).collect())
+}
+
 impl<R: Read + Seek> Bundle<R, Verified> {
     /// The key that signed it.
     #[must_use]
@@ -428,8 +489,8 @@ impl<R: Read + Seek> Bundle<R, Verified> {
 
     /// Reads all frames once, in order, and hands each to `sink`.
     ///
-    /// A frame's content is checked by whoever unpacks it; here every frame must be a chunk of one of the manifests,
-    /// and the packs must have the digests that the root says.
+    /// Every frame must be a chunk of one of the manifests. Those that the frame table names needn't be unpacked to be kept; all
+    /// others are checked by whoever unpacks them, and the packs must be what was signed in the end.
     ///
     /// # Errors
     /// If the packs are damaged or can't be read, or with the error of `sink`.
@@ -439,23 +500,45 @@ impl<R: Read + Seek> Bundle<R, Verified> {
     ) -> Result<(), ContentError> {
         let mut reader = parallel::lock(&self.reader);
         let mut at = self.state.packs_at;
+        let mut signed = 0;
+        let mut sink = |frame: Frame| {
+            if !self.state.chunks.contains_key(&frame.digest()) {
+                return Err(bad("it holds a chunk that no manifest names"));
+            }
+            let frame = self.state.vouch(frame);
+            signed += usize::from(frame.is_signed());
+            sink(frame)
+        };
         for part in &self.state.root.packs {
             reader
                 .seek(SeekFrom::Start(at))
                 .map_err(ContentError::stream("read the bundle"))?;
-            let digest = pack::read_frames(&mut *reader, part.bytes, &mut |frame| {
-                if self.state.chunks.contains_key(&frame.digest()) {
-                    sink(frame)
-                } else {
-                    Err(bad("it holds a chunk that no manifest names"))
+            if self.state.frames.is_some() {
+                pack::read_frames(&mut *reader, part.bytes, &mut sink)?;
+            } else {
+                let mut hashed = Hashed::new(&mut *reader);
+                pack::read_frames(&mut hashed, part.bytes, &mut sink)?;
+                if hashed.digest() != part.digest {
+                    return Err(bad("one of its packs was altered"));
                 }
-            })?;
-            if digest != part.digest {
-                return Err(bad("one of its packs was altered"));
             }
             at += part.bytes;
         }
-        Ok(())
+        match &self.state.frames {
+            Some(frames) if frames.len() != signed => Err(bad("one of its packs was altered")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Verified {
+    /// Marks a frame that was signed as it is. What its header says then needs no other proof: the header is part of what was
+    /// signed, wherever the frame lay.
+    fn vouch(&self, frame: Frame) -> Frame {
+        match &self.frames {
+            Some(frames) if frames.contains(&frame.bytes_digest()) => frame.signed(),
+            _ => frame,
+        }
     }
 }
 
@@ -484,7 +567,9 @@ impl<R: Read + Seek> ChunkSource for Bundle<R, Verified> {
                 .seek(SeekFrom::Start(entry.offset))
                 .map_err(ContentError::stream("read the bundle"))?;
             match Frame::read(&mut *reader) {
-                Ok(Some(frame)) if frame.digest() == entry.digest => sink(frame)?,
+                Ok(Some(frame)) if frame.digest() == entry.digest => {
+                    sink(self.state.vouch(frame))?;
+                }
                 Ok(_) => warn!(
                     "chunk {} is not where the index of the bundle says",
                     entry.digest
@@ -500,8 +585,9 @@ impl<R: Read + Seek> ChunkSource for Bundle<R, Verified> {
     }
 }
 
-/// Writes a bundle: `root` is completed (`manifests`, `packs`, `content_bytes`), signed, and followed by the manifests
-/// and one pack with every chunk in apply order. Returns the digest of the signed root and the length.
+/// Writes a bundle: `root` is completed (`manifests`, `packs`, `frames`, `content_bytes`), signed, and followed by the
+/// manifests, one pack with every chunk in apply order, and the frame table. Returns the digest of the signed root and the
+/// length.
 ///
 /// The bundle begins where `to` stands. Its head is written last, so that an unfinished bundle is none. Without a key it
 /// waits for its signature: no reader takes it until [`put_signature`] has given it one.
@@ -535,28 +621,32 @@ pub fn write_bundle(
             bytes: bytes.len() as u64,
         })
         .collect();
-    // All digests have the same length in the root, so its length is known before the pack's digest is.
-    let pack_bytes = pack::length(chunks.len(), frame_bytes);
-    root.packs = vec![BundlePart {
+    // All digests have the same length in the root, so its length is known before those of pack and frame table are.
+    let part = |bytes| BundlePart {
         digest: Digest::of(b""),
-        bytes: pack_bytes,
-    }];
+        bytes,
+    };
+    let pack_bytes = pack::length(chunks.len(), frame_bytes);
+    root.packs = vec![part(pack_bytes)];
+    root.frames = Some(part((chunks.len() * Digest::BYTES) as u64));
     let length = encode_root(&root)?.len();
     let start = to.stream_position().map_err(io())?;
     let manifests_at = start + (HEAD_BYTES + length) as u64;
-    let (_, end) = check_root(&root, manifests_at)?;
+    let end = check_root(&root, manifests_at)?.end;
     to.write_all(&vec![0; HEAD_BYTES + length]).map_err(io())?;
     for (_, bytes) in &manifests {
         to.write_all(bytes).map_err(io())?;
     }
-    let (digest, written) = write_pack(&chunks, library, to, meter)?;
-    if written != pack_bytes {
+    let (pack, frames) = write_pack(&chunks, library, to, meter)?;
+    if pack.bytes != pack_bytes {
         return Err(bad("the library changed while it was written"));
     }
-    root.packs = vec![BundlePart {
-        digest,
-        bytes: written,
-    }];
+    to.write_all(&frames).map_err(io())?;
+    root.packs = vec![pack];
+    root.frames = Some(BundlePart {
+        digest: Digest::of(&frames),
+        bytes: frames.len() as u64,
+    });
     let bytes = encode_root(&root)?;
     to.seek(SeekFrom::Start(start)).map_err(io())?;
     to.write_all(&head(&bytes, key)).map_err(io())?;
@@ -620,30 +710,51 @@ fn collect(root: &BundleRoot, library: &Library) -> Result<Collected, ContentErr
     Ok((manifests, chunks))
 }
 
+/// Writes the pack, and returns what the root says of it and the frame table.
 fn write_pack(
     chunks: &[ChunkRef],
     library: &Library,
     to: &mut File,
     meter: &dyn Meter,
-) -> Result<(Digest, u64), ContentError> {
+) -> Result<(BundlePart, Vec<u8>), ContentError> {
     let mut tally = Tally::new(
         meter,
         chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum(),
     );
-    let mut stream = PackStream::new(to)?;
-    let mut raw = Vec::new();
-    for chunk in chunks {
-        let missing = ContentError::MissingChunk {
-            digest: chunk.digest,
-            offset: 0,
-            source: None,
-        };
-        let frame = library.frame(&chunk.digest)?.ok_or(missing)?;
-        // A damaged chunk must not leave the house: at the factory there is no other source.
-        frame.unpack(&mut raw)?;
+    let mut table = Vec::with_capacity(chunks.len() * Digest::BYTES);
+    let mut stream = PackStream::new(Hashed::new(to))?;
+    // A damaged chunk must not leave the house: at the factory there is no other source.
+    let begin = || {
+        let mut raw = Vec::new();
+        move |frame: Frame| {
+            frame.unpack(&mut raw)?;
+            Ok((frame.bytes_digest(), frame))
+        }
+    };
+    let mut accept = |checked: Result<(Digest, Frame), ContentError>| {
+        let (digest, frame) = checked?;
         stream.add(&frame)?;
-        tally.add(u64::from(chunk.bytes))?;
-    }
-    let (_, _, digest, bytes) = stream.finish()?;
-    Ok((digest, bytes))
+        table.extend_from_slice(digest.as_bytes());
+        tally.add(u64::from(frame.raw_bytes()))
+    };
+    parallel::in_line(
+        parallel::workers(),
+        FRAMES_ON_THEIR_WAY_MAX,
+        begin,
+        &mut accept,
+        |line| {
+            for chunk in chunks {
+                let missing = ContentError::MissingChunk {
+                    digest: chunk.digest,
+                    offset: 0,
+                    source: None,
+                };
+                line.send(library.frame(&chunk.digest)?.ok_or(missing)?)?;
+            }
+            Ok(())
+        },
+    )?;
+    let (to, _, bytes) = stream.finish()?;
+    let digest = to.digest();
+    Ok((BundlePart { digest, bytes }, table))
 }

@@ -260,7 +260,7 @@ fn read_file(
 ) -> Result<Digest, ContentError> {
     let file = open(path)?;
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = read_buffer(bytes);
     let mut seen = 0;
     // One byte more than expected, so that a file that grew is noticed.
     let mut from = (&file).take(bytes + 1);
@@ -282,6 +282,12 @@ fn read_file(
         });
     }
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
+}
+
+/// Memory for reading a file of `bytes` bytes, and for noticing that it grew. Most files are small: cleared memory that they don't
+/// fill costs more than reading them.
+pub(crate) fn read_buffer(bytes: u64) -> Vec<u8> {
+    vec![0; usize::try_from(bytes + 1).map_or(READ_BYTES, |bytes| bytes.min(READ_BYTES))]
 }
 
 /// Captures a filesystem image: chunks with 4-KiB aligned, content-defined cuts, which in ext4 and NTFS also fall

@@ -1,6 +1,7 @@
 //! Frames: chunks as they are stored and sent. See `docs/formats/pack.md`.
 //!
-//! A frame that was read is not yet checked: its digest is a claim until [`Frame::unpack`] has filled a buffer.
+//! A frame that was read is not yet checked: its digest is a claim until [`Frame::unpack`] has filled a buffer, unless a signed
+//! table names the frame as it is.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -37,6 +38,8 @@ thread_local! {
 pub struct Frame {
     header: FrameHeader,
     packed: Vec<u8>,
+    /// Whether a signed table names it, byte by byte as it is: see [`Frame::bytes_digest`].
+    is_signed: bool,
     /// What it took to get it, if that isn't its own length.
     sent_bytes: Option<u64>,
 }
@@ -138,6 +141,7 @@ impl Frame {
                 packed_bytes,
             },
             packed,
+            is_signed: false,
             sent_bytes: None,
         })
     }
@@ -173,6 +177,7 @@ impl Frame {
         Ok(Self {
             header,
             packed,
+            is_signed: false,
             sent_bytes: None,
         })
     }
@@ -191,6 +196,7 @@ impl Frame {
         Ok((filled == packed.len()).then_some(Self {
             header,
             packed,
+            is_signed: false,
             sent_bytes: None,
         }))
     }
@@ -238,6 +244,26 @@ impl Frame {
 
     pub(crate) fn header(&self) -> FrameHeader {
         self.header
+    }
+
+    /// The digest of all its bytes, header and packed: not that of the chunk.
+    pub(crate) fn bytes_digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.header.encode()).update(&self.packed);
+        Digest::from_bytes(*hasher.finalize().as_bytes())
+    }
+
+    /// The same frame, after [`Frame::bytes_digest`] was found in a signed table.
+    pub(crate) fn signed(self) -> Self {
+        Self {
+            is_signed: true,
+            ..self
+        }
+    }
+
+    /// Whether what its header says is true without unpacking it.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.is_signed
     }
 
     /// Unpacks into `buffer` (cleared first) and checks the digest on that very buffer.

@@ -17,6 +17,7 @@ mod converge;
 mod error;
 mod filesystem;
 mod frame;
+mod hashed;
 mod library;
 pub mod manifest;
 mod meter;

@@ -123,7 +123,6 @@ pub(crate) fn name(entries: &[IndexEntry]) -> String {
 /// Writes a pack front to back.
 pub(crate) struct PackStream<W: Write> {
     to: BufWriter<W>,
-    hasher: blake3::Hasher,
     entries: Vec<IndexEntry>,
     at: u64,
 }
@@ -133,7 +132,6 @@ impl<W: Write> PackStream<W> {
         let to = BufWriter::with_capacity(BUFFER_BYTES, to);
         let mut stream = Self {
             to,
-            hasher: blake3::Hasher::new(),
             entries: Vec::new(),
             at: 0,
         };
@@ -145,7 +143,6 @@ impl<W: Write> PackStream<W> {
         self.to
             .write_all(bytes)
             .map_err(ContentError::stream("write a pack"))?;
-        self.hasher.update(bytes);
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -158,9 +155,9 @@ impl<W: Write> PackStream<W> {
             });
         }
         self.entries.push(IndexEntry::new(frame.header(), self.at));
-        let mut bytes = Vec::with_capacity(usize::try_from(frame.frame_bytes()).unwrap_or(0));
-        frame.write(&mut bytes)?;
-        self.put(&bytes)
+        frame.write(&mut self.to)?;
+        self.at += frame.frame_bytes();
+        Ok(())
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -180,16 +177,15 @@ impl<W: Write> PackStream<W> {
         Ok(self.to.get_ref())
     }
 
-    /// Writes the index. Returns where everything went, the index, the digest of the whole and its length.
-    pub(crate) fn finish(mut self) -> Result<(W, Vec<IndexEntry>, Digest, u64), ContentError> {
+    /// Writes the index. Returns where everything went, the index, and the length of the whole.
+    pub(crate) fn finish(mut self) -> Result<(W, Vec<IndexEntry>, u64), ContentError> {
         let index = index_bytes(&self.entries, self.at);
         self.put(&index)?;
-        let digest = Digest::from_bytes(*self.hasher.finalize().as_bytes());
         let to = self
             .to
             .into_inner()
             .map_err(|error| ContentError::stream("write a pack")(error.into_error()))?;
-        Ok((to, self.entries, digest, self.at))
+        Ok((to, self.entries, self.at))
     }
 }
 
@@ -273,16 +269,13 @@ fn parse_index(index: &[u8], frames_end: u64) -> Result<Vec<IndexEntry>, Content
     Ok(entries)
 }
 
-/// Reads all frames of a pack of `bytes` bytes, one after the other, and returns the digest of the whole.
+/// Reads a pack of `bytes` bytes from its start to its end, and hands its frames over.
 pub(crate) fn read_frames(
     from: &mut dyn Read,
     bytes: u64,
     sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
-) -> Result<Digest, ContentError> {
-    let mut from = Hashed {
-        from: BufReader::with_capacity(BUFFER_BYTES, from.take(bytes)),
-        hasher: blake3::Hasher::new(),
-    };
+) -> Result<(), ContentError> {
+    let mut from = BufReader::with_capacity(BUFFER_BYTES, from.take(bytes));
     let io = || ContentError::stream("read a pack");
     let mut edge = [0; 16];
     if frame::fill(&mut from, &mut edge).map_err(io())? < edge.len() {
@@ -303,25 +296,12 @@ pub(crate) fn read_frames(
         }
         sink(Frame::read_body(FrameHeader::decode(&head)?, &mut from)?)?;
     }
-    // What follows is the index. It is not needed here, but it counts for the digest.
+    // What follows is the index. It is not needed here, but it counts for the digest of the whole.
     std::io::copy(&mut from, &mut std::io::sink()).map_err(io())?;
-    if from.from.get_ref().limit() > 0 {
+    if from.get_ref().limit() > 0 {
         return Err(bad("it is cut off"));
     }
-    Ok(Digest::from_bytes(*from.hasher.finalize().as_bytes()))
-}
-
-struct Hashed<R> {
-    from: R,
-    hasher: blake3::Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.from.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
+    Ok(())
 }
 
 /// Finds every whole frame in a pack by reading it, checks each, and tells where the last one ends.

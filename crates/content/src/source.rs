@@ -134,6 +134,10 @@ impl Run<'_> {
 /// What is done, on any core, with checked chunks; answers something for each.
 pub(crate) type Prepare<'a, T> = dyn Fn(&Run<'_>) -> Result<Vec<T>, ContentError> + Sync + 'a;
 
+/// What is done, on any core, with frames that aren't checked yet; answers something for each, `None` if it is damaged.
+type Check<'a, T> =
+    dyn Fn(&[Frame], &mut Buffer) -> Result<Vec<Option<T>>, ContentError> + Sync + 'a;
+
 /// Takes a chunk, what came of preparing it, and where it came from.
 pub(crate) type Accept<'a, T> = dyn FnMut(&Frame, T, SourceKind) -> Result<(), ContentError> + 'a;
 
@@ -149,7 +153,31 @@ pub(crate) fn fetch<T: Send>(
     counts: &mut ContentBytes,
     prepare: &Prepare<'_, T>,
     accept: &mut Accept<'_, T>,
-) -> Result<(Vec<Digest>, Option<ContentError>), ContentError> {
+) -> Result<Rest, ContentError> {
+    let check = |frames: &[Frame], memory: &mut Buffer| unpack_and_prepare(frames, memory, prepare);
+    fetch_with(sources, wanted, counts, &check, accept)
+}
+
+/// The same for frames that are kept as they are: what a signed table names isn't unpacked.
+pub(crate) fn fetch_packed(
+    sources: &[&dyn ChunkSource],
+    wanted: &[Digest],
+    counts: &mut ContentBytes,
+    accept: &mut Accept<'_, ()>,
+) -> Result<Rest, ContentError> {
+    fetch_with(sources, wanted, counts, &check_packed, accept)
+}
+
+/// The chunks nobody had, and what went wrong with the last source that failed.
+pub(crate) type Rest = (Vec<Digest>, Option<ContentError>);
+
+fn fetch_with<T: Send>(
+    sources: &[&dyn ChunkSource],
+    wanted: &[Digest],
+    counts: &mut ContentBytes,
+    check: &Check<'_, T>,
+    accept: &mut Accept<'_, T>,
+) -> Result<Rest, ContentError> {
     let mut open: HashSet<Digest> = wanted.iter().copied().collect();
     let mut last_error = None;
     for source in sources {
@@ -157,7 +185,7 @@ pub(crate) fn fetch<T: Send>(
             break;
         }
         let ask = still_open(wanted, &open);
-        match fetch_from(*source, &ask, &mut open, counts, prepare, accept)? {
+        match fetch_from(*source, &ask, &mut open, counts, check, accept)? {
             Ok(()) => {}
             Err(ContentError::Cancelled) => return Err(ContentError::Cancelled),
             Err(error) => {
@@ -188,7 +216,7 @@ fn fetch_from<T: Send>(
     ask: &[Digest],
     open: &mut HashSet<Digest>,
     counts: &mut ContentBytes,
-    prepare: &Prepare<'_, T>,
+    check: &Check<'_, T>,
     accept: &mut Accept<'_, T>,
 ) -> Result<Result<(), ContentError>, ContentError> {
     let mut wanted: HashSet<Digest> = ask.iter().copied().collect();
@@ -196,12 +224,12 @@ fn fetch_from<T: Send>(
         // Kept from run to run: fresh memory costs more than unpacking into memory that is warm.
         let mut memory = Buffer::default();
         move |frames: Vec<Frame>| {
-            let prepared = unpack_and_prepare(&frames, &mut memory, prepare);
-            (frames, prepared)
+            let checked = check(&frames, &mut memory);
+            (frames, checked)
         }
     };
-    let mut accept = |(frames, prepared): (Vec<Frame>, Result<Vec<Option<T>>, ContentError>)| {
-        for (frame, prepared) in frames.iter().zip(prepared?) {
+    let mut accept = |(frames, checked): (Vec<Frame>, Result<Vec<Option<T>>, ContentError>)| {
+        for (frame, prepared) in frames.iter().zip(checked?) {
             let digest = frame.digest();
             let Some(prepared) = prepared else {
                 warn!("chunk {digest} came damaged; asking the next source");
@@ -279,4 +307,16 @@ fn unpack_and_prepare<T>(
     .into_iter();
     let of = |is_sound: bool| is_sound.then(|| prepared.next()).flatten();
     Ok(is_sound.into_iter().map(of).collect())
+}
+
+/// Checks frames without handing on what is in them.
+fn check_packed(frames: &[Frame], memory: &mut Buffer) -> Result<Vec<Option<()>>, ContentError> {
+    let check = |frame: &Frame| {
+        if frame.is_signed() {
+            return Ok(Some(()));
+        }
+        memory.resize(frame.raw_bytes() as usize)?;
+        Ok(frame.unpack_to(memory).is_ok().then_some(()))
+    };
+    frames.iter().map(check).collect()
 }

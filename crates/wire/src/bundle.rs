@@ -30,6 +30,9 @@ pub struct BundleRoot {
     pub manifests: Vec<BundlePart>,
     /// The packs, in the order they lie in the file, after the manifests.
     pub packs: Vec<BundlePart>,
+    /// The digests of all frames in the packs, behind them; older bundles have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<BundlePart>,
     /// The bytes of content before compression.
     pub content_bytes: u64,
 }

@@ -13,8 +13,8 @@ use wire::digest::Digest;
 
 use crate::block::BlockFile;
 
-/// Frames read ahead: a few MiB, so that the stick never waits for the disk.
-const AHEAD_FRAMES: usize = 32;
+/// Frames read ahead: some 10 MiB and at most 136, so that the stick never waits for the disk, which makes pauses when it syncs.
+const AHEAD_FRAMES: usize = 128;
 
 enum Message {
     Frame(Frame),

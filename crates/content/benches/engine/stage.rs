@@ -16,6 +16,9 @@ use content::{
 use ed25519_dalek::SigningKey;
 use wire::digest::Digest;
 
+/// As many as the agent reads ahead.
+const AHEAD_FRAMES: usize = 128;
+
 /// Signs nothing but what is measured with.
 pub(crate) fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
@@ -41,7 +44,7 @@ pub(crate) fn run(bundle: &str, target: Option<&str>, library: &str, rate: f64) 
     for (_, bytes) in bundle.manifests() {
         library.put_manifest(bytes).unwrap();
     }
-    let (sender, receiver) = sync_channel(32);
+    let (sender, receiver) = sync_channel(AHEAD_FRAMES);
     thread::scope(|scope| {
         scope.spawn(move || {
             bundle.frames(&mut |frame| sender.send(frame).map_err(|_| ContentError::Cancelled))

@@ -63,20 +63,14 @@ fn add(
     writer: &mut PackWriter<'_>,
     counts: &mut ContentBytes,
     tally: &mut Tally<'_>,
-) -> Result<(Vec<Digest>, Option<ContentError>), ContentError> {
+) -> Result<source::Rest, ContentError> {
     let mut fetched = ContentBytes::default();
-    let result = source::fetch(
-        sources,
-        wanted,
-        &mut fetched,
-        &|run| Ok(vec![(); run.chunks.len()]),
-        &mut |frame, (), kind| {
-            let bytes = u64::from(frame.raw_bytes());
-            writer.add_checked(frame)?;
-            source::count(counts, kind, bytes);
-            tally.add(bytes)
-        },
-    );
+    let result = source::fetch_packed(sources, wanted, &mut fetched, &mut |frame, (), kind| {
+        let bytes = u64::from(frame.raw_bytes());
+        writer.add_checked(frame)?;
+        source::count(counts, kind, bytes);
+        tally.add(bytes)
+    });
     *counts += fetched;
     result
 }

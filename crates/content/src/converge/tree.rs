@@ -18,13 +18,11 @@ use super::tree_target::{Found, Place, Target, special};
 use super::tree_writer::{WantedFile, Writer};
 use super::{by_digest, missing, offsets};
 use crate::attributes::Holder;
+use crate::capture::read_buffer;
 use crate::error::ContentError;
 use crate::manifest::{ChunkRef, Entry, EntryKind, Manifest, Metadata, TreePath};
 use crate::meter::{Meter, Tally};
 use crate::source::{self, ChunkSource};
-
-/// How much of a file is read at once.
-const READ_BYTES: usize = 256 << 10;
 
 /// Something in a folder that isn't as the manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -339,7 +337,7 @@ fn hash(
     tally: &mut Tally<'_>,
 ) -> Result<Option<Digest>, ContentError> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = read_buffer(bytes);
     let mut seen = 0;
     let mut from = file.take(bytes + 1);
     loop {

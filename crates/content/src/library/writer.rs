@@ -133,7 +133,7 @@ impl<'a> PackWriter<'a> {
         Ok((chunks, cut))
     }
 
-    /// Adds a frame as received, after unpacking and checking it, unless the library has it.
+    /// Adds a frame as received, after checking it, unless the library has it.
     ///
     /// # Errors
     /// If the frame is damaged, or can't be written.
@@ -141,11 +141,13 @@ impl<'a> PackWriter<'a> {
         if self.contains(&frame.digest()) {
             return Ok(());
         }
-        frame.unpack(&mut Vec::new())?;
+        if !frame.is_signed() {
+            frame.unpack(&mut Vec::new())?;
+        }
         self.put(frame)
     }
 
-    /// Adds a frame that was unpacked and checked already.
+    /// Adds a frame that was checked already.
     pub(crate) fn add_checked(&mut self, frame: &Frame) -> Result<(), ContentError> {
         if self.contains(&frame.digest()) {
             Ok(())
@@ -224,7 +226,7 @@ impl<'a> PackWriter<'a> {
         };
         open.end_sync()?;
         let OpenPack { path, stream, .. } = open;
-        let (file, entries, _, _) = stream.finish()?;
+        let (file, entries, _) = stream.finish()?;
         file.sync_all().map_err(ContentError::io("sync", &path))?;
         let folder = &self.library.packs_folder;
         let name = folder

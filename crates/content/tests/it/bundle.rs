@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use content::{
-    Bundle, ContentError, Library, NoMeter, Unverified, Verified, converge_library, put_signature,
-    read_root, sign_root, write_bundle,
+    Bundle, ContentError, Frame, Library, Manifest, NoMeter, Unverified, Verified,
+    converge_library, put_signature, read_root, sign_root, write_bundle,
 };
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use proptest::prelude::*;
-use wire::bundle::BundleRoot;
+use wire::bundle::{BundlePart, BundleRoot};
 use wire::digest::Digest;
 use wire::names::{PackageName, PackageVersion, PrestageName, SequenceName};
 use wire::package::{Model, Package, PackageKind};
@@ -54,6 +54,7 @@ pub(crate) fn root(manifests: &[Digest]) -> BundleRoot {
         packages: manifests.iter().map(package).collect(),
         manifests: vec![],
         packs: vec![],
+        frames: None,
         content_bytes: 0,
     }
 }
@@ -150,6 +151,73 @@ fn single_chunks_can_be_taken_from_a_bundle() {
     let device = temp.library("device");
     let counts = converge_library(&wanted, &device, &[&bundle], &NoMeter).unwrap();
     assert_eq!(counts.local, bundle.root().content_bytes);
+}
+
+/// Another root in front of what follows the root of `bytes`, signed by us.
+fn with_root(bytes: &[u8], change: impl FnOnce(&mut BundleRoot)) -> Vec<u8> {
+    let root_bytes = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let (root, rest) = bytes[88..].split_at(root_bytes);
+    let mut root = serde_json::from_slice(root).unwrap();
+    change(&mut root);
+    let root = serde_json::to_vec(&root).unwrap();
+    let signature = sign_root(&root, &key());
+    [
+        b"FSTGBNDL\x01\0\0\0".as_slice(),
+        &u32::try_from(root.len()).unwrap().to_le_bytes(),
+        &content::key_id(&public()),
+        signature.signature.as_bytes(),
+        &root,
+        rest,
+    ]
+    .concat()
+}
+
+/// How many chunks of a bundle come into an empty library, and how many of them turn out to be damaged there.
+fn stage(temp: &Temp, name: &str, bytes: &[u8]) -> Result<(u64, usize), ContentError> {
+    let bundle = open(bytes, bytes.len()).unwrap();
+    let manifests: Vec<Manifest> = bundle
+        .manifests()
+        .iter()
+        .map(|(_, bytes)| Manifest::decode(bytes).unwrap())
+        .collect();
+    let device = temp.library(name);
+    converge_library(&manifests, &device, &[&bundle], &NoMeter)?;
+    let chunks = device.stats().chunks;
+    Ok((chunks, device.verify(&NoMeter).unwrap().damaged.len()))
+}
+
+#[test]
+fn a_frame_that_was_signed_is_not_unpacked_to_be_kept() {
+    let temp = Temp::new();
+    let (_, _, good) = make(&temp, 3 << 20);
+    let table = open(&good, good.len()).unwrap().root().frames.unwrap();
+    let count = table.bytes / 32;
+    assert_eq!(stage(&temp, "good", &good).unwrap(), (count, 0));
+    // From before there were frame tables: all is unpacked.
+    let table_at = good.len() - usize::try_from(table.bytes).unwrap();
+    let old = |bytes: &[u8]| with_root(&bytes[..table_at], |root| root.frames = None);
+    assert_eq!(stage(&temp, "old", &old(&good)).unwrap(), (count, 0));
+    // Nothing in a chunk that a broken server signed fits but its digest in the table.
+    let pack_at = good
+        .windows(8)
+        .position(|bytes| bytes == b"FSTGPACK")
+        .unwrap();
+    let mut wrong = good.clone();
+    wrong[pack_at + 16 + 52 + 100] ^= 1;
+    let mut first = &good[pack_at + 16..];
+    let length = Frame::read(&mut first).unwrap().unwrap().frame_bytes();
+    let end = pack_at + 16 + usize::try_from(length).unwrap();
+    let digest = Digest::of(&wrong[pack_at + 16..end]);
+    assert!(stage(&temp, "flipped", &wrong).is_err());
+    wrong[table_at..table_at + 32].copy_from_slice(digest.as_bytes());
+    let believed = with_root(&wrong, |root| {
+        root.frames = Some(BundlePart {
+            digest: Digest::of(&wrong[table_at..]),
+            ..table
+        });
+    });
+    assert_eq!(stage(&temp, "believed", &believed).unwrap(), (count, 1));
+    assert!(stage(&temp, "not believed", &old(&wrong)).is_err());
 }
 
 #[test]

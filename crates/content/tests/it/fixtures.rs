@@ -26,6 +26,18 @@ fn read_from(folder: &str, name: &str) -> Vec<u8> {
 
 #[test]
 fn the_bundle_of_version_1() {
+    assert!(!has_frame_table("content-1"));
+    assert!(!has_frame_table("content-2"));
+}
+
+#[test]
+fn the_bundle_with_a_frame_table() {
+    assert!(has_frame_table("content-3"));
+}
+
+/// Reads a bundle, and tells whether it has a frame table.
+fn has_frame_table(folder: &str) -> bool {
+    let read = |name: &str| read_from(folder, name);
     let bytes = read("small.bundle");
     let key = VerifyingKey::from_bytes(&read("key.pub").try_into().unwrap()).unwrap();
     let available = bytes.len() as u64;
@@ -47,6 +59,17 @@ fn the_bundle_of_version_1() {
         })
         .unwrap();
     assert_eq!(bytes, bundle.root().content_bytes);
+    let manifests: Vec<Manifest> = (bundle.manifests().iter())
+        .map(|(_, bytes)| Manifest::decode(bytes).unwrap())
+        .collect();
+    let temp = Temp::new();
+    let library = Library::open(&temp.join("l")).unwrap();
+    converge_library(&manifests, &library, &[&bundle], &NoMeter).unwrap();
+    assert_eq!(library.verify(&NoMeter).unwrap().damaged, []);
+    for manifest in &manifests {
+        assert_eq!(library.missing(manifest), []);
+    }
+    bundle.root().frames.is_some()
 }
 
 #[test]

@@ -197,6 +197,7 @@ pub(crate) async fn build(
         packages,
         manifests: Vec::new(),
         packs: Vec::new(),
+        frames: None,
         content_bytes,
     };
     let signer = keys::signer(&state).await?;
