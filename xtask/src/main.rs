@@ -1,4 +1,4 @@
-//! The one door: `cargo xtask demo`, `test`, `check`, `nightly`, `bench`.
+//! The one door: `cargo xtask demo`, `test`, `check`, `nightly`, `bench`, `supply-chain`.
 //!
 //! Thin on purpose: it installs what is missing, builds, and calls the program that does the work.
 
@@ -6,6 +6,7 @@ mod bench;
 mod fuzz;
 mod nightly;
 mod setup;
+mod supply_chain;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,7 +28,8 @@ Commands:
                                 reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
                                 server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
                                 server that fails at fifty points of a deployment; `api`, a hundred thousand random
-                                questions to the admin API; `years`, ten thousand histories of a county in virtual time
+                                questions to the admin API; `years`, ten thousand histories of a county in virtual time;
+                                `supply-chain`, what the programs are made of, and the agent compiled twice
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,
@@ -36,6 +38,9 @@ Commands:
                                 `rules`, how long the rule of a collection takes
               --rounds N        How often each is run (3)
               --profile small   Try the engine with a few hundred MB; its figures mean little
+  supply-chain
+            Licences, sources and bans of all that we depend on, and an SBOM of each program in target/sbom
+              --advisories      Whether anybody warns of any of it; the list of warnings is fetched
   setup     Only install what the other commands need
 ";
 
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
         "check" => check(),
         "nightly" => nightly::run(rest),
         "bench" => bench::run(rest),
+        "supply-chain" => supply_chain::run(rest),
         "setup" => setup::everything(),
         "-h" | "--help" | "help" => {
             eprint!("{USAGE}");
@@ -96,6 +102,7 @@ fn check_without_setup() -> Result<()> {
     timed("formatting", || {
         run(cargo().args(["fmt", "--all", "--check"]))
     })?;
+    timed("what we depend on", supply_chain::may_be)?;
     timed("lints", || {
         run(cargo().args([
             "clippy",

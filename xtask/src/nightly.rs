@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     build_programs, build_programs_for_people, cargo, e2e, fuzz, root, run as run_program,
+    supply_chain,
 };
 
 /// Twenty times what every test run takes.
@@ -17,11 +18,13 @@ const RANDOM_RUNS: &str = "100000";
 const PROPTEST_CASES: &str = "20000";
 const CRASH_STATES: &str = "20000";
 const FAILING_OPERATIONS: &str = "1000000";
-const ATTACKS: [(&str, &str); 4] = [
+const ATTACKS: [(&str, &str); 5] = [
     ("FORESTAGE_ALTERED_BUNDLES", "1000"),
     ("FORESTAGE_LYING_MEDIA", "1000"),
     ("FORESTAGE_FLIPPED_BITS", "2500"),
     ("FORESTAGE_FORGED_ENROLMENTS", "10000"),
+    // All that goes over the line.
+    ("FORESTAGE_ALTERED_BYTES", "1000000"),
 ];
 /// Histories of a county, fifty times as many as in every test run.
 const YEARS: &str = "10000";
@@ -36,7 +39,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 9] = [
+static PROOFS: [Proof; 10] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -49,7 +52,7 @@ static PROOFS: [Proof; 9] = [
     },
     Proof {
         name: "attacks",
-        what: "altered bundles, lying media, flipped bits, forged check-ins",
+        what: "altered bundles, lying media, flipped bits, forged check-ins, somebody on the line",
         prove: attacks,
     },
     Proof {
@@ -81,6 +84,11 @@ static PROOFS: [Proof; 9] = [
         name: "wan",
         what: "a line that is cut, silent, slow or lossy at fifty points of a deployment, once for an hour",
         prove: wan,
+    },
+    Proof {
+        name: "supply-chain",
+        what: "what the programs are made of; the agent, compiled twice, is the same",
+        prove: supply_chain::prove,
     },
 ];
 
@@ -206,8 +214,9 @@ fn attacks(_no_figures: &Path) -> Result<()> {
     run_program(
         cargo()
             .args(["test", "--package", "agent", "--package", "content"])
-            .args(["--package", "server", "--", "--nocapture"])
-            .args(["altered_bundles", "flipped_bit", "enrolments"])
+            .args(["--package", "server", "--package", "client"])
+            .args(["--", "--nocapture"])
+            .args(["altered_bundles", "flipped_bit", "enrolments", "in_between"])
             .envs(ATTACKS),
     )
 }

@@ -98,7 +98,10 @@ impl ClientError {
     /// Sorts an error of the HTTP library: what came back was no HTTP, or nothing came back.
     pub(crate) fn from_call(url: &str, error: ureq::Error) -> Self {
         match error {
-            ureq::Error::Io(error) => Self::unreachable(url, error),
+            ureq::Error::Io(error) => match NotOurs::among(&error) {
+                Some(not_ours) => Self::unreachable(url, not_ours),
+                None => Self::unreachable(url, error),
+            },
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => {
                 Self::answer(url, error)
             }
@@ -114,6 +117,51 @@ impl ClientError {
             status: status.as_u16(),
             error,
         }
+    }
+}
+
+/// Whoever answers isn't the server that is trusted here, or somebody between us and it changes what is sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct NotOurs {
+    what: &'static str,
+    source: rustls::Error,
+}
+
+impl NotOurs {
+    /// What TLS found, in words for whoever stands in front of the machine.
+    fn among(error: &std::io::Error) -> Option<Self> {
+        use rustls::{CertificateError, Error};
+        let error = error.get_ref()?.downcast_ref::<Error>()?;
+        let what = match error {
+            Error::InvalidCertificate(error) => match error {
+                // One that only bears the name of ours is another, too.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "whoever answers isn't our server: its certificate is from an authority that isn't trusted here"
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => {
+                    "whoever answers isn't our server: its certificate is for another name"
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "the server's certificate has expired, or the clock here is wrong"
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "the server's certificate isn't valid yet, or the clock here is wrong"
+                }
+                _ => "whoever answers isn't our server: its certificate isn't one of a server",
+            },
+            Error::InvalidMessage(_) => "whoever answers doesn't speak TLS",
+            Error::PeerIncompatible(_) => "whoever answers speaks another TLS than we do",
+            Error::PeerMisbehaved(_) | Error::DecryptError | Error::PeerSentOversizedRecord => {
+                "what comes from there was changed on its way"
+            }
+            _ => return None,
+        };
+        Some(Self {
+            what,
+            source: error.clone(),
+        })
     }
 }
 

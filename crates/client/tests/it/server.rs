@@ -28,14 +28,52 @@ impl Authority {
         }
     }
 
-    fn server(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    /// Another authority that this one vouches for, and its certificate.
+    pub(crate) fn intermediate(&self) -> (Self, CertificateDer<'static>) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (
-            certificate.der().clone(),
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
+        let authority = Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        };
+        (authority, certificate.der().clone())
+    }
+
+    /// What a server of this name shows, after `change`.
+    pub(crate) fn identity(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
+    }
+}
+
+/// Certificates, the server's own first, and the key to that one.
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Vouched for by nobody.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        Self {
+            chain: vec![params.self_signed(&key).unwrap().der().clone()],
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        }
     }
 }
 
@@ -85,13 +123,20 @@ impl Server {
         name: &str,
         script: impl Fn(&Asked) -> (Vec<u8>, Then) + Send + Sync + 'static,
     ) -> Self {
-        let (certificate, key) = authority.server(name);
+        Self::start_as(authority.identity(name, |_| {}), script)
+    }
+
+    /// The same for a server that shows this.
+    pub(crate) fn start_as(
+        identity: Identity,
+        script: impl Fn(&Asked) -> (Vec<u8>, Then) + Send + Sync + 'static,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
+            .with_single_cert(identity.chain, identity.key)
             .unwrap();
         let (config, script): (_, Arc<Script>) = (Arc::new(config), Arc::new(script));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -94,6 +94,36 @@ fn write(temp: &Temp, library: &Library, root: BundleRoot) -> Vec<u8> {
     bytes
 }
 
+/// Two libraries in other folders, filled in another order, one of them with something else as well.
+#[test]
+fn the_same_content_makes_the_same_bundle() {
+    let (here, there) = (Temp::new(), Temp::new());
+    let (_, manifests, first) = make(&here, 5 << 20);
+    let library = there.library("another");
+    let foreign = there.join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("x"), noise(7, 3 << 20)).unwrap();
+    library
+        .put_manifest(&capture_tree(&foreign, &library).encode())
+        .unwrap();
+    for name in ["b", "a"] {
+        let copied = std::process::Command::new("cp")
+            .args(["--archive", here.join(name).as_str(), there.path().as_str()])
+            .status();
+        assert!(copied.unwrap().success());
+        library
+            .put_manifest(&capture_tree(&there.join(name), &library).encode())
+            .unwrap();
+    }
+    let second = write(&there, &library, root(&manifests));
+    assert!(
+        first == second,
+        "{} and {} bytes",
+        first.len(),
+        second.len()
+    );
+}
+
 fn open(bytes: &[u8], available: usize) -> Result<Bundle<Cursor<Vec<u8>>, Verified>, ContentError> {
     Bundle::open(Cursor::new(bytes.to_vec()), available as u64)?.verify(&[public()])
 }
