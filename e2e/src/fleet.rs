@@ -16,6 +16,8 @@ pub(crate) struct Laptop {
     pub(crate) identity: Identity,
     /// Its NVMe disk.
     pub(crate) disk: Utf8PathBuf,
+    /// Where its TPM keeps what it knows, if it has one.
+    tpm: Option<Utf8PathBuf>,
     folder: Utf8PathBuf,
 }
 
@@ -39,8 +41,17 @@ impl Laptop {
         Ok(Self {
             identity,
             disk,
+            tpm: None,
             folder,
         })
+    }
+
+    /// The same with a TPM of its own.
+    pub(crate) fn with_tpm(self) -> Self {
+        Self {
+            tpm: Some(self.folder.join("tpm")),
+            ..self
+        }
     }
 
     /// Where its logs, pictures and captures are.
@@ -94,6 +105,7 @@ impl Laptop {
             identity: self.identity.clone(),
             disks,
             network,
+            tpm: self.tpm.clone(),
             start: Start::Firmware,
             memory_mib: 1536,
             cpus: 2,

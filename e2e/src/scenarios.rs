@@ -28,7 +28,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("an unknown serial, then imported", school::unknown_serial),
     (
-        "a second machine claims the serial",
+        "a second machine claims the serial, with a copy of the disk and another TPM",
         school::second_claimant,
     ),
     ("no DHCP, then a network", school::no_dhcp),

@@ -14,6 +14,7 @@ const DEBIAN_PACKAGES: &[(&str, &str)] = &[
     ("musl-tools", "the static forestage-agent"),
     ("qemu-system-x86", "virtual machines"),
     ("ovmf", "UEFI firmware for them"),
+    ("swtpm", "TPMs for them"),
     ("mmdebstrap", "OS images"),
     ("e2fsprogs", "ext4 filesystem images"),
     ("ntfs-3g", "NTFS volumes"),

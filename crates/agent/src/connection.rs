@@ -6,19 +6,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use camino::Utf8Path;
 use client::{Client, ClientError};
-use ed25519_dalek::{Signer, SigningKey};
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
-use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, Staged};
+use wire::device_api::{CheckInBody, CheckInReply, Staged};
 use wire::names::RunId;
 
+use crate::device_key::DeviceKey;
 use crate::files::{Files, SystemFiles};
 use crate::host::Host;
 use crate::{durable, log};
 
 /// Trust is a certificate, a few addresses and keys.
 const TRUST_BYTES_MAX: u64 = 1 << 20;
-const KEY_FILE: &str = "device.key";
 const STAGED_FILE: &str = "staged.json";
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 /// How long connecting, or a reply that stands still, may take.
@@ -39,7 +38,7 @@ pub(crate) fn load_trust() -> Result<Trust> {
 pub struct Connection {
     trust: Trust,
     host: Arc<dyn Host>,
-    key: Mutex<Option<SigningKey>>,
+    key: Mutex<Option<DeviceKey>>,
     session: Mutex<Option<Client>>,
     run: Mutex<Option<RunId>>,
     wishes: Mutex<Option<Wishes>>,
@@ -132,8 +131,8 @@ impl Connection {
 
     /// Checks in at the first server that answers.
     pub(crate) fn check_in(&self) -> Result<CheckInReply> {
-        let body = self.body()?;
         let key = self.key()?;
+        let body = self.body(&key)?;
         let mut last = None;
         for url in &self.trust.server_urls {
             log::milestone("checking-in", json!({ "server": url }));
@@ -151,10 +150,10 @@ impl Connection {
         Err(last.unwrap_or_else(|| anyhow::anyhow!("this boot image knows no server")))
     }
 
-    fn check_in_at(&self, url: &str, key: &SigningKey, body: &str) -> Result<CheckInReply> {
+    fn check_in_at(&self, url: &str, key: &DeviceKey, body: &str) -> Result<CheckInReply> {
         let server = self.host.client(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
         let challenge = server.challenge()?.challenge;
-        let reply = server.check_in(&sign(key, challenge, body.to_owned()))?;
+        let reply = server.check_in(&key.sign(&*self.host, challenge, body.to_owned())?)?;
         match &reply {
             CheckInReply::Run {
                 session,
@@ -191,10 +190,21 @@ impl Connection {
                 log::milestone("refused", json!({ "message": message }))
             }
         }
+        if matches!(reply, CheckInReply::Run { .. } | CheckInReply::Idle { .. }) {
+            self.key_is_accepted();
+        }
         Ok(reply)
     }
 
-    fn body(&self) -> Result<String> {
+    fn key_is_accepted(&self) {
+        let accepted = |key: &mut DeviceKey| key.accepted(&*self.host);
+        if let Some(Err(error)) = lock(&self.key).as_mut().map(accepted) {
+            // It is told once more at the next check-in.
+            log::warn("the disk doesn't say which key the server knows", &error);
+        }
+    }
+
+    fn body(&self, key: &DeviceKey) -> Result<String> {
         let staged = match self.host.folder() {
             Some(folder) => read_staged(self.host.files(), &folder)?,
             None => None,
@@ -203,6 +213,7 @@ impl Connection {
             facts: self.host.facts(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             environment: Some(self.host.environment()),
+            key: Some(key.place().clone()),
             staged,
             run: *lock(&self.run),
         };
@@ -210,15 +221,19 @@ impl Connection {
     }
 
     /// The device's key. Made at the first check-in; durable as soon as there is a staging partition.
-    fn key(&self) -> Result<SigningKey> {
+    fn key(&self) -> Result<DeviceKey> {
         let mut held = lock(&self.key);
-        let key = match (&*held, self.host.folder()) {
-            (Some(key), None) => key.clone(),
-            (None, None) => fresh_key(&*self.host)?,
-            (held, Some(folder)) => load_or_store_key(&*self.host, &folder, held.as_ref())?,
-        };
+        let key = DeviceKey::choose(&*self.host, held.as_ref())?;
+        if held.as_ref().map(DeviceKey::place) != Some(key.place()) {
+            log::milestone("device-key", json!(key.place()));
+        }
         *held = Some(key.clone());
         Ok(key)
+    }
+
+    /// What whoever stands in front of the machine should know of its key.
+    pub(crate) fn key_problem(&self) -> Option<String> {
+        lock(&self.key).as_ref().and_then(DeviceKey::problem)
     }
 
     /// Stores a key that was made before there was a staging partition.
@@ -267,95 +282,15 @@ pub fn write_staged(files: &dyn Files, folder: &Utf8Path, staged: &Staged) -> Re
     durable::write(files, &path, &bytes, 0o644).with_context(|| format!("cannot write {path}"))
 }
 
-fn fresh_key(host: &dyn Host) -> Result<SigningKey> {
-    let mut seed = [0; 32];
-    host.random(&mut seed)
-        .context("the kernel gave no random bytes")?;
-    Ok(SigningKey::from_bytes(&seed))
-}
-
-fn load_or_store_key(
-    host: &dyn Host,
-    folder: &Utf8Path,
-    held: Option<&SigningKey>,
-) -> Result<SigningKey> {
-    if let Some(key) = load_key(host.files(), folder)? {
-        return Ok(key);
-    }
-    let key = match held {
-        Some(key) => key.clone(),
-        None => fresh_key(host)?,
-    };
-    store_key(host.files(), folder, &key)?;
-    Ok(key)
-}
-
-fn load_key(files: &dyn Files, folder: &Utf8Path) -> Result<Option<SigningKey>> {
-    let path = folder.join(KEY_FILE);
-    let stored = files
-        .read(&path, SMALL_FILE_BYTES_MAX)
-        .with_context(|| format!("cannot read {path}"))?;
-    let seed = stored.and_then(|bytes| parse_hex(&bytes));
-    Ok(seed.map(|seed| SigningKey::from_bytes(&seed)))
-}
-
-fn store_key(files: &dyn Files, folder: &Utf8Path, key: &SigningKey) -> Result<()> {
-    let path = folder.join(KEY_FILE);
-    durable::write(files, &path, to_hex(key.as_bytes()).as_bytes(), 0o600)
-        .with_context(|| format!("cannot write {path}"))
-}
-
 fn retry_pause(failures: u32, random: u8) -> Duration {
     let whole =
         Duration::from_secs(1 << failures.clamp(1, 6).saturating_sub(1)).min(RETRY_PAUSE_MAX);
     whole.mul_f64(1.0 - f64::from(random) / 512.0)
 }
 
-fn sign(key: &SigningKey, challenge: String, body: String) -> CheckIn {
-    let mut message = CHECK_IN_CONTEXT.to_vec();
-    message.extend_from_slice(challenge.as_bytes());
-    message.extend_from_slice(body.as_bytes());
-    let signature = to_hex(&key.sign(&message).to_bytes());
-    CheckIn {
-        challenge,
-        device_key: to_hex(key.verifying_key().as_bytes()),
-        signature,
-        body,
-    }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Reads 64 hexadecimal digits.
-pub(crate) fn parse_hex(text: &[u8]) -> Option<[u8; 32]> {
-    let text = std::str::from_utf8(text).ok()?.trim();
-    Some(*blake3::Hash::from_hex(text).ok()?.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::Signature;
-
-    #[test]
-    fn the_key_stays_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(folder.path()).unwrap();
-        assert!(load_key(&SystemFiles, path).unwrap().is_none());
-        let key = SigningKey::from_bytes(&[7; 32]);
-        store_key(&SystemFiles, path, &key).unwrap();
-        let loaded = load_key(&SystemFiles, path).unwrap().unwrap();
-        assert_eq!(loaded.to_bytes(), key.to_bytes());
-        std::fs::write(path.join(KEY_FILE), "torn").unwrap();
-        assert!(load_key(&SystemFiles, path).unwrap().is_none());
-    }
 
     #[test]
     fn pauses_grow_and_are_bounded() {
@@ -363,25 +298,5 @@ mod tests {
         assert!(retry_pause(1, 255) > Duration::from_millis(500));
         assert_eq!(retry_pause(40, 0), RETRY_PAUSE_MAX);
         assert!(retry_pause(40, 255) >= Duration::from_secs(15));
-    }
-
-    #[test]
-    fn a_check_in_is_signed_with_its_context() {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let signed = sign(&key, "ab".repeat(32), "{}".into());
-        let message = [CHECK_IN_CONTEXT, "ab".repeat(32).as_bytes(), b"{}"].concat();
-        let bytes: Vec<u8> = (0..64)
-            .map(|at| u8::from_str_radix(&signed.signature[at * 2..at * 2 + 2], 16).unwrap())
-            .collect();
-        let signature = Signature::from_slice(&bytes).unwrap();
-        assert!(
-            key.verifying_key()
-                .verify_strict(&message, &signature)
-                .is_ok()
-        );
-        assert_eq!(
-            parse_hex(signed.device_key.as_bytes()).unwrap(),
-            *key.verifying_key().as_bytes()
-        );
     }
 }

@@ -254,13 +254,15 @@ fn ask(site: &Site, is_finished: bool) -> Order {
                 retry_seconds,
             }) => {
                 failures = 0;
-                site.board.set_phase(Phase::Quarantined, &message);
+                site.board
+                    .set_phase(Phase::Quarantined, &with_key_problem(site, message));
                 let seconds = retry_seconds.clamp(*TOLD_SECONDS.start(), *TOLD_SECONDS.end());
                 Duration::from_secs(seconds)
             }
             Ok(CheckInReply::Refused { message }) => {
                 failures = 0;
-                site.board.set_phase(Phase::Refused, &message);
+                site.board
+                    .set_phase(Phase::Refused, &with_key_problem(site, message));
                 REFUSED_PAUSE
             }
             Err(error) => {
@@ -272,6 +274,14 @@ fn ask(site: &Site, is_finished: bool) -> Order {
             }
         };
         wait(&*site.host, pause, || !site.host.is_online());
+    }
+}
+
+/// A machine that isn't let in, perhaps because of its key.
+fn with_key_problem(site: &Site, message: String) -> String {
+    match site.connection.key_problem() {
+        Some(problem) => format!("{message} ({problem})"),
+        None => message,
     }
 }
 

@@ -26,9 +26,33 @@ pub trait State: Send + Sync {
     fn files(&self) -> &dyn Files;
 }
 
+/// A TPM 2.0.
+pub trait Tpm {
+    /// Sends one command and waits for the answer to it.
+    ///
+    /// # Errors
+    /// It takes no commands.
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>>;
+}
+
+/// What the device's key is made from, and where it is kept.
+pub trait KeySource: State {
+    /// Fills `bytes` with random ones.
+    ///
+    /// # Errors
+    /// There are none.
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
+
+    /// The machine's TPM 2.0; `None` if there is none.
+    ///
+    /// # Errors
+    /// There is one, and it can't be opened.
+    fn tpm(&self) -> io::Result<Option<Box<dyn Tpm>>>;
+}
+
 /// The machine a deployment runs on. Its clock tells the time since it was switched on, and is the only one that anything is
 /// timed with.
-pub trait Host: Clock + State {
+pub trait Host: Clock + KeySource {
     /// Where we run.
     fn environment(&self) -> Environment;
 
@@ -58,12 +82,6 @@ pub trait Host: Clock + State {
     /// # Errors
     /// The address or the CA is of no use. Nothing is sent yet.
     fn client(&self, url: &str, ca_pem: &str, timeout: Duration) -> Result<Client, ClientError>;
-
-    /// Fills `bytes` with random ones.
-    ///
-    /// # Errors
-    /// There are none.
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()>;
 
     /// Does `work` beside the caller's, until it ends or the power goes.
     ///

@@ -1,6 +1,7 @@
 //! The machine this program runs on.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +19,32 @@ use crate::clock::{self, MachineClock};
 use crate::connection::Connection;
 use crate::content_port::RunContent;
 use crate::files::{Files, SystemFiles};
-use crate::host::{Host, State};
+use crate::host::{Host, KeySource, State, Tpm};
 use crate::machine::boot;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::volumes::Volumes;
 use crate::network::Network;
+use crate::tpm::ANSWER_BYTES_MAX;
 use crate::{log, power};
 
 /// A disk that is there shows within seconds; a blank machine must not wait longer.
 const DISK_WAIT: Duration = Duration::from_secs(20);
+
+/// A TPM 2.0 through the kernel's resource manager, which lets others use it at the same time and cleans up behind us.
+const TPM_DEVICE: &str = "tpmrm0";
+
+struct KernelTpm(File);
+
+impl Tpm for KernelTpm {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        // The kernel takes a command in one piece, and gives its answer likewise.
+        self.0.write_all(command)?;
+        let mut answer = vec![0; ANSWER_BYTES_MAX];
+        let length = self.0.read(&mut answer)?;
+        answer.truncate(length);
+        Ok(answer)
+    }
+}
 
 /// A laptop with its volumes and its network.
 pub(crate) struct Laptop {
@@ -79,6 +97,26 @@ impl State for Laptop {
     }
 }
 
+impl KeySource for Laptop {
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            filled += rustix::rand::getrandom(&mut bytes[filled..], flags)?;
+        }
+        Ok(())
+    }
+
+    fn tpm(&self) -> io::Result<Option<Box<dyn Tpm>>> {
+        let path = self.volumes.kernel.dev.join(TPM_DEVICE);
+        match File::options().read(true).write(true).open(path) {
+            Ok(file) => Ok(Some(Box::new(KernelTpm(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Host for Laptop {
     fn environment(&self) -> Environment {
         self.volumes.environment
@@ -118,15 +156,6 @@ impl Host for Laptop {
 
     fn client(&self, url: &str, ca_pem: &str, timeout: Duration) -> Result<Client, ClientError> {
         Client::new(url, ca_pem, timeout)
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let flags = rustix::rand::GetRandomFlags::empty();
-            filled += rustix::rand::getrandom(&mut bytes[filled..], flags)?;
-        }
-        Ok(())
     }
 
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {

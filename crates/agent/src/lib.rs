@@ -9,6 +9,7 @@ mod command_line;
 pub mod connection;
 mod content_port;
 pub mod deploy;
+mod device_key;
 mod durable;
 mod esp;
 pub mod files;
@@ -37,6 +38,7 @@ mod secure_boot;
 mod stage;
 #[cfg(test)]
 mod test_bundle;
+mod tpm;
 mod view;
 
 use std::io::Write;

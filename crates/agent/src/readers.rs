@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::block::BlockFile;
 use crate::esp::{FIRMWARE_PATH, Fat, LoaderConf, format};
-use crate::{command_line, gpt, network, secure_boot};
+use crate::{command_line, gpt, network, secure_boot, tpm};
 
 /// The largest file that is read from a FAT volume.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -57,6 +57,15 @@ pub fn partition_table(file: File) {
     if let Ok(partitions) = gpt::read_table(&disk) {
         let _ = gpt::has_table(&disk, &partitions);
     }
+}
+
+/// A TPM's answer, to the question for its key or for a signature.
+pub fn tpm_answer(bytes: &[u8]) {
+    if let Ok((handle, key)) = tpm::read_created(bytes) {
+        assert_eq!(handle >> 24, 0x80, "a place for keys that aren't stored");
+        assert!(key.len() < bytes.len());
+    }
+    let _ = tpm::read_signed(bytes);
 }
 
 /// Whom firmware trusts, or no more.

@@ -24,8 +24,9 @@ use wire::receipt::SecureBootState;
 
 use crate::block::BlockFile;
 use crate::clock::MachineClock;
-use crate::connection::{parse_hex, write_staged};
+use crate::connection::write_staged;
 use crate::content_port::{MediumSource, RunContent};
+use crate::device_key::parse_hex;
 use crate::files::SystemFiles;
 use crate::journal::RunJournal;
 use crate::machine::linux::LinuxMachine;

@@ -60,6 +60,9 @@ const MODULES: &[&str] = &[
     // power: whether the charger is plugged in, and how full the battery is
     "ac",
     "battery",
+    // the TPM, where the device's key is; Debian's kernel has both built in
+    "tpm_crb",
+    "tpm_tis",
     // network
     "virtio_net",
     "e1000",

@@ -31,6 +31,11 @@ pub fn dhcp(bytes: &[u8]) {
     agent::readers::dhcp(bytes, TRANSACTION, MAC);
 }
 
+/// A TPM's answer.
+pub fn tpm_answer(bytes: &[u8]) {
+    agent::readers::tpm_answer(bytes);
+}
+
 /// A device's journal.
 pub fn journal(bytes: &[u8]) {
     let (events, good) = journal_line::decode(bytes);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::connection::Connection;
 use agent::files::{Files, Written};
-use agent::host::{Host, State};
+use agent::host::{Host, KeySource, State, Tpm};
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use client::{Client, ClientError};
@@ -268,6 +268,18 @@ impl State for Shared {
     }
 }
 
+impl KeySource for Shared {
+    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        let random = self.0.world.change(|world| world.chance.bytes(bytes.len()));
+        bytes.copy_from_slice(&random);
+        Ok(())
+    }
+
+    fn tpm(&self) -> io::Result<Option<Box<dyn Tpm>>> {
+        Ok(None)
+    }
+}
+
 impl Host for Shared {
     fn environment(&self) -> Environment {
         self.0.environment
@@ -300,12 +312,6 @@ impl Host for Shared {
     fn client(&self, url: &str, _ca_pem: &str, _timeout: Duration) -> Result<Client, ClientError> {
         let host = Arc::clone(&self.0);
         Ok(Client::over(url, move |request| host.ask(request)))
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let random = self.0.world.change(|world| world.chance.bytes(bytes.len()));
-        bytes.copy_from_slice(&random);
-        Ok(())
     }
 
     fn spawn(&self, _name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {

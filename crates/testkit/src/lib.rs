@@ -1,4 +1,4 @@
-//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines, PostgreSQL, the drill of
+//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines, PostgreSQL, TPMs, the drill of
 //! a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
@@ -9,4 +9,5 @@ pub mod fake_machine;
 pub mod line;
 pub mod planted;
 pub mod postgres;
+pub mod swtpm;
 pub mod vm;

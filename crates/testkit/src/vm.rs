@@ -13,6 +13,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use crate::swtpm;
+
 /// Emulation is slow and shares two cores: this much silence on the serial line means that a machine hangs.
 pub const SILENCE_MAX: Duration = Duration::from_secs(400);
 /// Firmware that can enforce Secure Boot, with its variables out of the kernel's reach.
@@ -106,6 +108,8 @@ pub struct VmSpec {
     pub disks: Vec<VmDisk>,
     /// Its network.
     pub network: Network,
+    /// The folder in which its TPM 2.0 keeps what it knows; without one it has no TPM.
+    pub tpm: Option<Utf8PathBuf>,
     /// How it starts.
     pub start: Start,
     /// Memory in MiB.
@@ -160,6 +164,7 @@ impl AgentLine {
 pub struct Vm {
     name: String,
     child: Child,
+    tpm: Option<Child>,
     lines: Receiver<String>,
     /// Every line so far, with the seconds since power-on.
     seen: Vec<(f64, String)>,
@@ -179,6 +184,11 @@ impl Vm {
         let qmp = spec.folder.join(format!("{}.qmp", spec.name));
         let _ = std::fs::remove_file(&qmp);
         let mut command = qemu_command(spec, &qmp)?;
+        let tpm = spec
+            .tpm
+            .as_ref()
+            .map(|state| fit_tpm(&mut command, spec, state))
+            .transpose()?;
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start QEMU for {}", spec.name))?;
@@ -191,6 +201,7 @@ impl Vm {
         Ok(Self {
             name: spec.name.clone(),
             child,
+            tpm,
             lines,
             seen: Vec::new(),
             qmp,
@@ -333,9 +344,8 @@ impl Vm {
     }
 
     /// Pulls the plug: QEMU is killed, what the guest had not flushed is lost with it.
-    pub fn cut_power(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn cut_power(self) {
+        drop(self);
     }
 
     /// Every line so far, with the seconds since power-on at which it came.
@@ -396,8 +406,10 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in std::iter::once(&mut self.child).chain(&mut self.tpm) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -437,6 +449,17 @@ pub fn require_qemu() -> Result<()> {
     Err(anyhow!(
         "virtual machines need QEMU and UEFI firmware: apt-get install qemu-system-x86 ovmf"
     ))
+}
+
+/// Starts the machine's TPM and connects it.
+fn fit_tpm(command: &mut Command, spec: &VmSpec, state: &Utf8Path) -> Result<Child> {
+    let socket = spec.folder.join(format!("{}.tpm", spec.name));
+    let child = swtpm::for_machine(state, &socket)?;
+    command
+        .args(["-chardev", &format!("socket,id=tpm,path={socket}")])
+        .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm"])
+        .args(["-device", "tpm-crb,tpmdev=tpm0"]);
+    Ok(child)
 }
 
 /// Firmware, with its own copy of `variables`.

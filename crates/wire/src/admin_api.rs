@@ -423,6 +423,36 @@ impl std::fmt::Display for DeviceState {
     }
 }
 
+/// What keeps a device's key from being copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyProtection {
+    /// The machine's TPM, which never gives it out.
+    Tpm,
+    /// Nothing: it is a file, and whoever copies the disk has it.
+    Software,
+}
+
+impl KeyProtection {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Tpm, Self::Software];
+
+    /// The word for it in rules, addresses and tables.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Software => "software",
+        }
+    }
+
+    /// What this word stands for.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.word() == word)
+    }
+}
+
 /// `GET /api/v1/devices`: one row of the overview.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -471,6 +501,9 @@ pub struct DeviceRow {
     /// The release of its boot image, as it said when it last checked in from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_image: Option<String>,
+    /// Where the key that it is bound to lies, as it says itself; nothing before the first check-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_protection: Option<KeyProtection>,
     /// The site that it last checked in from, if one has that address: the code. Another one than `site` is a machine
     /// that isn't where the import puts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,9 +42,9 @@ pub struct Challenge {
 pub struct CheckIn {
     /// The challenge being answered.
     pub challenge: String,
-    /// The device's Ed25519 public key, 64 hexadecimal digits.
+    /// The device's public key. 64 hexadecimal digits are an Ed25519 key; 128 are a point of P-256, x before y.
     pub device_key: String,
-    /// The signature, 128 hexadecimal digits.
+    /// The signature, 128 hexadecimal digits: of Ed25519, or r before s of ECDSA over SHA-256 with s in the lower half.
     pub signature: String,
     /// A [`CheckInBody`] as JSON text.
     pub body: String,
@@ -61,12 +61,40 @@ pub struct CheckInBody {
     /// Where that agent runs; `None` from older agents.
     #[serde(default)]
     pub environment: Option<Environment>,
+    /// Where it keeps its key; `None` from older agents, which have a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyPlace>,
     /// What was staged, if anything.
     #[serde(default)]
     pub staged: Option<Staged>,
     /// The run it is in the middle of, if any.
     #[serde(default)]
     pub run: Option<RunId>,
+}
+
+/// Where a device keeps its key, as it says itself: nothing here is proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(
+    tag = "place",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
+pub enum KeyPlace {
+    /// In its TPM.
+    Tpm {
+        /// The disk names the key of another TPM: this one was cleared or replaced, or the disk comes from elsewhere.
+        #[serde(default)]
+        is_other: bool,
+    },
+    /// In a file on its staging partition.
+    Software {
+        /// Why it isn't in the TPM, if there is one or was one, in words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Somewhere that this release doesn't know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a device carries since the factory.

@@ -151,6 +151,9 @@ pub struct QuarantineRow {
     pub said: Option<AsideReason>,
     /// What was looked at.
     pub evidence: Vec<String>,
+    /// The same with codes and what they are about.
+    #[serde(default)]
+    pub evidence_said: Vec<Evidence>,
     /// What it says of itself.
     pub vendor: String,
     /// Its product name.

@@ -270,6 +270,8 @@ sayings! {
         KeyBoundNow = "the device key is bound to it now",
         FirstContact = "first contact: the device key is bound to it now",
         KeyOfOther { device: String } = "its key is bound to device {device}",
+        OtherTpm = "the TPM isn't the one whose key the disk names: it was cleared or replaced, or the disk comes from another machine",
+        TpmUnusable { why: String } = "the key isn't in the TPM: {why}",
         Decided { who: String } = "{who} decided that this machine is this device",
         DecidedNew { who: String } = "{who} decided that this machine is a new asset",
         DecidedKey { who: String } = "{who} decided that this machine is this device, with a new key",

@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use testkit::vm::{AgentLine, Network, Vm};
-use wire::admin_api::DeviceState;
+use wire::admin_api::{DeviceState, KeyProtection};
+use wire::quarantine::QuarantineRow;
+use wire::reasons::Evidence;
 
 use super::shared::Shared;
-use crate::fleet::Laptop;
+use crate::fleet::{Laptop, copy_sparse};
 
 /// The cable leads nowhere: the screen says so, nothing is lost, and with a network the run goes through.
 pub(super) fn no_dhcp(shared: &Shared) -> Result<()> {
@@ -53,15 +55,20 @@ pub(super) fn unknown_serial(shared: &Shared) -> Result<()> {
     finishes(shared, &laptop, &mut vm)
 }
 
-/// Two machines with one serial: the first is bound to it, the second is refused and shown.
+/// A machine with its key in its TPM, and its twin: all its names, a copy of its disk, another TPM. The twin is refused and shown.
 pub(super) fn second_claimant(shared: &Shared) -> Result<()> {
-    let laptop = shared.laptop("TWIN-0001")?;
+    let laptop = shared.laptop("TWIN-0001")?.with_tpm();
     shared.import(&laptop, "tiny")?;
     shared.stage(&laptop)?;
     deploys(shared, &laptop)?;
-    let mut twin = shared.laptop("TWIN-0001-b")?;
+    let protection = shared.world.device("TWIN-0001")?.key_protection;
+    ensure!(
+        protection == Some(KeyProtection::Tpm),
+        "the key isn't in the TPM: {protection:?}"
+    );
+    let mut twin = shared.laptop("TWIN-0001-b")?.with_tpm();
     twin.identity = laptop.identity.clone();
-    shared.stage(&twin)?;
+    copy_sparse(&laptop.disk, &twin.disk)?;
     let mut vm = shared.at_school(&twin, "school", shared.network(&twin, "school"))?;
     let decided =
         |line: &AgentLine| line.is_milestone("refused") || line.is_milestone("checked-in");
@@ -75,6 +82,16 @@ pub(super) fn second_claimant(shared: &Shared) -> Result<()> {
     ensure!(
         device.message.is_some(),
         "the overview doesn't show the second claimant"
+    );
+    let waiting: Vec<QuarantineRow> = shared.world.json(&["quarantine", "list"])?;
+    let twin = waiting
+        .into_iter()
+        .find(|row| row.serial == "TWIN-0001")
+        .context("the second machine isn't in quarantine")?;
+    ensure!(
+        twin.evidence_said.contains(&Evidence::OtherTpm),
+        "it doesn't say what has become of its TPM: {:?}",
+        twin.evidence
     );
     Ok(())
 }

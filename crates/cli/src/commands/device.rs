@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use client::Client;
-use wire::admin_api::{DeviceRow, DeviceState};
+use wire::admin_api::{DeviceRow, DeviceState, KeyProtection};
 use wire::assets::{AssetChange, AssetDetail, AssetSeen};
 use wire::classes::{NamePlan, NameRequest};
 use wire::names::{CollectionName, DeviceId};
@@ -239,6 +239,11 @@ fn render_asset(detail: &AssetDetail, look: &Look) -> String {
     let staged = row.bundle.clone().unwrap_or_default() + &retired.unwrap_or_default();
     add("staged", "", staged);
     add("boot image", "", row.boot_image.clone().unwrap_or_default());
+    let protection = row.key_protection.map_or("", |one| match one {
+        KeyProtection::Tpm => "in its TPM",
+        KeyProtection::Software => "in a file: weaker, a copy of the disk has it",
+    });
+    add("key", "", protection.to_owned());
     add("address", "", said(|seen| &seen.address));
     add(
         "mac",

@@ -60,6 +60,7 @@ fn check_in(world: &World) -> Device {
         ..Facts::default()
     };
     let body = CheckInBody {
+        key: None,
         facts,
         agent: "0.1.0".into(),
         environment: Some(Environment::BootImage),

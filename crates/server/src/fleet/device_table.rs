@@ -13,7 +13,7 @@ use crate::state::AppState;
 use crate::web::filter::{Clock, Filter, FilterQuery};
 use crate::web::overview;
 
-const COLUMNS: [&str; 26] = [
+const COLUMNS: [&str; 27] = [
     "name",
     "serial",
     "asset-tag",
@@ -37,6 +37,7 @@ const COLUMNS: [&str; 26] = [
     "last-seen",
     "message",
     "boot-image",
+    "key-protection",
     "seen-site",
     "seen-site-name",
     // The last one, and only for those who may see pupils.
@@ -100,6 +101,8 @@ fn record(row: &DeviceRow) -> [String; COLUMNS.len()] {
         text(seen),
         text(row.message.clone()),
         text(row.boot_image.clone()),
+        row.key_protection
+            .map_or_else(String::new, |protection| protection.word().to_owned()),
         text(row.seen_site.clone()),
         text(row.seen_site_name.clone()),
         text(row.pupil.clone()),

@@ -260,13 +260,15 @@ fn row(
         None => None,
     };
     let why: AsideReason = said(&stranger.message);
+    let evidence: Vec<Evidence> = all_said("evidence", &stranger.identity)?;
     Ok(QuarantineRow {
         machine: stranger.id,
         key: stranger.device_key.chars().take(8).collect(),
         reason,
         message: why.to_string(),
         said: Some(why),
-        evidence: texts(&all_said::<Evidence>("evidence", &stranger.identity)?),
+        evidence: texts(&evidence),
+        evidence_said: evidence,
         vendor: facts.vendor.clone(),
         product: facts.product.clone(),
         serial: facts.serial.clone(),

@@ -4,10 +4,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::json;
+use wire::admin_api::KeyProtection;
 use wire::assets::AssetState;
-use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply};
+use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, KeyPlace};
 use wire::event::Environment;
 use wire::facts::Facts;
 use wire::names::DeviceId;
@@ -23,25 +23,34 @@ use crate::fleet::identity::{Names, Verdict, recognise, swapped};
 use crate::fleet::quarantine::names;
 use crate::fleet::targeting::sites::{note_seen, seen_from};
 use crate::limits::{
-    CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX,
+    CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, KEY_WHY_CHARS_MAX,
     QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
 };
 use crate::people::audit::audit;
 use crate::routes::read_json;
 use crate::runs::challenge::use_up;
 use crate::runs::decided::{Decided, decided};
+use crate::runs::device_key::{self, DeviceKey};
 use crate::runs::orders::{Errand, order_for};
-use crate::secret;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::{emit, emit_device};
 
 /// A machine that has proved to hold its key.
 pub(crate) struct Claimant {
-    /// The key, 64 small hexadecimal digits.
+    /// The key, in small hexadecimal digits.
     pub(crate) key: String,
     pub(crate) body: CheckInBody,
     facts: String,
+    protection: KeyProtection,
+}
+
+impl Claimant {
+    /// What speaks for or against it, with what it says of its key.
+    fn with_its_key(&self, evidence: &[Evidence]) -> Vec<Evidence> {
+        let of_key = device_key::evidence(self.body.key.as_ref());
+        evidence.iter().cloned().chain(of_key).collect()
+    }
 }
 
 /// `POST /device/v1/check-in`
@@ -119,21 +128,21 @@ fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
             "the signature doesn't fit the key",
         )
     };
-    let key_bytes = secret::unhex::<32>(&check_in.device_key).ok_or_else(bad)?;
-    let key = VerifyingKey::from_bytes(&key_bytes).map_err(|_| bad())?;
-    let signature =
-        Signature::from_bytes(&secret::unhex::<64>(&check_in.signature).ok_or_else(bad)?);
+    let key = DeviceKey::parse(&check_in.device_key).ok_or_else(bad)?;
     let signed = [
         CHECK_IN_CONTEXT,
         check_in.challenge.as_bytes(),
         check_in.body.as_bytes(),
     ]
     .concat();
-    key.verify_strict(&signed, &signature).map_err(|_| bad())?;
+    if !key.has_signed(&signed, &check_in.signature) {
+        return Err(bad());
+    }
     let body = read_body(&check_in.body)?;
     let facts = to_json("write facts", &body.facts)?;
     Ok(Claimant {
-        key: secret::hex(&key_bytes),
+        key: key.text(),
+        protection: key.protection(body.key.as_ref()),
         body,
         facts,
     })
@@ -146,6 +155,9 @@ pub(crate) fn read_body(text: &str) -> Result<CheckInBody, Failure> {
     })?;
     tidy(&mut body.facts);
     body.agent = clean(&body.agent, DEVICE_TEXT_CHARS_MAX);
+    if let Some(KeyPlace::Software { why: Some(why) }) = &mut body.key {
+        *why = clean(why, KEY_WHY_CHARS_MAX);
+    }
     Ok(body)
 }
 
@@ -492,7 +504,7 @@ async fn remember(
          waiting = '', checked_in_at_ms = $4, last_seen_at_ms = $4 WHERE id = $5",
     )
     .bind(&claimant.facts)
-    .bind(to_json("write evidence", &evidence)?)
+    .bind(to_json("write evidence", &claimant.with_its_key(evidence))?)
     .bind(staged)
     .bind(now_ms())
     .bind(device.to_string())
@@ -501,6 +513,12 @@ async fn remember(
     .execute(&mut **db)
     .await
     .doing("store a check-in")?;
+    sqlx::query("UPDATE device_keys SET protection = $1 WHERE device_key = $2")
+        .bind(claimant.protection.word())
+        .bind(&claimant.key)
+        .execute(&mut **db)
+        .await
+        .doing("note where a device keeps its key")?;
     sqlx::query("DELETE FROM strangers WHERE device_key = $1")
         .bind(&claimant.key)
         .execute(&mut **db)
@@ -530,7 +548,7 @@ async fn quarantine(
             .await
             .doing("look up a machine in quarantine")?;
     let said = to_json("write why a machine is in quarantine", &why.said)?;
-    let evidence = to_json("write evidence", &why.evidence)?;
+    let evidence = to_json("write evidence", &claimant.with_its_key(why.evidence))?;
     let (address, site) = seen_from(db, client()).await?;
     if let Some(id) = known {
         sqlx::query(

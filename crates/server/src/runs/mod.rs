@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod challenge;
 pub(crate) mod check_in;
 pub(crate) mod decided;
+mod device_key;
 pub(crate) mod due;
 pub(crate) mod events;
 pub(crate) mod expected;

@@ -7,8 +7,8 @@ use sequence::lint::shown;
 use serde_json::Value;
 use sqlx::{AnyConnection, FromRow};
 use wire::admin_api::{
-    CollectionRow, Deployment, DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable,
-    StepRow,
+    CollectionRow, Deployment, DeviceRow, DeviceState, KeyProtection, LogLine, RunDetail, RunRow,
+    RunVariable, StepRow,
 };
 use wire::assets::{AssetState, OutOfUse};
 use wire::device_api::Staged;
@@ -85,6 +85,7 @@ pub(crate) struct StoredDevice {
     pub(crate) seen_site: String,
     seen_site_name: String,
     boot_image: String,
+    pub(crate) key_protection: String,
     pub(crate) seen_address: String,
     pub(crate) assigned_name: String,
     pub(crate) asset_state: String,
@@ -124,11 +125,13 @@ macro_rules! devices_sql {
             "sites.name AS site_name, devices.class, ",
             "devices.message, devices.waiting, devices.facts, devices.staged, ",
             "devices.seen_site, COALESCE(seen.name, '') AS seen_site_name, devices.boot_image, ",
+            "COALESCE(device_keys.protection, '') AS key_protection, ",
             "devices.seen_address, devices.assigned_name, devices.asset_state, devices.asset_state_reason, ",
             "devices.asset_state_by, devices.asset_state_at_ms, ",
             "devices.checked_in_at_ms, devices.last_seen_at_ms ",
             "FROM devices JOIN sites ON sites.code = devices.site ",
             "LEFT JOIN sites seen ON seen.code = devices.seen_site ",
+            "LEFT JOIN device_keys ON device_keys.device = devices.id ",
             $rest
         )
     };
@@ -633,6 +636,7 @@ impl AppState {
                     bundle: None,
                     retired_key: None,
                     boot_image: None,
+                    key_protection: None,
                     seen_site: some(seen_site),
                     seen_site_name: some(seen_site_name),
                     pupil: None,
@@ -768,6 +772,7 @@ fn device_row(
         // Whoever knows which keys are retired fills it in.
         retired_key: None,
         boot_image: some(device.boot_image),
+        key_protection: KeyProtection::of_word(&device.key_protection),
         seen_site: some(device.seen_site),
         seen_site_name: some(device.seen_site_name),
         // Whoever knows for whom the row is fills it in.

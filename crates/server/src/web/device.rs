@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use maud::{Markup, html};
 use serde_json::json;
-use wire::admin_api::{CollectionRow, DeviceRow, DeviceState, ReceiptRow, RunRow};
+use wire::admin_api::{CollectionRow, DeviceRow, DeviceState, KeyProtection, ReceiptRow, RunRow};
 use wire::assets::{AssetDetail, AssetState, OutOfUse};
 use wire::assignments::AssignmentRow;
 use wire::deployments::Startable;
@@ -438,6 +438,7 @@ fn facts(words: Words, known: &Known) -> Markup {
             words.t("Key begins with"),
             html! { code { (layout::or_dash(asset.key.as_deref().unwrap_or_default())) } },
         ),
+        (words.t("Key is kept"), kept(words, row.key_protection)),
         (words.t("Evidence"), text(&evidence)),
     ];
     if let Some(holder) = known
@@ -451,6 +452,22 @@ fn facts(words: Words, known: &Known) -> Markup {
     let fields = asset.fields.iter();
     facts.extend(fields.map(|(name, value)| (name.as_str(), text(value))));
     draw::facts(&facts)
+}
+
+/// Where the key lies, and what that is worth.
+fn kept(words: Words, protection: Option<KeyProtection>) -> Markup {
+    let (place, worth) = match protection {
+        Some(KeyProtection::Tpm) => (
+            en("in the machine's TPM"),
+            en("by its own account; a copy of its disk is of no use elsewhere"),
+        ),
+        Some(KeyProtection::Software) => (
+            en("in a file on its disk"),
+            en("weaker: whoever copies the disk can pretend to be this machine"),
+        ),
+        None => return html! { (layout::or_dash("")) },
+    };
+    html! { (words.t(place)) span.sub { (words.t(worth)) } }
 }
 
 fn runs(words: Words, runs: &[RunRow]) -> Markup {
@@ -623,6 +640,16 @@ mod tests {
             "/report-stolen",
         ] {
             assert!(html.contains(told), "{told}");
+        }
+        for (protection, told) in [
+            (KeyProtection::Tpm, "by its own account"),
+            (KeyProtection::Software, "whoever copies the disk"),
+        ] {
+            assert!(
+                kept(Words::ENGLISH, Some(protection))
+                    .into_string()
+                    .contains(told)
+            );
         }
         // A UUID in other letters is the same one.
         assert_eq!(html.matches("the machine says").count(), 1);

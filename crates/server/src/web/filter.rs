@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use wire::admin_api::{DeviceRow, DeviceState};
+use wire::admin_api::{DeviceRow, DeviceState, KeyProtection};
 use wire::assets::AssetState;
 
 /// Longer search texts are cut: no name, serial or model is longer.
@@ -39,6 +39,7 @@ pub struct FilterQuery {
     done: String,
     seen: String,
     fetched: String,
+    key: String,
     asset: String,
     text: String,
     sort: String,
@@ -193,6 +194,8 @@ pub struct Filter {
     pub seen: Option<Seen>,
     /// More than so many megabytes fetched over the network.
     pub fetched_megabytes: Option<u64>,
+    /// Where the key of the device lies.
+    pub key: Option<KeyProtection>,
     /// Assets in which state.
     pub assets: Assets,
     /// Words that must all occur in the device's texts, letter case ignored.
@@ -222,6 +225,7 @@ impl From<FilterQuery> for Filter {
             done_today: query.done == "today",
             seen: Seen::parse(&query.seen),
             fetched_megabytes: query.fetched.trim().parse().ok(),
+            key: KeyProtection::of_word(&query.key),
             assets: Assets::CHOICES
                 .into_iter()
                 .find(|assets| assets.key() == query.asset)
@@ -374,6 +378,9 @@ impl Filter {
                     run.content.network_packed > megabytes.saturating_mul(MEGABYTE)
                 })
             })
+            && self
+                .key
+                .is_none_or(|wanted| row.key_protection == Some(wanted))
             && self.matches_text(row)
     }
 
@@ -432,6 +439,13 @@ impl Filter {
                 self.fetched_megabytes
                     .map(|mb| mb.to_string())
                     .unwrap_or_default(),
+            ),
+            (
+                "key",
+                self.key
+                    .map(KeyProtection::word)
+                    .unwrap_or_default()
+                    .to_owned(),
             ),
             ("asset", self.assets.key().to_owned()),
             ("text", self.text.clone()),
@@ -560,7 +574,7 @@ mod tests {
     #[test]
     fn every_part_of_a_filter_survives_its_url() {
         let text = "?site=BJO&class=1STA&model=ProBook%20440&collection=autumn&deployment=d&bundle=probook%403\
-            &state=running&step=Office&done=today&seen=-60&fetched=12&asset=stolen&text=x&sort=site&hide=model%2Cseen";
+            &state=running&step=Office&done=today&seen=-60&fetched=12&key=software&asset=stolen&text=x&sort=site&hide=model%2Cseen";
         let uri: axum::http::Uri = format!("/{text}").parse().unwrap();
         let axum::extract::Query(query) =
             axum::extract::Query::<FilterQuery>::try_from_uri(&uri).unwrap();
@@ -596,6 +610,10 @@ mod tests {
         let all = shown(Filter::default());
         let some = |text: &str| Some(text.to_owned());
         let narrowed = [
+            Filter {
+                key: Some(KeyProtection::Software),
+                ..Filter::default()
+            },
             Filter {
                 class: some(&rows[0].class),
                 ..Filter::default()

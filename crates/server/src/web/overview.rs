@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use maud::{Markup, html};
-use wire::admin_api::{DeviceRow, DeviceState, ExpectedFrom, RunRow};
+use wire::admin_api::{DeviceRow, DeviceState, ExpectedFrom, KeyProtection, RunRow};
 use wire::views::{SavedView, VIEW_NAME_CHARS_MAX};
 
 use super::assets;
@@ -434,6 +434,7 @@ fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
         || filter.deployment.is_some()
         || filter.bundle.is_some()
         || filter.step.is_some()
+        || filter.key.is_some()
         || filter.assets != Assets::InUse
         || filter.seen.is_some()
         || filter.fetched_megabytes.is_some();
@@ -465,6 +466,7 @@ fn filters(sight: Sight<'_>, rows: &[Arc<DeviceRow>]) -> Markup {
                 div.filters {
                     @for choice in &rest { (choice.select(words)) }
                     (assets_shown(words, filter))
+                    (keys_shown(words, filter))
                     (seen_and_fetched(words, filter))
                 }
                 (columns(sight))
@@ -571,6 +573,28 @@ fn seen_and_fetched(words: Words, filter: &Filter) -> Markup {
             input type="number" name="fetched" min="0" max="1000000" inputmode="numeric"
                 value=[filter.fetched_megabytes];
             span { "MB" }
+        }
+    }
+}
+
+/// What keeps a machine's key from being copied.
+const fn key_protection(protection: KeyProtection) -> &'static str {
+    match protection {
+        KeyProtection::Tpm => en("Key in the TPM"),
+        KeyProtection::Software => en("Key in a file"),
+    }
+}
+
+fn keys_shown(words: Words, filter: &Filter) -> Markup {
+    html! {
+        label {
+            span.hidden { (words.t("Key")) }
+            select name="key" {
+                option value="" { (words.t("Wherever the key is")) }
+                @for protection in KeyProtection::ALL {
+                    option value=(protection.word()) selected[filter.key == Some(protection)] { (words.t(key_protection(protection))) }
+                }
+            }
         }
     }
 }

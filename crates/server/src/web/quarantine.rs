@@ -127,6 +127,7 @@ fn machine(words: Words, row: &QuarantineRow) -> Markup {
                 (words.t("Asked from"), place(words, row)),
                 (words.t("First asked"), words.time(row.first_seen_at_ms)),
                 (words.t("Last asked"), words.time(row.last_seen_at_ms)),
+                (words.t("Evidence"), html! { (layout::or_dash(&words.say_all(&row.evidence_said))) }),
             ]))
             @if let Some(pending) = &row.decision {
                 (decided(words, row, pending))
@@ -271,6 +272,7 @@ mod tests {
             message: "another key is bound to PF3ABC12".into(),
             said: Some(AsideReason::SecondClaimant),
             evidence: vec![],
+            evidence_said: vec![],
             vendor: "Acme".into(),
             product: "<script>alert(1)</script>".into(),
             serial: "PF3ABC12".into(),

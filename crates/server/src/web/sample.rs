@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 use wire::admin_api::{
-    DeviceRow, DeviceState, ExpectedFrom, LogLine, RunDetail, RunRow, RunVariable, StepRow,
+    DeviceRow, DeviceState, ExpectedFrom, KeyProtection, LogLine, RunDetail, RunRow, RunVariable,
+    StepRow,
 };
 use wire::device_plan::{DevicePlan, PlanDetail, PlannedContent, StepCounts};
 use wire::event::{ContentBytes, StepOutcome};
@@ -230,6 +231,7 @@ fn device(number: usize) -> DeviceRow {
         bundle: (!number.is_multiple_of(5)).then(|| "probook@3".into()),
         retired_key: None,
         boot_image: named.then(|| "0.2.0".into()),
+        key_protection: named.then_some(KeyProtection::ALL[number % 2]),
         seen_site: named.then(|| {
             if number == 2 {
                 "KON".into()

@@ -10,7 +10,7 @@ use wire::reasons::MemberReason;
 
 use super::harness::{Machine, Site, event, good_run, send};
 
-fn rule(text: &str, limit_to: &str) -> RuleChange {
+pub(crate) fn rule(text: &str, limit_to: &str) -> RuleChange {
     RuleChange {
         rule: Some(text.into()),
         limit_to: Some(limit_to.into()),
@@ -59,7 +59,7 @@ fn told(reply: CheckInReply) -> String {
     }
 }
 
-fn collection(site: &Site, name: &str) {
+pub(crate) fn collection(site: &Site, name: &str) {
     let change = CollectionChange {
         name: name.parse().unwrap(),
         title: None,

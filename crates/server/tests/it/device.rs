@@ -1,10 +1,15 @@
 //! A device from its first check-in to the end of its run.
 
 use serde_json::{Value, json};
-use wire::admin_api::{DeviceState, RunRow};
-use wire::device_api::CheckInReply;
+use wire::admin_api::{DeviceState, KeyProtection, RunRow};
+use wire::assets::AssetDetail;
+use wire::device_api::{CheckInReply, KeyPlace};
+use wire::names::CollectionName;
+use wire::quarantine::QuarantineReason;
+use wire::reasons::Evidence;
 
 use crate::admin::refusal;
+use crate::deployments::{collection, rule};
 use crate::harness::{Machine, Site, event, good_run, send};
 
 const ASSETS: &str =
@@ -189,6 +194,66 @@ fn a_second_claimant_is_refused_and_shown_until_the_key_is_reset() {
         .unwrap();
     assert_eq!(thief.order(&site).1.run, order.run);
     assert_eq!(site.device("PF1").message, None);
+}
+
+#[test]
+fn where_the_key_lies_is_shown_and_found() {
+    let site = site();
+    Machine::new("PF1").order(&site);
+    let mut machine = Machine::with_tpm("PF2");
+    machine.order(&site);
+    let protection = |serial| site.device(serial).key_protection;
+    assert_eq!(protection("PF1"), Some(KeyProtection::Software));
+    assert_eq!(protection("PF2"), Some(KeyProtection::Tpm));
+    for (word, expected) in [("tpm", "PF2"), ("software", "PF1")] {
+        let name: CollectionName = format!("key-{word}").parse().unwrap();
+        collection(&site, name.as_str());
+        let fits = rule(&format!("key_protection == '{word}'"), "");
+        site.admin.put_collection_rule(&name, &fits).unwrap();
+        let rows = site.admin.devices().unwrap();
+        let members = rows.iter().filter(|row| row.collections.contains(&name));
+        let serials: Vec<_> = members.map(|row| row.serial.as_str()).collect();
+        assert_eq!(serials, [expected]);
+    }
+    // It stays itself when it says nothing of its key, or something that only later releases know.
+    for place in [None, Some(KeyPlace::Unknown)] {
+        machine.place = place;
+        machine.order(&site);
+        assert_eq!(protection("PF2"), Some(KeyProtection::Software));
+    }
+    let path = format!("/api/v1/devices/{}/reset-key", site.device("PF2").device);
+    let _row: Value = site.admin.send("POST", &path, &json!({})).unwrap();
+    assert_eq!(protection("PF2"), None);
+}
+
+#[test]
+fn a_machine_whose_tpm_was_cleared_says_so_and_waits_for_an_administrator() {
+    let site = site();
+    Machine::with_tpm("PF1").order(&site);
+    let mut cleared = Machine::with_tpm("PF1");
+    cleared.place = Some(KeyPlace::Tpm { is_other: true });
+    let reply = cleared.check_in(&site);
+    assert!(matches!(reply, CheckInReply::Refused { .. }), "{reply:?}");
+    let rows = site.admin.quarantine().unwrap();
+    assert_eq!(rows[0].reason, QuarantineReason::SecondClaimant);
+    let evidence = &rows[0].evidence_said;
+    assert!(evidence.contains(&Evidence::OtherTpm), "{evidence:?}");
+    let path = format!("/api/v1/devices/{}/reset-key", site.device("PF1").device);
+    let _row: Value = site.admin.send("POST", &path, &json!({})).unwrap();
+    cleared.order(&site);
+    let device = site.device("PF1");
+    assert_eq!(device.key_protection, Some(KeyProtection::Tpm));
+
+    // A TPM that fails is no reason to keep a machine out, and no secret.
+    let mut failing = Machine::new("PF2");
+    let why = format!("the TPM is in failure mode{}", " and more".repeat(100));
+    failing.place = Some(KeyPlace::Software { why: Some(why) });
+    failing.order(&site);
+    let path = format!("/api/v1/devices/{}/asset", site.device("PF2").device);
+    let asset: AssetDetail = site.admin.get(&path).unwrap();
+    let evidence = asset.seen.unwrap().evidence.join("; ");
+    assert!(evidence.contains("isn't in the TPM: the TPM is in failure mode"));
+    assert!(evidence.len() < 800, "{evidence}");
 }
 
 #[test]

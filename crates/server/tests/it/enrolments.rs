@@ -15,23 +15,28 @@ use serde_json::{Value, json};
 use testkit::chance::{Chance, variable};
 use uuid::Uuid;
 use wire::admin_api::AuditRow;
-use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInReply};
+use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInReply, KeyPlace};
 use wire::facts::{Facts, NetworkInterface};
 use wire::quarantine::{Decide, Decision, QuarantineReason};
 use wire::variables::{VariableChange, VariableScope};
 
-use crate::harness::{Machine, PASSWORD, Site, hex};
+use crate::harness::{Machine, PASSWORD, Site, hex, order_less};
 
 const UUID: &str = "4c4c4544-0042-3510-8052-b4c04f564433";
 const MAC: &str = "52:54:00:ab:00:01";
 const SERIAL: &str = "PFI7KS";
+const SERIAL_WITH_TPM: &str = "PFTPM7";
 const CANARY: &str = "kanarifugl-4711";
 const SIDE_BY_SIDE: usize = 50;
 
-/// A server with one machine of ours, and what a stranger may have heard and kept.
+/// A server with two machines of ours, and what a stranger may have heard and kept.
 struct Scene {
     site: Site,
     ours: Machine,
+    /// The one whose key is in its TPM.
+    with_tpm: Machine,
+    /// A check-in of that one that was answered.
+    heard_tpm: CheckIn,
     /// Its key, 64 hexadecimal digits: anybody may know it.
     our_key: String,
     our_run: wire::names::RunId,
@@ -69,7 +74,7 @@ impl Scene {
             .put_sequence(&"deploy".parse().unwrap(), &sequence)
             .unwrap();
         site.import(&format!(
-            "serial;uuid;asset tag;class;site code;site name\n{SERIAL};{UUID};T-4711;8B;BJO;{CANARY}-skole\n"
+            "serial;uuid;asset tag;class;site code;site name\n{SERIAL};{UUID};T-4711;8B;BJO;{CANARY}-skole\n{SERIAL_WITH_TPM};;;8B;BJO;{CANARY}-skole\n"
         ));
         let change = VariableChange {
             scope: VariableScope::Device,
@@ -91,12 +96,21 @@ impl Scene {
         for (_, bytes) in site.private_keys() {
             secrets.extend([hex(&bytes), String::from_utf8_lossy(&bytes).into_owned()]);
         }
+        let with_tpm = Machine::with_tpm(SERIAL_WITH_TPM);
+        let heard_tpm = with_tpm.sign(&site.server.anyone().challenge().unwrap().challenge);
+        let reply: CheckInReply = site.server.anyone().check_in(&heard_tpm).unwrap();
+        let CheckInReply::Run { session, .. } = reply else {
+            panic!("no order: {reply:?}")
+        };
+        secrets.push(session);
         let scene = Self {
             our_key: heard.device_key.clone(),
             our_run: order.run,
             site,
             ours,
             heard,
+            with_tpm,
+            heard_tpm,
             rejected: SigningKey::from_bytes(&[9; 32]),
             secrets,
         };
@@ -277,12 +291,136 @@ const FORGERIES: &[(&str, Forge)] = &[
             CHECK_IN_CONTEXT,
         )
     }),
+    ("our TPM's signature with the other s", |scene, _| {
+        let mut forged = scene.with_tpm.sign(&scene.challenge());
+        let s = order_less(&unhex(&forged.signature[64..]));
+        forged.signature.replace_range(64.., &hex(&s));
+        forged
+    }),
+    ("our TPM's signature as DER", |scene, chance| {
+        let mut forged = scene.with_tpm.sign(&scene.challenge());
+        let (r, s) = forged.signature.split_at(64);
+        let der = format!("30440220{r}0220{s}");
+        let cut = *chance.pick(&[der.len(), 128]);
+        forged.signature = der[..cut].to_owned();
+        forged
+    }),
+    (
+        "our TPM's check-in with a number of no use",
+        |scene, chance| {
+            const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+            let mut forged = scene.with_tpm.sign(&scene.challenge());
+            let zero = "0".repeat(64);
+            let number = *chance.pick(&[zero.as_str(), ORDER]);
+            let half = *chance.pick(&[0, 64]);
+            forged.signature.replace_range(half..half + 64, number);
+            forged
+        },
+    ),
+    ("our TPM's key, another TPM's signature", |scene, _| {
+        let forged = Machine::with_tpm(SERIAL_WITH_TPM).sign(&scene.challenge());
+        CheckIn {
+            device_key: scene.heard_tpm.device_key.clone(),
+            ..forged
+        }
+    }),
+    ("our TPM's check-in once more", |scene, chance| CheckIn {
+        challenge: chance
+            .pick(&[scene.heard_tpm.challenge.clone(), scene.challenge()])
+            .clone(),
+        ..scene.heard_tpm.clone()
+    }),
+    ("our TPM's key written in another way", |scene, chance| {
+        let signed = scene.with_tpm.sign(&scene.challenge());
+        let (x, y) = signed.device_key.split_at(64);
+        let keys = [
+            format!("04{x}{y}"),
+            format!("02{x}"),
+            format!("03{x}"),
+            x.to_owned(),
+        ];
+        CheckIn {
+            device_key: chance.pick(&keys).clone(),
+            ..signed
+        }
+    }),
+    ("a point that isn't on the curve", |scene, chance| {
+        let signed = scene.with_tpm.sign(&scene.challenge());
+        let mut point = unhex(&signed.device_key);
+        match chance.below(3) {
+            0 => point[chance.place(64)] ^= 1 << chance.below(8),
+            1 => point.fill(0),
+            _ => point.rotate_left(32),
+        }
+        CheckIn {
+            device_key: hex(&point),
+            ..signed
+        }
+    }),
+    (
+        "a key of one kind given out for the other",
+        |scene, chance| {
+            let ed25519 = sign(
+                &scene.challenge(),
+                &signing_key(chance),
+                &our_facts(),
+                &json!({}),
+            );
+            let p256 = scene.with_tpm.sign(&scene.challenge());
+            match chance.below(3) {
+                0 => CheckIn {
+                    device_key: ed25519.device_key.repeat(2),
+                    ..ed25519
+                },
+                1 => CheckIn {
+                    device_key: p256.device_key[..64].to_owned(),
+                    ..p256
+                },
+                _ => CheckIn {
+                    device_key: p256.device_key,
+                    ..ed25519
+                },
+            }
+        },
+    ),
+    (
+        "all names of ours with a TPM, another TPM",
+        |scene, chance| {
+            let mut other = Machine::with_tpm(SERIAL_WITH_TPM);
+            if let Some(KeyPlace::Tpm { is_other }) = &mut other.place {
+                *is_other = chance.below(2) == 0;
+            }
+            other.sign(&scene.challenge())
+        },
+    ),
+    (
+        "all names of ours with a TPM, a key in a file",
+        |scene, _| {
+            let mut other = Machine::new(SERIAL_WITH_TPM);
+            other.place = Some(KeyPlace::Tpm { is_other: false });
+            other.sign(&scene.challenge())
+        },
+    ),
+    ("all our names and a TPM", |scene, _| {
+        let other = Machine {
+            facts: our_facts(),
+            ..Machine::with_tpm(SERIAL)
+        };
+        other.sign(&scene.challenge())
+    }),
     ("a machine that is kept out", |scene, chance| {
         let serials = ["PF-UKJENT", SERIAL, "pf-ukjent", ""];
         let facts = Machine::new(chance.pick::<&str>(&serials)).facts;
         sign(&scene.challenge(), &scene.rejected, &facts, &json!({}))
     }),
 ];
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let pairs = (0..digits.len()).step_by(2);
+    pairs
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
 
 /// The same challenge, good for a thousand years.
 fn later(challenge: &str) -> String {
@@ -374,7 +512,7 @@ fn no_forged_check_in_is_taken_for_ours() {
         let code = refused(&scene, &client, &forged, &place);
         *counts.entry(code).or_default() += 1;
     }
-    assert_eq!(bound(&scene), 1, "a stranger got a run");
+    assert_eq!(bound(&scene), 2, "a stranger got a run");
     // The alarm, and the machine itself, which goes on as if nothing had been.
     let row = scene.site.device(SERIAL);
     assert!(row.message.unwrap().contains("another machine"));

@@ -10,6 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use client::Client;
 use content::{Library, Manifest, NoMeter};
 use ed25519_dalek::{Signer as _, SigningKey};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use server::{DatabaseUrl, Patience, Ready, ServerConfig, serve_until};
 use wire::admin_api::{
@@ -17,7 +19,7 @@ use wire::admin_api::{
 };
 use wire::deployments::ResumeRequest;
 use wire::device_api::{
-    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, Staged,
+    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, KeyPlace, Staged,
 };
 use wire::digest::Digest;
 use wire::event::Environment;
@@ -571,9 +573,61 @@ steps:
     finish: { action: restart }
 ";
 
+/// What a machine signs with.
+pub(crate) enum MachineKey {
+    /// A file.
+    Ed25519(SigningKey),
+    /// What a TPM has.
+    EcdsaP256(EcdsaKeyPair),
+}
+
+impl MachineKey {
+    /// A random one of P-256.
+    pub(crate) fn ecdsa_p256() -> Self {
+        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let bytes = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, bytes.as_ref(), &random).unwrap();
+        Self::EcdsaP256(pair)
+    }
+
+    /// The key as a device tells it, and its signature in the one form that is taken.
+    pub(crate) fn sign(&self, message: &[u8]) -> (String, String) {
+        match self {
+            Self::Ed25519(key) => (
+                hex(key.verifying_key().as_bytes()),
+                hex(&key.sign(message).to_bytes()),
+            ),
+            Self::EcdsaP256(pair) => {
+                let signature = pair.sign(&SystemRandom::new(), message).unwrap();
+                let mut signature: [u8; 64] = signature.as_ref().try_into().unwrap();
+                let other = order_less(&signature[32..]);
+                if other[..] < signature[32..] {
+                    signature[32..].copy_from_slice(&other);
+                }
+                (hex(&pair.public_key().as_ref()[1..]), hex(&signature))
+            }
+        }
+    }
+}
+
+/// The order of P-256 less `s`: the other number that fits a signature.
+pub(crate) fn order_less(s: &[u8]) -> [u8; 32] {
+    const ORDER: [u128; 2] = [
+        0xffff_ffff_0000_0000_ffff_ffff_ffff_ffff,
+        0xbce6_faad_a717_9e84_f3b9_cac2_fc63_2551,
+    ];
+    let number = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().unwrap());
+    let (low, borrows) = ORDER[1].overflowing_sub(number(&s[16..]));
+    let high = ORDER[0] - number(&s[..16]) - u128::from(borrows);
+    let bytes = [high.to_be_bytes(), low.to_be_bytes()].concat();
+    bytes.try_into().unwrap()
+}
+
 /// A machine as far as the server can tell.
 pub(crate) struct Machine {
-    key: SigningKey,
+    pub(crate) key: MachineKey,
+    /// Where it says that its key is.
+    pub(crate) place: Option<KeyPlace>,
     pub(crate) facts: Facts,
     pub(crate) staged: Option<Staged>,
     /// The release of the agent that runs, and where it does.
@@ -589,15 +643,28 @@ impl Machine {
             ..Facts::default()
         };
         Self {
-            key: SigningKey::from_bytes(uuid_bytes().as_slice().try_into().unwrap()),
+            key: MachineKey::Ed25519(SigningKey::from_bytes(
+                uuid_bytes().as_slice().try_into().unwrap(),
+            )),
+            place: None,
             facts,
             staged: None,
             agent: ("test", Environment::BootImage),
         }
     }
 
+    /// One with its key in a TPM.
+    pub(crate) fn with_tpm(serial: &str) -> Self {
+        Self {
+            key: MachineKey::ecdsa_p256(),
+            place: Some(KeyPlace::Tpm { is_other: false }),
+            ..Self::new(serial)
+        }
+    }
+
     pub(crate) fn sign(&self, challenge: &str) -> CheckIn {
         let body = CheckInBody {
+            key: self.place.clone(),
             facts: self.facts.clone(),
             agent: self.agent.0.into(),
             environment: Some(self.agent.1),
@@ -606,10 +673,11 @@ impl Machine {
         };
         let body = serde_json::to_string(&body).unwrap();
         let signed = [CHECK_IN_CONTEXT, challenge.as_bytes(), body.as_bytes()].concat();
+        let (device_key, signature) = self.key.sign(&signed);
         CheckIn {
             challenge: challenge.into(),
-            device_key: hex(self.key.verifying_key().as_bytes()),
-            signature: hex(&self.key.sign(&signed).to_bytes()),
+            device_key,
+            signature,
             body,
         }
     }

@@ -287,6 +287,7 @@ impl Device {
             .time(Call::Challenge, || client.challenge())?
             .challenge;
         let body = CheckInBody {
+            key: None,
             facts: self.facts.clone(),
             agent: concat!("simulated ", env!("CARGO_PKG_VERSION")).to_owned(),
             environment: Some(Environment::BootImage),

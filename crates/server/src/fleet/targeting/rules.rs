@@ -17,11 +17,12 @@ use crate::runs::rows::{StoredDevice, devices_sql, run_state};
 use crate::state::now_ms;
 
 /// What a rule may use.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "asset_tag",
     "class",
     "facts",
     "fields",
+    "key_protection",
     "model",
     "name",
     "prestage",
@@ -122,6 +123,7 @@ fn scope(device: &StoredDevice, beside: Beside) -> Result<Scope, Failure> {
             json!({ "code": device.site, "name": device.site_name }),
         ),
         ("seen_site", json!(device.seen_site)),
+        ("key_protection", json!(device.key_protection)),
         // As an object, so that templates may say `class.name`; compared with a text it is its name.
         ("class", json!(device.class)),
         (
