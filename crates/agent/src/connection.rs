@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
-use client::{Client, ClientError};
+use client::{Client, ClientError, RunKey};
 use ed25519_dalek::{Signer, SigningKey};
+use sequence::secret::wipe;
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, Staged};
@@ -221,6 +222,23 @@ impl Connection {
         Ok(key)
     }
 
+    /// A signature of the device's key, as it goes over the line. What is signed begins with what it is for.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<String> {
+        Ok(signature(&self.key()?, message))
+    }
+
+    /// A new key for one run, for memory alone.
+    pub(crate) fn run_key(&self) -> Result<RunKey> {
+        let mut chance = [0; 32];
+        let made = self
+            .host
+            .random(&mut chance)
+            .context("the kernel gave no random bytes");
+        let key = made.map(|()| RunKey::from_chance(&chance));
+        wipe(&mut chance);
+        key
+    }
+
     /// Stores a key that was made before there was a staging partition.
     pub(crate) fn store_key(&self) -> Result<()> {
         if lock(&self.key).is_some() {
@@ -311,11 +329,15 @@ fn retry_pause(failures: u32, random: u8) -> Duration {
     whole.mul_f64(1.0 - f64::from(random) / 512.0)
 }
 
+fn signature(key: &SigningKey, message: &[u8]) -> String {
+    to_hex(&key.sign(message).to_bytes())
+}
+
 fn sign(key: &SigningKey, challenge: String, body: String) -> CheckIn {
     let mut message = CHECK_IN_CONTEXT.to_vec();
     message.extend_from_slice(challenge.as_bytes());
     message.extend_from_slice(body.as_bytes());
-    let signature = to_hex(&key.sign(&message).to_bytes());
+    let signature = signature(key, &message);
     CheckIn {
         challenge,
         device_key: to_hex(key.verifying_key().as_bytes()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent::connection::Connection;
 use agent::files::{Files, Written};
 use agent::host::{Host, State};
+use agent::secrets::Secrets;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use client::{Client, ClientError};
@@ -313,8 +314,8 @@ impl Host for Shared {
         Ok(())
     }
 
-    fn machine(&self) -> Box<dyn Machine> {
-        Box::new(Working(Arc::clone(&self.0)))
+    fn machine(&self, secrets: Secrets) -> Box<dyn Machine> {
+        Box::new(Working(Arc::clone(&self.0), secrets))
     }
 
     fn content(&self, packages: Vec<Package>, _connection: &Arc<Connection>) -> Box<dyn Content> {
@@ -468,7 +469,7 @@ impl Written for OpenFile {
 }
 
 /// What steps work on.
-struct Working(Arc<PoweredOn>);
+struct Working(Arc<PoweredOn>, Secrets);
 
 impl Machine for Working {
     fn facts(&self) -> Result<Facts, StepError> {
@@ -535,8 +536,8 @@ impl Machine for Working {
         })
     }
 
-    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
-        lock(&self.0.fake).secret(name)
+    fn secret(&self, name: &SecretName, progress: &dyn Progress) -> Result<Secret, StepError> {
+        self.1.get(name, progress)
     }
 
     fn wait_for_network(

@@ -110,8 +110,8 @@ fn bad_challenge() -> Failure {
     .hint("ask for a new one")
 }
 
-/// Checks the signature, and reads what was signed.
-fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
+/// Checks a signature of a device's key, strictly. Answers with the key as it is stored: small hexadecimal digits.
+pub(crate) fn signed_by(key: &str, signed: &[u8], signature: &str) -> Result<String, Failure> {
     let bad = || {
         Failure::refused(
             StatusCode::FORBIDDEN,
@@ -119,24 +119,25 @@ fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
             "the signature doesn't fit the key",
         )
     };
-    let key_bytes = secret::unhex::<32>(&check_in.device_key).ok_or_else(bad)?;
+    let key_bytes = secret::unhex::<32>(key).ok_or_else(bad)?;
     let key = VerifyingKey::from_bytes(&key_bytes).map_err(|_| bad())?;
-    let signature =
-        Signature::from_bytes(&secret::unhex::<64>(&check_in.signature).ok_or_else(bad)?);
+    let signature = Signature::from_bytes(&secret::unhex::<64>(signature).ok_or_else(bad)?);
+    key.verify_strict(signed, &signature).map_err(|_| bad())?;
+    Ok(secret::hex(&key_bytes))
+}
+
+/// Checks the signature, and reads what was signed.
+fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
     let signed = [
         CHECK_IN_CONTEXT,
         check_in.challenge.as_bytes(),
         check_in.body.as_bytes(),
     ]
     .concat();
-    key.verify_strict(&signed, &signature).map_err(|_| bad())?;
+    let key = signed_by(&check_in.device_key, &signed, &check_in.signature)?;
     let body = read_body(&check_in.body)?;
     let facts = to_json("write facts", &body.facts)?;
-    Ok(Claimant {
-        key: secret::hex(&key_bytes),
-        body,
-        facts,
-    })
+    Ok(Claimant { key, body, facts })
 }
 
 /// Reads what a device says of itself.
