@@ -158,7 +158,7 @@ pub(super) fn secret(shared: &Shared) -> Result<()> {
         detail
             .log
             .iter()
-            .any(|line| line.text == "joining with [secret]"),
+            .any(|line| line.text.contains("joining with [secret]")),
         "what the script said isn't in the log, or not hidden"
     );
     Ok(())
