@@ -33,6 +33,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("no DHCP, then a network", school::no_dhcp),
     ("a script that fails", school::failing_script),
+    ("a secret, released once", school::secret),
     ("a run that is stopped, then goes on", school::stopped),
     ("a power cut in the middle of staging", factory::power_cut),
     ("no server", school::no_server),
@@ -58,7 +59,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     chapter(0, "A tiny world for what must not go wrong");
     let world = World::start(Places::new("scenarios")?)?;
     let secrets = planted::plant(&world)?;
-    let shared = Shared::prepare(world, &["tiny", "tiny-failing", "tiny-slow"])?;
+    let shared = Shared::prepare(world, &["tiny", "tiny-failing", "tiny-slow", "tiny-secret"])?;
     let queue = Mutex::new(chosen.iter());
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -1,5 +1,6 @@
 //! A server, the programs and the content that scenarios work with.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -183,6 +184,21 @@ impl World {
         let output = self.forestage(words).output()?;
         console::say(&String::from_utf8_lossy(&output.stdout));
         finished(words, &output)
+    }
+
+    /// Runs a command that reads this, in silence.
+    pub(crate) fn feed(&self, words: &[&str], input: &str) -> Result<()> {
+        self.note(words);
+        let mut command = self.forestage(words);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().context("no standard input")?;
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        finished(words, &child.wait_with_output()?)
     }
 
     /// Runs a command with `--json` and reads its answer, in silence.

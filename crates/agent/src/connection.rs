@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
-use client::{Client, ClientError};
+use client::{Client, ClientError, RunKey};
+use sequence::secret::wipe;
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
 use wire::device_api::{CheckInBody, CheckInReply, Staged};
@@ -153,7 +154,7 @@ impl Connection {
     fn check_in_at(&self, url: &str, key: &DeviceKey, body: &str) -> Result<CheckInReply> {
         let server = self.host.client(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
         let challenge = server.challenge()?.challenge;
-        let reply = server.check_in(&key.sign(&*self.host, challenge, body.to_owned())?)?;
+        let reply = server.check_in(&key.check_in(&*self.host, challenge, body.to_owned())?)?;
         match &reply {
             CheckInReply::Run {
                 session,
@@ -234,6 +235,24 @@ impl Connection {
     /// What whoever stands in front of the machine should know of its key.
     pub(crate) fn key_problem(&self) -> Option<String> {
         lock(&self.key).as_ref().and_then(DeviceKey::problem)
+    }
+
+    /// A signature of the device's key, as it goes over the line. What is signed begins with what it is for.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<String> {
+        let (_key, signature) = self.key()?.sign(&*self.host, message)?;
+        Ok(signature)
+    }
+
+    /// A new key for one run, for memory alone.
+    pub(crate) fn run_key(&self) -> Result<RunKey> {
+        let mut chance = [0; 32];
+        let made = self
+            .host
+            .random(&mut chance)
+            .context("the kernel gave no random bytes");
+        let key = made.map(|()| RunKey::from_chance(&chance));
+        wipe(&mut chance);
+        key
     }
 
     /// Stores a key that was made before there was a staging partition.

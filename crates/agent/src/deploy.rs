@@ -20,6 +20,7 @@ use crate::log;
 use crate::reporter::Reporter;
 use crate::runner::{self, Listeners};
 use crate::screen::Phase;
+use crate::secrets::Secrets;
 use crate::view::Board;
 
 /// How long the end of a run waits for the server before the machine restarts; later starts report what is left.
@@ -388,7 +389,7 @@ pub(crate) fn run_order(
     let reporter = Reporter::start(order.run, journal.events(), Arc::clone(&site.connection));
     let listeners = Listeners::new(Arc::clone(&site.board), Some(Arc::clone(&reporter)));
     let world = World {
-        machine: &*site.host.machine(),
+        machine: &*site.host.machine(Secrets::new(&site.connection, order.run)),
         content: &*site.host.content(order.packages.clone(), &site.connection),
         observer: &listeners,
         clock: &*site.host,

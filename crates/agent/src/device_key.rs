@@ -120,7 +120,7 @@ impl DeviceKey {
     }
 
     /// A check-in, signed.
-    pub(crate) fn sign(
+    pub(crate) fn check_in(
         &self,
         source: &dyn KeySource,
         challenge: String,
@@ -129,27 +129,32 @@ impl DeviceKey {
         let mut message = CHECK_IN_CONTEXT.to_vec();
         message.extend_from_slice(challenge.as_bytes());
         message.extend_from_slice(body.as_bytes());
-        let (device_key, signature) = match &self.kind {
-            Kind::Software(seed) => (
-                to_hex(seed.verifying_key().as_bytes()),
-                to_hex(&seed.sign(&message).to_bytes()),
-            ),
-            Kind::Tpm(point) => {
-                let mut tpm = source.tpm()?.context("the TPM is gone")?;
-                let signed = tpm::sign(&mut *tpm, &message)?;
-                ensure!(
-                    signed.key == *point,
-                    "the TPM has another key than a moment ago"
-                );
-                (to_hex(point), to_hex(&signed.signature))
-            }
-        };
+        let (device_key, signature) = self.sign(source, &message)?;
         Ok(CheckIn {
             challenge,
             device_key,
             signature,
             body,
         })
+    }
+
+    /// The public key and its signature of `message`, as they go over the line. What is signed begins with what it is for.
+    pub(crate) fn sign(&self, source: &dyn KeySource, message: &[u8]) -> Result<(String, String)> {
+        match &self.kind {
+            Kind::Software(seed) => Ok((
+                to_hex(seed.verifying_key().as_bytes()),
+                to_hex(&seed.sign(message).to_bytes()),
+            )),
+            Kind::Tpm(point) => {
+                let mut tpm = source.tpm()?.context("the TPM is gone")?;
+                let signed = tpm::sign(&mut *tpm, message)?;
+                ensure!(
+                    signed.key == *point,
+                    "the TPM has another key than a moment ago"
+                );
+                Ok((to_hex(point), to_hex(&signed.signature)))
+            }
+        }
     }
 
     fn store(&self, files: &dyn Files, folder: &Utf8Path, stored: &Stored) -> Result<()> {
@@ -346,7 +351,7 @@ mod tests {
 
     /// The key as the server sees it, from a check-in whose signature fits.
     fn known_as(bench: &Bench, key: &DeviceKey) -> String {
-        let signed = key.sign(bench, "ab".repeat(32), "{}".into()).unwrap();
+        let signed = key.check_in(bench, "ab".repeat(32), "{}".into()).unwrap();
         let message = [CHECK_IN_CONTEXT, "ab".repeat(32).as_bytes(), b"{}"].concat();
         let signature: [u8; 64] = parse_hex(signed.signature.as_bytes()).unwrap();
         if let Some(point) = parse_hex::<64>(signed.device_key.as_bytes()) {

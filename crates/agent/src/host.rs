@@ -16,6 +16,7 @@ use wire::package::Package;
 
 use crate::connection::Connection;
 use crate::files::Files;
+use crate::secrets::Secrets;
 
 /// Where the state of runs lies, once it is there.
 pub trait State: Send + Sync {
@@ -89,8 +90,8 @@ pub trait Host: Clock + KeySource {
     /// There is no thread left.
     fn spawn(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
-    /// What steps work on.
-    fn machine(&self) -> Box<dyn Machine>;
+    /// What steps work on, with the secrets that they may ask for.
+    fn machine(&self, secrets: Secrets) -> Box<dyn Machine>;
 
     /// What steps work with: these packages, from wherever they are nearest.
     fn content(&self, packages: Vec<Package>, connection: &Arc<Connection>) -> Box<dyn Content>;

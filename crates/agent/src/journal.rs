@@ -62,13 +62,16 @@ impl RunJournal {
                 return Ok(());
             };
             let files = self.state.files();
-            if let Some(order) = self.order.take() {
-                let order = durable::with_checksum(&order);
-                durable::write(files, &folder.join(ORDER_FILE), &order, 0o600)?;
-            }
             let path = journal_path(&folder, self.run);
             let parent = path.parent().unwrap_or(&folder);
             files.make_folder(parent)?;
+            if let Some(order) = self.order.take() {
+                if leaves_half_an_os(files, &folder, self.run)? {
+                    durable::write(files, &over_half_path(&folder, self.run), b"", 0o644)?;
+                }
+                let order = durable::with_checksum(&order);
+                durable::write(files, &folder.join(ORDER_FILE), &order, 0o600)?;
+            }
             self.file = Some(files.append(&path)?);
             for folder in [parent, &folder.join("runs"), &folder] {
                 files.sync_folder(folder)?;
@@ -100,6 +103,14 @@ impl Journal for RunJournal {
 
 fn journal_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
     folder.join("runs").join(run.to_string()).join("journal")
+}
+
+fn reported_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
+    journal_path(folder, run).with_file_name("reported")
+}
+
+fn over_half_path(folder: &Utf8Path, run: RunId) -> Utf8PathBuf {
+    journal_path(folder, run).with_file_name("over-half")
 }
 
 fn read_and_mend(files: &dyn Files, path: &Utf8Path) -> io::Result<Vec<Event>> {
@@ -147,18 +158,11 @@ pub(crate) fn load_order(
     let Some(order) = order.and_then(|object| serde_json::from_slice::<Order>(&object).ok()) else {
         return Ok(None);
     };
-    let path = journal_path(folder, order.run);
-    let events = read_and_mend(files, &path)?;
-    let is_begun = events
-        .iter()
-        .any(|event| matches!(event.body, EventBody::StepPlanned { .. }));
-    let is_reported = files.is_there(&path.with_file_name("reported"))?;
-    let state = match events.last().map(|event| &event.body) {
-        Some(EventBody::RunDone { .. }) if is_reported => OrderState::Reported,
-        Some(EventBody::RunDone { .. }) => OrderState::Unreported,
+    let found = Found::read(files, folder, order.run)?;
+    let state = match &found.last {
+        Some(EventBody::RunDone { .. }) => found.over(),
         // Stopped before anything was done: the machine is what it was.
-        Some(EventBody::RunAborted { .. }) if !is_begun && is_reported => OrderState::Reported,
-        Some(EventBody::RunAborted { .. }) if !is_begun => OrderState::Unreported,
+        Some(EventBody::RunAborted { .. }) if !found.is_half() => found.over(),
         Some(EventBody::RunAborted { .. }) => OrderState::Stopped,
         Some(EventBody::RunFailed { .. }) => OrderState::Failed,
         _ => OrderState::Unfinished,
@@ -166,15 +170,61 @@ pub(crate) fn load_order(
     Ok(Some((order, state)))
 }
 
+/// What the staging partition tells of a run.
+struct Found {
+    last: Option<EventBody>,
+    /// Whether it has done anything.
+    is_begun: bool,
+    /// Whether another run had left the OS half done when it began.
+    is_over_half: bool,
+    is_reported: bool,
+}
+
+impl Found {
+    fn read(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<Self> {
+        let path = journal_path(folder, run);
+        let events = read_and_mend(files, &path)?;
+        Ok(Self {
+            is_begun: events
+                .iter()
+                .any(|event| matches!(event.body, EventBody::StepPlanned { .. })),
+            last: events.into_iter().next_back().map(|event| event.body),
+            is_over_half: files.is_there(&over_half_path(folder, run))?,
+            is_reported: files.is_there(&reported_path(folder, run))?,
+        })
+    }
+
+    /// Whether the OS may be there in parts only.
+    const fn is_half(&self) -> bool {
+        let is_done = matches!(self.last, Some(EventBody::RunDone { .. }));
+        !is_done && (self.is_begun || self.is_over_half)
+    }
+
+    /// What its order is once nothing is left to do.
+    const fn over(&self) -> OrderState {
+        match self.is_reported {
+            true => OrderState::Reported,
+            false => OrderState::Unreported,
+        }
+    }
+}
+
+/// Whether what is on the disk when `run` begins was left by another run that didn't end.
+fn leaves_half_an_os(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<bool> {
+    let Some((earlier, _)) = load_order(files, folder)? else {
+        return Ok(false);
+    };
+    Ok(earlier.run != run && Found::read(files, folder, earlier.run)?.is_half())
+}
+
 /// Remembers that the server has every event of the run.
 pub(crate) fn mark_reported(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<()> {
-    let path = journal_path(folder, run).with_file_name("reported");
-    durable::write(files, &path, b"", 0o644)
+    durable::write(files, &reported_path(folder, run), b"", 0o644)
 }
 
 /// A run that is gone on with has an end to report again.
 pub(crate) fn forget_reported(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<()> {
-    files.remove(&journal_path(folder, run).with_file_name("reported"))
+    files.remove(&reported_path(folder, run))
 }
 
 #[cfg(test)]
@@ -305,6 +355,40 @@ mod tests {
             load_order(&SystemFiles, folder).unwrap().unwrap().1,
             OrderState::Stopped
         );
+    }
+
+    #[test]
+    fn what_another_run_left_half_done_stays_so_until_one_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let state = Arc::new(Later(Mutex::new(Some(folder.to_owned()))));
+        let run = |bodies: &[EventBody]| {
+            let run = RunId::random();
+            let mut journal =
+                RunJournal::open(run, Arc::clone(&state) as _, Some(&order(run))).unwrap();
+            for (seq, body) in (1..).zip(bodies) {
+                journal.append(&event(run, seq, body.clone())).unwrap();
+            }
+            load_order(&SystemFiles, folder).unwrap().unwrap().1
+        };
+        let planned = EventBody::StepPlanned {
+            path: "os".parse().unwrap(),
+            plan: serde_json::Value::Null,
+            text: String::new(),
+        };
+        let stopped = EventBody::RunAborted {
+            reason: "an admin stopped the run".to_owned(),
+        };
+        let done = EventBody::RunDone {
+            action: FinishAction::Stay,
+        };
+        let at_once = [stopped.clone()];
+        assert_eq!(run(&at_once), OrderState::Unreported);
+        assert_eq!(run(&[planned, stopped]), OrderState::Stopped);
+        assert_eq!(run(&at_once), OrderState::Stopped);
+        assert_eq!(run(&at_once), OrderState::Stopped);
+        assert_eq!(run(&[done]), OrderState::Unreported);
+        assert_eq!(run(&at_once), OrderState::Unreported);
     }
 
     #[test]

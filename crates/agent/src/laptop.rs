@@ -24,6 +24,7 @@ use crate::machine::boot;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::volumes::Volumes;
 use crate::network::Network;
+use crate::secrets::Secrets;
 use crate::tpm::ANSWER_BYTES_MAX;
 use crate::{log, power};
 
@@ -163,8 +164,8 @@ impl Host for Laptop {
         thread.spawn(work).map(drop)
     }
 
-    fn machine(&self) -> Box<dyn Machine> {
-        Box::new(LinuxMachine::new(Arc::clone(&self.volumes)))
+    fn machine(&self, secrets: Secrets) -> Box<dyn Machine> {
+        Box::new(LinuxMachine::new(Arc::clone(&self.volumes)).with_secrets(secrets))
     }
 
     fn content(&self, packages: Vec<Package>, connection: &Arc<Connection>) -> Box<dyn Content> {

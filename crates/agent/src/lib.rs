@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod altered_bundles;
+mod asking;
 mod block;
 mod clock;
 mod command_line;
@@ -34,6 +35,7 @@ mod reporter;
 pub mod resume;
 mod runner;
 mod screen;
+pub mod secrets;
 mod secure_boot;
 mod stage;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use anyhow::Result;
+use client::RunKey;
 
 use crate::block::BlockFile;
 use crate::esp::{FIRMWARE_PATH, Fat, LoaderConf, format};
@@ -25,6 +26,13 @@ pub fn kernel_command_line(text: &str) {
 pub fn loader_conf(bytes: &[u8]) {
     if let Some(conf) = LoaderConf::decode(bytes) {
         assert_eq!(LoaderConf::decode(&conf.encode()), Some(conf));
+    }
+}
+
+/// A secret that the server sealed. Nobody has sealed anything to this key.
+pub fn sealed_secret(bytes: &[u8]) {
+    if let Ok(answer) = serde_json::from_slice(bytes) {
+        assert!(RunKey::from_chance(&[7; 32]).open(&answer, "").is_err());
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a person is asked at a terminal; scripts answer by variables of the environment and by `--yes`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 
 use crate::failure::{Failure, Outcome};
 
@@ -14,6 +14,37 @@ pub(crate) fn secret(variable: &str, prompt: &str, what: &str) -> Outcome<String
             .because(error)
             .hint(format!("without a terminal, set {variable}"))
     })
+}
+
+/// A secret of at most `bytes_max` bytes: typed without being shown, or read from standard input. Editors and `echo` end a text
+/// with a line break, which isn't part of it.
+pub(crate) fn typed_or_read(prompt: &str, bytes_max: usize) -> Outcome<String> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return rpassword::prompt_password(prompt)
+            .map_err(|error| Failure::usage("cannot ask for the secret").because(error));
+    }
+    let mut text = String::new();
+    // One more for the line break, and one to see that it is longer.
+    let limit = u64::try_from(bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(2);
+    stdin
+        .take(limit)
+        .read_to_string(&mut text)
+        .map_err(|error| {
+            Failure::usage("cannot read the secret from standard input")
+                .because(error)
+                .hint("a secret is text in UTF-8")
+        })?;
+    let secret = text.strip_suffix('\n').unwrap_or(&text);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    if secret.len() > bytes_max {
+        return Err(Failure::usage(format!(
+            "the secret is longer than {bytes_max} bytes"
+        )));
+    }
+    Ok(secret.to_owned())
 }
 
 /// Asks until somebody says yes or anything else; nothing is done without a yes.

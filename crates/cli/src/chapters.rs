@@ -48,6 +48,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "model",
             "collection",
             "variable",
+            "secret",
             "deployment",
             "device",
             "run",

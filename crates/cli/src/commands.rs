@@ -28,6 +28,7 @@ pub(crate) mod receipt;
 pub(crate) mod receipt_reconcile;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod secure_boot;
 pub(crate) mod sequence;
 pub(crate) mod sequence_plan;

@@ -26,7 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::commands::{
     asset, assignment, audit, backup, boot_image, class, collection, completion,
     content as content_command, deployment, device, import, login, medium, model, os_image,
-    package, prestage, pupil, quarantine, receipt, report, run, secure_boot,
+    package, prestage, pupil, quarantine, receipt, report, run, secret, secure_boot,
     sequence as sequence_command, serve, simulate, site, token, trust, user, variable, view,
     webhook,
 };
@@ -117,6 +117,8 @@ enum Command {
     #[command(subcommand)]
     Variable(variable::Variable),
     #[command(subcommand)]
+    Secret(secret::Secret),
+    #[command(subcommand)]
     Webhook(webhook::Webhook),
     #[command(subcommand)]
     Deployment(deployment::Deployment),
@@ -189,6 +191,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Collection(command) => collection::run(command, output),
         Command::Report(command) => report::run(command, output),
         Command::Variable(command) => variable::run(command, output),
+        Command::Secret(command) => secret::run(command, output),
         Command::Webhook(command) => webhook::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),
         Command::Device(command) => device::run(command, output),

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use wire::device_api::{
     Challenge, CheckIn, CheckInReply, ChunkRequest, EventAck, EventBatch, PatchList, PatchOffer,
+    SealedSecret, SecretRequest,
 };
 use wire::digest::Digest;
 use wire::names::RunId;
@@ -35,6 +36,14 @@ impl Client {
     /// See [`ClientError`].
     pub fn events(&self, run: RunId, batch: &EventBatch) -> Result<EventAck, ClientError> {
         self.send("POST", &format!("/device/v1/runs/{run}/events"), batch)
+    }
+
+    /// Device API: a secret that a step of this run needs, sealed to the key that is named in the request.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn secret(&self, run: RunId, request: &SecretRequest) -> Result<SealedSecret, ClientError> {
+        self.send("POST", &format!("/device/v1/runs/{run}/secrets"), request)
     }
 
     /// Device API: the bytes of a manifest. At most [`MANIFEST_BYTES_MAX`].

@@ -19,6 +19,8 @@ mod people;
 mod quarantine;
 mod reconciliation;
 mod run_events;
+mod sealed;
+mod secrets;
 mod sites;
 mod targeting;
 mod views;
@@ -27,6 +29,7 @@ mod webhooks;
 pub use assignments::{AssignmentFilter, ListOptions, PupilFilter};
 pub use connection::Client;
 pub use error::ClientError;
+pub use sealed::{NotForUs, RunKey};
 
 /// The JSON of an answer is at most this long: the log and steps of the longest run stay far below.
 pub const JSON_BYTES_MAX: u64 = 64 << 20;

@@ -50,6 +50,11 @@ pub fn loader_conf(bytes: &[u8]) {
     agent::readers::loader_conf(bytes);
 }
 
+/// A secret that the server sealed.
+pub fn sealed_secret(bytes: &[u8]) {
+    agent::readers::sealed_secret(bytes);
+}
+
 /// A disk with a partition table.
 pub fn partition_table(bytes: &[u8]) {
     let disk = tempfile::tempfile().expect("a temporary file");

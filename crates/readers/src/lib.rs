@@ -27,7 +27,7 @@ const fn reader(name: &'static str, read: fn(&[u8])) -> Reader {
 }
 
 /// All of them; the one that takes longest first.
-pub const ALL: [Reader; 34] = [
+pub const ALL: [Reader; 36] = [
     // what lies on sticks and disks
     reader("image", content::image),
     reader("image_ntfs", content::image_ntfs),
@@ -49,8 +49,10 @@ pub const ALL: [Reader; 34] = [
     reader("signature_lists", device::signature_lists),
     reader("tpm_answer", device::tpm_answer),
     reader("check_in", server::check_in),
+    reader("sealed_secret", device::sealed_secret),
     reader("events", server::events),
     reader("receipt", server::receipt),
+    reader("secret_request", server::secret_request),
     // what people write, and what vendors send
     reader("asset_table", server::asset_table),
     reader("collection_rule", server::collection_rule),

@@ -56,6 +56,11 @@ pub fn receipt(bytes: &[u8]) {
     text(bytes, readers::receipt);
 }
 
+/// A device's request for a secret.
+pub fn secret_request(bytes: &[u8]) {
+    readers::secret_request(bytes);
+}
+
 /// The address that a webhook goes to.
 pub fn webhook_address(bytes: &[u8]) {
     text(bytes, readers::webhook_address);

@@ -40,6 +40,7 @@ fn main() {
     let around = Surroundings {
         packages: &packages,
         models: &models,
+        secrets: &[],
     };
     let findings = lint(&text, &around);
     assert!(findings.is_empty(), "{findings:?}");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use wire::admin_api::{Finding, Severity};
 use wire::event::Environment;
+use wire::names::SecretName;
 use wire::package::{Model, Package, PackageKind};
 
 use crate::document::{self, Parsed, ParsedStep};
@@ -26,6 +27,8 @@ pub struct Surroundings<'a> {
     pub packages: &'a [Package],
     /// The models of the machines that are known.
     pub models: &'a [KnownModel],
+    /// The secrets that have a value.
+    pub secrets: &'a [SecretName],
 }
 
 /// A model that machines of are known.
@@ -59,7 +62,7 @@ pub fn lint(text: &str, around: &Surroundings<'_>) -> Vec<Finding> {
     linter.attempts(&steps);
     linter.secret_variables(&variables, &variable_places);
     linter.secret_arguments(&steps);
-    linter.secret_releases(&steps);
+    linter.unset_secrets(&steps, around.secrets);
     linter.drivers(&steps, around);
     linter.disks(&steps, around);
     let mut findings = linter.findings;
@@ -300,6 +303,7 @@ mod tests {
         let around = Surroundings {
             packages: &packages,
             models: &[],
+            secrets: &[],
         };
         lines(&lint(text, &around))
     }
@@ -317,6 +321,27 @@ mod tests {
             )
         };
         findings.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_secret_that_nobody_has_set() {
+        let text = "sequence: a\nsteps:\n  - id: a\n    run-script:\n      script: a\n      secrets: { A: domain-join }\n  \
+                    - { id: b, finish: { action: shut-down } }\n";
+        let findings = |set: &[&str]| {
+            let secrets: Vec<_> = set.iter().map(|name| name.parse().unwrap()).collect();
+            let around = Surroundings {
+                packages: &[],
+                models: &[],
+                secrets: &secrets,
+            };
+            lines(&lint(text, &around))
+        };
+        assert_eq!(findings(&["domain-join", "wifi"]), "");
+        assert_eq!(
+            findings(&[]),
+            "6:21: error FS027: the secret domain-join is not set\n    hint: set it first: `forestage secret set domain-join`"
+        );
+        assert!(findings(&["domain-joins"]).contains("did you mean"));
     }
 
     #[test]
@@ -367,6 +392,7 @@ mod tests {
         let around = Surroundings {
             packages: &packages,
             models: &models,
+            secrets: &[],
         };
         insta::assert_snapshot!(lines(&lint(
             include_str!("../tests/lint/models.yaml"),

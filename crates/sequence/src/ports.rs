@@ -271,8 +271,9 @@ pub trait Machine {
         progress: &dyn Progress,
     ) -> Result<CommandOutput, StepError>;
 
-    /// The secret of this name, released to this machine for this run. It is kept in memory only.
-    fn secret(&self, name: &SecretName) -> Result<Secret, StepError>;
+    /// The secret of this name, released to this machine for this run. It is kept in memory only. Waits for the server as long as
+    /// that isn't reached.
+    fn secret(&self, name: &SecretName, progress: &dyn Progress) -> Result<Secret, StepError>;
 
     /// Waits until the machine has a network and, if one is named, a server takes a connection; fails after `timeout`.
     fn wait_for_network(

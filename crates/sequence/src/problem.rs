@@ -57,8 +57,8 @@ pub enum Code {
     Driver,
     /// An OS image or a layout larger than the disk.
     DiskSize,
-    /// A secret that this release can't release to a machine.
-    SecretRelease,
+    /// A secret that nobody has set.
+    UnknownSecret,
 }
 
 impl Code {
@@ -89,7 +89,7 @@ impl Code {
         Self::Secret,
         Self::Driver,
         Self::DiskSize,
-        Self::SecretRelease,
+        Self::UnknownSecret,
     ];
 
     /// The stable text, such as `FS001`.
@@ -121,7 +121,7 @@ impl Code {
             Self::Secret => "FS023",
             Self::Driver => "FS024",
             Self::DiskSize => "FS025",
-            Self::SecretRelease => "FS026",
+            Self::UnknownSecret => "FS027",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Adding a step is one new file in `steps/` and its entry below. Schema, reference page and lint come from that file.
 //! There is no registration at link time: an entry the linker drops is a step that is missing on 2500 machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
 use wire::names::{PackageName, SecretName, StepPath};
 use wire::package::{Package, PackageKind};
-use wire::sequence::CompiledStep;
 pub use wire::sequence::OnRestart;
+use wire::sequence::{CompiledSequence, CompiledStep};
 
 use crate::ports::{Command, CommandOutput, Content, Machine, Progress, StepError};
 use crate::problem::Problems;
 use crate::scope::{Scope, Template};
-use crate::secret::Hiding;
+use crate::secret::{Hiding, Secret};
 
 pub mod apply_drivers;
 pub mod apply_files;
@@ -273,6 +274,12 @@ impl<'a> StepCx<'a> {
         } else {
             Err(command_failed(program, &output))
         }
+    }
+
+    /// The secret of this name. Whoever asks for it uses it at once.
+    pub fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+        self.go_on()?;
+        self.machine.secret(name, self.progress)
     }
 
     /// Runs `command` with the time the step has left. Secrets it was given are hidden in what it prints.
@@ -556,6 +563,20 @@ fn parse_arguments<S: Step>(with: &Value) -> Result<Box<dyn AnyStep>, ArgumentEr
 #[must_use]
 pub fn on_restart(step: &CompiledStep, parsed: &dyn AnyStep) -> OnRestart {
     step.on_restart.unwrap_or_else(|| parsed.on_restart())
+}
+
+/// The secrets that a sequence asks for, each with the steps that do. A step that this release can't read asks for none here, and
+/// does nothing on a device either.
+#[must_use]
+pub fn secrets_of(sequence: &CompiledSequence) -> BTreeMap<SecretName, Vec<StepPath>> {
+    let mut uses: BTreeMap<SecretName, Vec<StepPath>> = BTreeMap::new();
+    for step in &sequence.steps {
+        let parsed = step_type(&step.kind).and_then(|kind| kind.parse(&step.with).ok());
+        for name in parsed.iter().flat_map(|parsed| parsed.secrets()) {
+            uses.entry(name).or_default().push(step.path.clone());
+        }
+    }
+    uses
 }
 
 /// The step type of this kind.

@@ -24,6 +24,7 @@ mod spreadsheet;
 mod table;
 mod text;
 mod tls;
+mod vault;
 mod webhooks;
 
 pub mod backup;

@@ -46,6 +46,14 @@ pub(crate) const STRANGERS_MAX: i64 = 1000;
 pub(crate) const CHALLENGE_LIFE: Duration = Duration::from_secs(120);
 /// How long a device's session lasts; longer than any run, shorter than a day.
 pub(crate) const DEVICE_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// A request for a secret: a signature and three names.
+pub(crate) const SECRET_REQUEST_BYTES_MAX: usize = 4 << 10;
+/// A secret that an administrator sets; every byte may be written as six, `\u00e6`.
+pub(crate) const SECRET_CHANGE_BYTES_MAX: usize = 512 << 10;
+/// How long a secret that was released is given out again to the same key: an answer got lost, or a step is tried again.
+pub(crate) const SECRETS_OPEN_FOR: Duration = Duration::from_secs(600);
+/// How often one run is given the same secret: it began anew after two power cuts, or in the boot image and in the OS.
+pub(crate) const SECRET_RELEASES_MAX: usize = 3;
 /// How long someone stays signed in to the pages: a working day.
 pub(crate) const WEB_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// How often the use of a token is noted: a program that asks ten times a second writes once a minute.

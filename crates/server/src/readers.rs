@@ -1,7 +1,7 @@
 //! The readers of bytes from outside, as the fuzz targets call them: each takes anything and panics at nothing.
 
 use sequence::view::RunView;
-use wire::device_api::EventBatch;
+use wire::device_api::{EventBatch, SecretRequest};
 use wire::receipt::Receipt;
 
 use crate::fleet::identity::recognise;
@@ -10,6 +10,7 @@ use crate::fleet::quarantine::names;
 use crate::fleet::receipts::Claim;
 use crate::runs::check_in::read_body;
 use crate::runs::live::read_event;
+use crate::vault::release::read_wanted;
 use crate::{backup, fleet, pupils, table, webhooks};
 
 /// What a device says of itself when it checks in.
@@ -26,6 +27,13 @@ pub fn events(bytes: &[u8]) {
         let raw = batch.events.iter().map(|raw| raw.get().as_bytes());
         let events: Vec<_> = raw.filter_map(read_event).map(|(_, event)| event).collect();
         let _ = RunView::of(&events);
+    }
+}
+
+/// A device's request for a secret, up to whether it is signed.
+pub fn secret_request(bytes: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<SecretRequest>(bytes) {
+        let _ = read_wanted(&request.body);
     }
 }
 

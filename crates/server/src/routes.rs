@@ -24,7 +24,9 @@ use crate::people::{auth, idempotency};
 use crate::problem;
 use crate::routes::docs::{Route, Texts};
 use crate::state::AppState;
-use crate::{catalog, compress, fleet, health, metrics, people, pupils, runs, web, webhooks};
+use crate::{
+    catalog, compress, fleet, health, metrics, people, pupils, runs, vault, web, webhooks,
+};
 
 /// Routes and the list of them.
 pub(crate) struct Routes {
@@ -112,6 +114,7 @@ fn all() -> Routes {
         pupils::routes,
         catalog::routes,
         runs::routes,
+        vault::routes,
         webhooks::routes,
     ]
     .into_iter()

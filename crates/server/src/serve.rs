@@ -22,7 +22,8 @@ use crate::connection::{CLIENT, Connection, Counted};
 use crate::db::DatabaseUrl;
 use crate::error::{Failure, chain};
 use crate::limits::{
-    CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, STALLED_AFTER, STOP_TIME_MAX,
+    CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, HEAD_TIME_MAX, SECRETS_OPEN_FOR, STALLED_AFTER,
+    STOP_TIME_MAX,
 };
 use crate::people::oidc::OidcConfig;
 use crate::proxies::{TrustedProxy, client_address};
@@ -65,6 +66,8 @@ pub struct Patience {
     pub webhook_waits: Vec<Duration>,
     /// Content that came within this time may be about to be published, and isn't collected.
     pub content_settles_after: Duration,
+    /// How long a secret that was released is given out again to the key it was released to.
+    pub secrets_open_for: Duration,
 }
 
 impl Default for Patience {
@@ -73,6 +76,7 @@ impl Default for Patience {
             stalled_after: STALLED_AFTER,
             webhook_waits: crate::webhooks::sender::WAITS.to_vec(),
             content_settles_after: CONTENT_SETTLES_AFTER,
+            secrets_open_for: SECRETS_OPEN_FOR,
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::runs::history::History;
 use crate::runs::live::{Views, name_old_runs};
 use crate::secret;
 use crate::serve::Patience;
+use crate::vault::seal::Vault;
 use crate::webhooks::sign::WebhookKey;
 
 /// Where secrets lie, in the data folder.
@@ -67,6 +68,7 @@ struct Inner {
     published: tokio::sync::Notify,
     planning: tokio::sync::Mutex<()>,
     stopping: watch::Receiver<bool>,
+    vault: Vault,
     webhook_key: WebhookKey,
     patience: Patience,
     second_person_above: u32,
@@ -101,6 +103,7 @@ impl AppState {
         let folder = data.join(KEYS_FOLDER);
         secret::private_folder(&folder)?;
         keys::take_over(&db, &folder).await?;
+        let vault = Vault::open(&folder)?;
         let webhook_key = WebhookKey::open(&folder)?;
         let challenges = Challenges::open(&folder)?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);
@@ -124,6 +127,7 @@ impl AppState {
             published: tokio::sync::Notify::new(),
             planning: tokio::sync::Mutex::new(()),
             stopping,
+            vault,
             webhook_key,
             patience,
             second_person_above,
@@ -215,6 +219,16 @@ impl AppState {
     /// The data folder.
     pub(crate) fn data(&self) -> &Utf8Path {
         &self.inner.data
+    }
+
+    /// Seals and opens the secrets of devices.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// How long a release of a secret is answered again to whoever got it.
+    pub(crate) fn secrets_open_for(&self) -> Duration {
+        self.inner.patience.secrets_open_for
     }
 
     /// Makes the secrets of webhooks.

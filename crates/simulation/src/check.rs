@@ -9,6 +9,7 @@ use sequence::journal_line;
 use wire::audit::Verifier;
 use wire::event::{Event, EventBody};
 
+use crate::office::SECRET;
 use crate::world::World;
 
 /// The step whose script must not run twice by itself.
@@ -36,7 +37,33 @@ pub(crate) fn check(world: &Arc<World>) -> Result<()> {
         one_run(world, run, device, state, &told);
     }
     scripts(world);
+    secrets(world)?;
     audit(world)
+}
+
+/// What machines were given lies nowhere: neither on their disks nor in the server's database.
+fn secrets(world: &Arc<World>) -> Result<()> {
+    let holds = |bytes: &[u8]| {
+        let secret = SECRET.as_bytes();
+        bytes.windows(secret.len()).any(|part| part == secret)
+    };
+    let on_disks: Vec<String> = world.change(|world| {
+        let disks = world
+            .laptops
+            .iter()
+            .map(|laptop| (&laptop.serial, &laptop.disk));
+        disks
+            .filter(|(_, disk)| disk.all_bytes().any(holds))
+            .map(|(serial, _)| serial.clone())
+            .collect()
+    });
+    for serial in on_disks {
+        world.wrong(format!("{serial}: a secret lies on its disk"));
+    }
+    if holds(&world.office.bytes()?) {
+        world.wrong("a secret lies in the server's database".to_owned());
+    }
+    Ok(())
 }
 
 /// What a run's machine wrote is what the database has.

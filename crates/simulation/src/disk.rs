@@ -49,6 +49,12 @@ impl Disk {
         Some(&content.bytes)
     }
 
+    /// The bytes of every file that ever was, removed ones included.
+    pub(crate) fn all_bytes(&self) -> impl Iterator<Item = &[u8]> {
+        let contents = self.contents.iter();
+        contents.flat_map(|content| [&*content.bytes, &*content.synced])
+    }
+
     /// All files of this name, in whatever folder, with their bytes.
     pub(crate) fn files(&self, name: &str) -> impl Iterator<Item = (&Utf8PathBuf, &[u8])> {
         let named = self.names.iter();

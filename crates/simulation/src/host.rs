@@ -7,6 +7,7 @@ use std::time::Duration;
 use agent::connection::Connection;
 use agent::files::{Files, Written};
 use agent::host::{Host, KeySource, State, Tpm};
+use agent::secrets::Secrets;
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use client::{Client, ClientError};
@@ -319,8 +320,8 @@ impl Host for Shared {
         Ok(())
     }
 
-    fn machine(&self) -> Box<dyn Machine> {
-        Box::new(Working(Arc::clone(&self.0)))
+    fn machine(&self, secrets: Secrets) -> Box<dyn Machine> {
+        Box::new(Working(Arc::clone(&self.0), secrets))
     }
 
     fn content(&self, packages: Vec<Package>, _connection: &Arc<Connection>) -> Box<dyn Content> {
@@ -331,6 +332,9 @@ impl Host for Shared {
     }
 
     fn set_default_boot(&self, target: BootTarget) -> Result<()> {
+        if target == BootTarget::Os && !self.0.laptop(|laptop| laptop.state.os_entry) {
+            anyhow::bail!("the ESP has no boot entry for the OS");
+        }
         self.0
             .call("the next start is said", None, |fake| {
                 fake.set_default_boot(target)
@@ -474,7 +478,7 @@ impl Written for OpenFile {
 }
 
 /// What steps work on.
-struct Working(Arc<PoweredOn>);
+struct Working(Arc<PoweredOn>, Secrets);
 
 impl Machine for Working {
     fn facts(&self) -> Result<Facts, StepError> {
@@ -541,8 +545,8 @@ impl Machine for Working {
         })
     }
 
-    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
-        lock(&self.0.fake).secret(name)
+    fn secret(&self, name: &SecretName, progress: &dyn Progress) -> Result<Secret, StepError> {
+        self.1.get(name, progress)
     }
 
     fn wait_for_network(

@@ -14,12 +14,15 @@ use wire::admin_api::{CollectionChange, Deployment, Login, Purpose};
 use wire::digest::Digest;
 use wire::package::{Package, PackageKind};
 use wire::people::{NewToken, TOKEN_DAYS_MAX};
+use wire::secrets::SecretChange;
 
 use crate::time::lock;
 
 /// What everybody calls the server.
 pub(crate) const URL: &str = "https://forestage.example";
 const PASSWORD: &str = "seven sheep on a ferry";
+/// What a step of each first deployment needs, and no file may ever hold.
+pub(crate) const SECRET: &str = "nine goats in the fog";
 const DATABASE: [&str; 3] = ["forestage.db", "forestage.db-wal", "forestage.db-shm"];
 
 /// From a blank or staged disk to an OS that is in use.
@@ -33,7 +36,7 @@ steps:
   - { id: boot, install-boot-image: { image: boot-image } }
   - { id: os-boot, install-os-boot: {} }
   - { id: restart, restart: { into: os } }
-  - { id: check, run-script: { script: "true", repeatable: true } }
+  - { id: join, run-script: { script: "true", repeatable: true, secrets: { PASSWORD: domain-join } } }
   - { id: once, run-script: { script: append /var/log/once } }
   - { id: end, finish: { action: restart } }
 "#;
@@ -129,6 +132,19 @@ impl Office {
         }
     }
 
+    /// Everything in the database and in its log of changes.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for name in DATABASE {
+            let path = self.data.join(name);
+            if path.exists() {
+                let more = std::fs::read(&path).with_context(|| format!("cannot read {path}"))?;
+                bytes.extend(more);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// A copy of the database as it is now.
     pub(crate) fn back_up(&self) -> Result<()> {
         let was_up = self.is_up();
@@ -220,6 +236,11 @@ impl Office {
         office.publish("debian", "12", PackageKind::OsImage)?;
         office.publish("boot-image", "1", PackageKind::BootImage)?;
         office.publish("java", "17", PackageKind::Application)?;
+        let secret = SecretChange {
+            value: SECRET.to_owned(),
+            site: String::new(),
+        };
+        admin.set_secret(&"domain-join".parse()?, &secret)?;
         admin.put_sequence(&"deploy".parse()?, DEPLOY)?;
         admin.put_sequence(&"again".parse()?, AGAIN)?;
         for name in ["autumn", "spring"] {

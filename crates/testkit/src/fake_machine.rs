@@ -397,7 +397,7 @@ impl Machine for FakeMachine {
         })
     }
 
-    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
+    fn secret(&self, name: &SecretName, _progress: &dyn Progress) -> Result<Secret, StepError> {
         self.call(format!("secret {name}"))?;
         let secret = self.secrets.borrow().get(name.as_str()).cloned();
         secret.ok_or_else(|| {

@@ -17,6 +17,7 @@ use crate::names::{
 };
 use crate::package::{Model, Package, PackageKind};
 use crate::reasons::{AsideReason, CarryReason, Evidence, MachineReason};
+use crate::secrets::ReleaseRow;
 
 /// `POST /api/v1/login`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -629,6 +630,9 @@ pub struct RunDetail {
     /// The words that have it run again from the start, if that writes over the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_rerun: Option<String>,
+    /// The secrets it was given, the earliest first.
+    #[serde(default)]
+    pub secrets: Vec<ReleaseRow>,
 }
 
 /// `POST /api/v1/runs/{run}/rerun`

@@ -5,6 +5,7 @@
 //! | `POST /device/v1/challenge` | [`Challenge`] |
 //! | `POST /device/v1/check-in` with [`CheckIn`] | [`CheckInReply`] |
 //! | `POST /device/v1/runs/{run}/events` with [`EventBatch`] | [`EventAck`] |
+//! | `POST /device/v1/runs/{run}/secrets` with [`SecretRequest`] | [`SealedSecret`] |
 //! | `GET /device/v1/content/manifests/{digest}` | the manifest's bytes |
 //! | `GET /device/v1/content/manifests/{digest}/patches` | [`PatchList`] |
 //! | `GET /device/v1/content/manifests/{digest}/patches/{from}` | the patch's bytes, or a range of them |
@@ -18,7 +19,7 @@ use serde_json::value::RawValue;
 use crate::digest::Digest;
 use crate::event::Environment;
 use crate::facts::Facts;
-use crate::names::{DeviceId, PrestageName, RunId};
+use crate::names::{DeviceId, PrestageName, RunId, SecretName};
 use crate::order::Order;
 
 /// Events in one batch; more wait for the next.
@@ -27,6 +28,8 @@ pub const EVENTS_MAX: usize = 500;
 pub const CHUNKS_MAX: usize = 1024;
 /// What a check-in's signature covers begins with this, so that the signature is good for nothing else.
 pub const CHECK_IN_CONTEXT: &[u8] = b"forestage check-in 1\0";
+/// The same for a request for a secret. What is sealed in answer is sealed for this use alone.
+pub const SECRET_CONTEXT: &[u8] = b"forestage secret 1\0";
 
 /// A random value to be signed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -178,6 +181,39 @@ pub struct EventAck {
     /// Whether an admin wants this run stopped.
     #[serde(default)]
     pub stop: bool,
+}
+
+/// "A step of this run needs a secret." The signature covers [`SECRET_CONTEXT`] and the bytes of `body`. See
+/// `docs/formats/secrets.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct SecretRequest {
+    /// By the device's key, 128 hexadecimal digits.
+    pub signature: String,
+    /// A [`SecretWanted`] as JSON text.
+    pub body: String,
+}
+
+/// Which secret a device wants, and to what key it is to be sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct SecretWanted {
+    /// The run.
+    pub run: RunId,
+    /// The secret.
+    pub secret: SecretName,
+    /// An X25519 public key that the device made for this run and keeps in memory alone, 64 hexadecimal digits.
+    pub run_key: String,
+}
+
+/// A secret, sealed to the key of a [`SecretWanted`]: HPKE (RFC 9180), base mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct SealedSecret {
+    /// The encapsulated key, 64 hexadecimal digits.
+    pub encapsulated_key: String,
+    /// The secret and its tag, as hexadecimal digits.
+    pub sealed: String,
 }
 
 /// Chunks wanted, at most [`CHUNKS_MAX`].

@@ -42,6 +42,7 @@ pub mod receipt;
 pub mod reconciliation;
 pub mod run_events;
 pub mod run_plan;
+pub mod secrets;
 pub mod sequence;
 pub mod sites;
 pub mod variables;

@@ -64,7 +64,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         url: world.url().to_owned(),
     };
     type Journey = fn(&mut Walk, &Utf8Path) -> Result<()>;
-    let journeys: [(&str, Journey); 22] = [
+    let journeys: [(&str, Journey); 23] = [
         ("a class is handed out with a scanner", Walk::scanner),
         (
             "a vendor's file is mapped, imported and taken back",
@@ -95,6 +95,7 @@ pub(crate) fn run(folder: &Utf8Path) -> Result<()> {
         ),
         ("a site is made, changed and removed", Walk::site),
         ("a variable is set and removed", Walk::variable),
+        ("a secret is set, never shown, and removed", Walk::secret),
         ("a prestage is defined and changed", Walk::prestage),
         ("the content library is verified and tidied", Walk::content),
         ("a token is made, used and revoked", Walk::token),
@@ -409,6 +410,33 @@ impl Walk {
         self.wait("location.pathname === '/webhooks'")?;
         ensure!(
             self.api("/api/v1/webhooks")? == json!([]),
+            "it is still there"
+        );
+        Ok(())
+    }
+
+    fn secret(&mut self, _: &Utf8Path) -> Result<()> {
+        const VALUE: &str = "sju sauer på ferja";
+        self.go("/secrets")?;
+        self.fill("#name", "domain-join")?;
+        self.fill("#value", VALUE)?;
+        self.store("Set the secret")?;
+        let all = self.api("/api/v1/secrets")?;
+        ensure!(find(&all, "name", "domain-join")?["site"] == "", "{all}");
+        let is_shown = format!(
+            "document.documentElement.outerHTML.includes({})",
+            json!(VALUE)
+        );
+        ensure!(
+            self.browser.value(&is_shown)? == false && !all.to_string().contains(VALUE),
+            "the page or the list tells the secret"
+        );
+        self.browser.value("window.isLeft = true")?;
+        self.press_button("Remove")?;
+        self.confirm(None)?;
+        self.reloaded()?;
+        ensure!(
+            self.api("/api/v1/secrets")? == json!([]),
             "it is still there"
         );
         Ok(())

@@ -15,7 +15,10 @@ const WEBHOOKS: usize = 20;
 /// How many finds are told; more of them have the same cause.
 const TOLD_MAX: usize = 10;
 
-/// Makes accounts, tokens and webhooks, and takes note of their secrets.
+/// What a machine is given to join with.
+pub(super) const JOINING: &str = "Fjell-og-fjord-om-kvelden-4711";
+
+/// Makes accounts, tokens, webhooks and a secret for machines, and takes note of all their secrets.
 pub(super) fn plant(world: &World) -> Result<Vec<(String, Vec<u8>)>> {
     let mut secrets = vec![(
         "the admin's password".to_owned(),
@@ -54,6 +57,8 @@ pub(super) fn plant(world: &World) -> Result<Vec<(String, Vec<u8>)>> {
             "secret",
         )?;
     }
+    world.feed(&["secret", "set", "domain-join"], JOINING)?;
+    secrets.push(("domain-join".to_owned(), JOINING.as_bytes().to_vec()));
     secrets.extend(private_keys(&world.places.work.join("data"))?);
     Ok(secrets)
 }

@@ -1,11 +1,15 @@
 //! At school.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, ensure};
 use testkit::vm::{AgentLine, Network, Vm};
 use wire::admin_api::{DeviceState, KeyProtection};
 use wire::quarantine::QuarantineRow;
 use wire::reasons::Evidence;
 
+use super::planted::JOINING;
 use super::shared::Shared;
 use crate::fleet::{Laptop, copy_sparse};
 
@@ -144,6 +148,54 @@ pub(super) fn failing_script(shared: &Shared) -> Result<()> {
         line.is_event("run-failed", Some("printers"))
     })?;
     Ok(())
+}
+
+/// A step needs a secret: it gets it, as its digest shows, once; what it says of it is hidden. That the secret lies nowhere is found
+/// out when everything is scanned.
+pub(super) fn secret(shared: &Shared) -> Result<()> {
+    let laptop = shared.laptop("JOIN-0001")?;
+    shared.import(&laptop, "tiny-secret")?;
+    shared.stage(&laptop)?;
+    deploys(shared, &laptop)?;
+    let joined = crate::check::os_file(&laptop.disk, "/etc/joined")?;
+    let digest = sha256(JOINING)?;
+    ensure!(
+        joined.split_whitespace().next() == Some(&*digest),
+        "the script was given something else: {joined:?}"
+    );
+    let run = shared.world.run_of("JOIN-0001")?;
+    let detail = shared.world.run_detail(&run)?;
+    let released: Vec<_> = detail
+        .secrets
+        .iter()
+        .map(|release| (release.secret.as_str(), release.answers))
+        .collect();
+    ensure!(released == [("domain-join", 1)], "released: {released:?}");
+    ensure!(
+        detail
+            .log
+            .iter()
+            .any(|line| line.text.contains("joining with [secret]")),
+        "what the script said isn't in the log, or not hidden"
+    );
+    Ok(())
+}
+
+/// The SHA-256 of a text, as `sha256sum` prints it.
+fn sha256(text: &str) -> Result<String> {
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start sha256sum")?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    stdin.write_all(text.as_bytes())?;
+    drop(stdin);
+    let printed = String::from_utf8(child.wait_with_output()?.stdout)?;
+    let digest = printed.split_whitespace().next();
+    digest
+        .map(str::to_owned)
+        .context("sha256sum printed nothing")
 }
 
 /// An admin stops a run in the middle of a script that says nothing for an hour: it stops long before that, says so, and

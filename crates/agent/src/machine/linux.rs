@@ -23,6 +23,7 @@ use super::{boot, command, reach};
 use crate::block::BlockFile;
 use crate::connection::write_staged;
 use crate::files::SystemFiles;
+use crate::secrets::Secrets;
 use crate::secure_boot::WouldNotStart;
 use crate::{durable, guard};
 
@@ -39,6 +40,8 @@ pub(crate) struct LinuxMachine {
     volumes: Arc<Volumes>,
     /// At the factory: what is being staged. On the disk before anything can start from it.
     staged: Option<Staged>,
+    /// On site.
+    secrets: Option<Secrets>,
 }
 
 impl LinuxMachine {
@@ -47,6 +50,15 @@ impl LinuxMachine {
         Self {
             volumes,
             staged: None,
+            secrets: None,
+        }
+    }
+
+    /// The same, with the secrets that its run may ask for.
+    pub(crate) fn with_secrets(self, secrets: Secrets) -> Self {
+        Self {
+            secrets: Some(secrets),
+            ..self
         }
     }
 
@@ -179,12 +191,14 @@ impl Machine for LinuxMachine {
         output
     }
 
-    fn secret(&self, name: &SecretName) -> Result<Secret, StepError> {
-        Err(StepError::refused(format!(
-            "the secret {name} can't be released to this machine"
-        ))
-        .because("this release can't release secrets to a machine yet")
-        .hint("give the step a condition that is false, or take it out of the sequence until then"))
+    fn secret(&self, name: &SecretName, progress: &dyn Progress) -> Result<Secret, StepError> {
+        match &self.secrets {
+            Some(secrets) => secrets.get(name, progress),
+            None => Err(StepError::refused(format!(
+                "the secret {name} is needed, and at the factory none is released"
+            ))
+            .hint("leave this step to the deploy sequence")),
+        }
     }
 
     fn wait_for_network(

@@ -12,7 +12,7 @@ use wire::names::RunId;
 use crate::api;
 use crate::commands::deployment::{parse_seconds, typed};
 use crate::failure::{Failure, Outcome, Trying};
-use crate::output::{Bar, Look, Output, Table, bytes, clean, moment, pad, seconds};
+use crate::output::{Bar, Look, Output, Table, bytes, clean, count, moment, pad, seconds};
 use crate::settings::connect;
 
 /// Often enough to look live, rare enough that a hundred watchers are no load.
@@ -494,6 +494,17 @@ fn render_detail(detail: &RunDetail, look: &Look) -> String {
     text.push_str(&table.render(look, "  "));
     text.push('\n');
     text.push_str(&render_summary(detail, look));
+    for release in &detail.secrets {
+        let answers = count(
+            usize::try_from(release.answers).unwrap_or(usize::MAX),
+            "answer",
+        );
+        let at = moment(release.released_at_ms);
+        text.push_str(&format!(
+            "given the secret {} at {at}, {answers}\n",
+            release.secret
+        ));
+    }
     if !row.errors.is_empty() {
         let step = row
             .failed_step
@@ -663,6 +674,7 @@ mod tests {
             median_model: None,
             variables: Vec::new(),
             confirm_rerun: None,
+            secrets: vec![],
         }
     }
 

@@ -1,8 +1,11 @@
 //! One test per chapter: each command does reach the server and says what came back.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::json;
+use wire::secrets::SECRET_BYTES_MAX;
 
 use crate::world::{World, failed, succeeded};
 
@@ -47,6 +50,57 @@ pub(crate) fn import_packages(world: &World) {
         imported[1]["uploaded-bytes"], 0,
         "the same tree again: nothing to send"
     );
+}
+
+/// Sets a secret from a file, as scripts do.
+fn set_secret(world: &World, words: &[&str], value: &[u8]) -> Command {
+    world.write("secret", value);
+    let mut command = world.command(&[&["secret", "set"], words].concat());
+    command.stdin(File::open(world.path("secret")).unwrap());
+    command
+}
+
+#[test]
+fn secrets() {
+    let world = World::start();
+    assert_eq!(world.run(&["secret", "list"]), "no secrets yet\n");
+    world.run(&["site", "set", "BJO", "--name", "Bjørnøya skole"]);
+    let said = succeeded(set_secret(&world, &["domain-join"], b"seven sheep\n"));
+    assert_eq!(said, "secret domain-join set\n");
+    let said = succeeded(set_secret(
+        &world,
+        &["wifi", "--site", "BJO"],
+        b"nine goats",
+    ));
+    assert_eq!(said, "secret wifi of site BJO set\n");
+    let listed = world.run(&["secret", "list"]);
+    for expected in ["domain-join", "wifi", "BJO", "admin"] {
+        assert!(listed.contains(expected), "{listed}");
+    }
+    let rows = world.json(&["secret", "list"]);
+    assert_eq!(
+        (&rows[1]["name"], &rows[1]["site"]),
+        (&json!("wifi"), &json!("BJO"))
+    );
+    let all = format!("{listed}{rows}");
+    assert!(!all.contains("sheep") && !all.contains("goats"), "{all}");
+    let too_long = vec![b'x'; SECRET_BYTES_MAX + 1];
+    let (code, _, stderr) = failed(set_secret(&world, &["key"], &too_long));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("longer than 65536 bytes"), "{stderr}");
+    let (code, _, stderr) = failed(set_secret(&world, &["key"], b"\n"));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("there is nothing to keep secret"),
+        "{stderr}"
+    );
+    // Without a terminal and without anything to read, nothing is set.
+    assert_eq!(world.fail(&["secret", "set", "key"]).0, 1);
+    let said = world.run(&["secret", "remove", "wifi", "--site", "BJO"]);
+    assert_eq!(said, "secret wifi of site BJO removed\n");
+    let (code, _, stderr) = world.fail(&["secret", "remove", "wifi"]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("forestage secret list"), "{stderr}");
 }
 
 #[test]

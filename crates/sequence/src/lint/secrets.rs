@@ -7,7 +7,7 @@ use wire::names::SecretName;
 
 use super::Linter;
 use crate::document::ParsedStep;
-use crate::problem::{Code, Place};
+use crate::problem::{Code, Place, did_you_mean};
 
 /// Names that are given to secrets; an `s` behind them makes them several.
 const NAMES: [&str; 9] = [
@@ -72,15 +72,16 @@ impl Linter {
 }
 
 impl Linter {
-    /// Steps that stop the run, because no release of secrets is there yet.
-    pub(super) fn secret_releases(&mut self, steps: &[ParsedStep]) {
+    /// Secrets that a machine would ask for in vain.
+    pub(super) fn unset_secrets(&mut self, steps: &[ParsedStep], set: &[SecretName]) {
         for step in steps {
-            for name in step.step.iter().flat_map(|step| step.secrets()) {
+            let wanted = step.step.iter().flat_map(|step| step.secrets());
+            for name in wanted.filter(|name| !set.contains(name)) {
                 let place = step.with.place_of_text(name.as_str()).unwrap_or(step.place);
-                let message =
-                    format!("this release can't release the secret `{name}` to a machine");
-                let hint = "the run stops at this step; leave it out until a release that can";
-                self.warning(Code::SecretRelease, place, message, hint);
+                let message = format!("the secret {name} is not set");
+                let hint = did_you_mean(name.as_str(), set.iter().map(SecretName::as_str))
+                    .or_else(|| Some(format!("set it first: `forestage secret set {name}`")));
+                self.error(Code::UnknownSecret, place, message, hint);
             }
         }
     }

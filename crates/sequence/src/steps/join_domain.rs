@@ -127,7 +127,7 @@ fn check_host_name(cx: &StepCx<'_>) -> Result<(), StepError> {
 }
 
 fn join(plan: &Plan, cx: &StepCx<'_>) -> Result<(), StepError> {
-    let password = cx.machine().secret(&plan.secret)?;
+    let password = cx.secret(&plan.secret)?;
     let mut args = vec!["join".to_owned(), format!("--user={}", plan.user)];
     if let Some(unit) = &plan.computer_ou {
         args.push(format!("--computer-ou={unit}"));

@@ -219,7 +219,7 @@ impl Step for RunScript {
     fn apply(&self, plan: Plan, cx: &StepCx<'_>) -> Result<Outcome, StepError> {
         let mut secret_env = Vec::new();
         for (variable, name) in &plan.secrets {
-            secret_env.push((variable.clone(), cx.machine().secret(name)?));
+            secret_env.push((variable.clone(), cx.secret(name)?));
         }
         let content = self.unpack(&plan, cx)?;
         let (program, options) = self

@@ -320,7 +320,7 @@ impl Step for SetNetwork {
 }
 
 fn passphrase(name: &SecretName, cx: &StepCx<'_>) -> Result<Secret, StepError> {
-    let passphrase = cx.machine().secret(name)?;
+    let passphrase = cx.secret(name)?;
     if is_passphrase(passphrase.expose()) {
         return Ok(passphrase);
     }

@@ -103,19 +103,14 @@ fn every_example_is_clean() {
     let around = Surroundings {
         packages: &packages,
         models: &models,
+        secrets: &["domain-join".parse().unwrap()],
     };
     for (name, (text, _)) in sequences() {
         let findings: Vec<String> = lint(&text, &around)
             .iter()
             .map(|finding| format!("{} {}", finding.code, finding.message))
             .collect();
-        // The only one that this release can't run to its end, and it says so.
-        let expected: &[&str] = if name == "teacher-laptop" {
-            &["FS026 this release can't release the secret `domain-join` to a machine"]
-        } else {
-            &[]
-        };
-        assert_eq!(findings, expected, "{name}");
+        assert_eq!(findings, [""; 0], "{name}");
     }
 }
 
@@ -231,12 +226,11 @@ fn the_example_of_every_step_is_clean() {
     let surroundings = sequence::lint::Surroundings {
         packages: &packages,
         models: &[],
+        secrets: &["domain-join", "school-proxy", "wifi-school"].map(|name| name.parse().unwrap()),
     };
     for step_type in sequence::steps::CATALOG {
         let text = around(step_type.example, step_type.kind);
-        let mut findings = sequence::lint::lint(&text, &surroundings);
-        // No release of secrets yet: the lint says so wherever one is named.
-        findings.retain(|finding| finding.code != "FS026");
+        let findings = sequence::lint::lint(&text, &surroundings);
         assert_eq!(findings, [], "{text}");
         let compiled = sequence::document::compile(&text).unwrap().sequence;
         let count = compiled

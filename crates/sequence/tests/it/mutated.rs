@@ -152,6 +152,7 @@ proptest! {
         let around = sequence::lint::Surroundings {
             packages: &packages,
             models: &[],
+            secrets: &[],
         };
         let _ = sequence::lint::lint(&text, &around);
         if let Ok(compiled) = sequence::document::compile(&text) {

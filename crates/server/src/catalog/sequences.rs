@@ -31,6 +31,7 @@ use crate::runs::due;
 use crate::runs::orders::{current_packages, latest_sequence};
 use crate::runs::rows::{StoredDevice, devices_sql};
 use crate::state::{AppState, now_ms};
+use crate::vault;
 
 type Stored = (String, i64, String, String, i64);
 
@@ -177,9 +178,11 @@ async fn read_document(body: Body) -> Result<String, Failure> {
 async fn findings(db: &mut AnyConnection, text: &str) -> Result<Vec<Finding>, Failure> {
     let packages = current_packages(db).await?;
     let models = known_models(db).await?;
+    let secrets = vault::set_names(db).await?;
     let around = Surroundings {
         packages: &packages,
         models: &models,
+        secrets: &secrets,
     };
     Ok(sequence::lint::lint(text, &around))
 }

@@ -19,6 +19,7 @@ use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body};
 use crate::state::{AppState, now_ms};
+use crate::vault;
 
 /// `GET /api/v1/deployments`
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Vec<Deployment>>, Failure> {
@@ -80,6 +81,9 @@ pub(crate) async fn put(
     // Whether collection and sequence exist is found out on the way.
     if let Some(words) = to_confirm(&mut db, &deployment).await? {
         confirmed(&typed.confirm, &words)?;
+    }
+    if !deployment.stopped {
+        vault::refuse_unset(&mut db, &deployment.sequence).await?;
     }
     let reaches_more = before
         .as_ref()

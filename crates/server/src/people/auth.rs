@@ -142,10 +142,14 @@ impl StoredUser {
 }
 
 /// The device that calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeviceSession {
     /// The device.
     pub(crate) device: DeviceId,
+    /// The run it was handed out with.
+    pub(crate) run: Option<RunId>,
+    /// Its own name: the digest of its token.
+    pub(crate) digest: String,
 }
 
 /// The secret of a web session; only its digest is stored.
@@ -481,25 +485,27 @@ impl AppState {
         commit(db).await
     }
 
-    async fn device_of(
-        &self,
-        headers: &HeaderMap,
-    ) -> Result<Option<(DeviceId, Option<RunId>)>, Failure> {
+    async fn device_of(&self, headers: &HeaderMap) -> Result<Option<DeviceSession>, Failure> {
         let Some(token) = bearer(headers) else {
             return Ok(None);
         };
+        let digest = secret::digest(token);
         let found: Option<(String, String)> = sqlx::query_as(
             "SELECT device, run FROM device_sessions WHERE digest = $1 AND expires_at_ms > $2",
         )
-        .bind(secret::digest(token))
+        .bind(&digest)
         .bind(now_ms())
         .fetch_optional(self.db().read())
         .await
         .doing("look up the session of a device")?;
-        match found {
-            Some((device, run)) => Ok(Some((stored_text("device id", &device)?, run.parse().ok()))),
-            None => Ok(None),
-        }
+        let session = |(device, run): (String, String)| {
+            Ok(DeviceSession {
+                device: stored_text("device id", &device)?,
+                run: run.parse().ok(),
+                digest,
+            })
+        };
+        found.map(session).transpose()
     }
 }
 
@@ -555,17 +561,17 @@ pub async fn require_user(
 }
 
 async fn admit_device(state: &AppState, request: &mut Request) -> Result<(), Failure> {
-    let Some((device, run)) = state.device_of(request.headers()).await? else {
+    let Some(session) = state.device_of(request.headers()).await? else {
         return Err(Failure::refused(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
             "check in first",
         ));
     };
-    if let (Some(connection), Some(run)) = (request.extensions().get::<Connection>(), run) {
+    if let (Some(connection), Some(run)) = (request.extensions().get::<Connection>(), session.run) {
         connection.belongs_to(run);
     }
-    request.extensions_mut().insert(DeviceSession { device });
+    request.extensions_mut().insert(session);
     Ok(())
 }
 

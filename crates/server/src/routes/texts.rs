@@ -16,6 +16,7 @@ mod imports;
 mod people;
 mod pupils;
 mod runs;
+mod secrets;
 mod targeting;
 mod webhooks;
 
@@ -57,6 +58,7 @@ pub(super) const ALL: &[fn(Texts) -> Texts] = &[
     fleet::texts,
     catalog::texts,
     runs::texts,
+    secrets::texts,
     pupils::texts,
     imports::texts,
     webhooks::texts,

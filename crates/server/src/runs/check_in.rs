@@ -119,8 +119,8 @@ fn bad_challenge() -> Failure {
     .hint("ask for a new one")
 }
 
-/// Checks the signature, and reads what was signed.
-fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
+/// Checks a signature of a device's key, strictly.
+pub(crate) fn signed_by(key: &str, signed: &[u8], signature: &str) -> Result<DeviceKey, Failure> {
     let bad = || {
         Failure::refused(
             StatusCode::FORBIDDEN,
@@ -128,16 +128,22 @@ fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
             "the signature doesn't fit the key",
         )
     };
-    let key = DeviceKey::parse(&check_in.device_key).ok_or_else(bad)?;
+    let key = DeviceKey::parse(key).ok_or_else(bad)?;
+    match key.has_signed(signed, signature) {
+        true => Ok(key),
+        false => Err(bad()),
+    }
+}
+
+/// Checks the signature, and reads what was signed.
+fn prove(check_in: &CheckIn) -> Result<Claimant, Failure> {
     let signed = [
         CHECK_IN_CONTEXT,
         check_in.challenge.as_bytes(),
         check_in.body.as_bytes(),
     ]
     .concat();
-    if !key.has_signed(&signed, &check_in.signature) {
-        return Err(bad());
-    }
+    let key = signed_by(&check_in.device_key, &signed, &check_in.signature)?;
     let body = read_body(&check_in.body)?;
     let facts = to_json("write facts", &body.facts)?;
     Ok(Claimant {

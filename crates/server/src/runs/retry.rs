@@ -20,6 +20,7 @@ use crate::people::auth::User;
 use crate::routes::{parse, read_json_if_any};
 use crate::runs::{due, orders};
 use crate::state::{AppState, Change, now_ms};
+use crate::vault::release::allow_anew;
 
 /// The run that someone points at.
 #[derive(FromRow)]
@@ -129,7 +130,7 @@ pub(crate) async fn go_on(db: &mut Write, run: RunId) -> Result<(), Failure> {
     .execute(&mut **db)
     .await
     .doing("have a run go on")?;
-    Ok(())
+    allow_anew(db, run).await
 }
 
 /// The deployment of a run, unless it was stopped or cancelled for the device: whoever did that takes it back first.

@@ -467,6 +467,7 @@ impl AppState {
             median_model,
             variables: self.variables_of(&stored_run.id).await?,
             confirm_rerun: self.confirm_rerun(&stored_run).await?,
+            secrets: self.releases_of(&stored_run.id).await?,
         }))
     }
 

@@ -36,6 +36,7 @@ pub mod run;
 mod runs;
 #[cfg(test)]
 pub(crate) mod sample;
+mod secrets;
 pub mod section;
 pub mod sequence;
 mod targeting;
@@ -94,6 +95,7 @@ fn pages_all() -> Pages {
         .get("/collections", May::View, Section::Collections, routes::show_collections)
         .get("/deployments", May::View, Section::Deployments, routes::show_deployments)
         .get("/variables", May::View, Section::Variables, variables::show)
+        .get("/secrets", May::Administer, Section::Secrets, secrets::show)
         .get("/sequences", May::View, Section::Sequences, routes::show_sequences)
         .get("/sequences/new", May::Publish, Section::Sequences, sequence::show_new)
         .get("/sequences/{name}", May::View, Section::Sequences, sequence::show)

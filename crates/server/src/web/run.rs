@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{DeviceRow, DeviceState, LogLine, RunDetail, RunRow, RunVariable, StepRow};
 use wire::event::ContentBytes;
+use wire::secrets::ReleaseRow;
 
 use super::words::{Words, en};
 use super::{draw, format, layout, overview};
@@ -42,6 +43,7 @@ pub fn run_page(
         p.crumbs { a href="/" { (words.t("Overview")) } " / " span { (title(detail)) } }
         @for (_, part) in parts(sight, detail, device) { (part) }
         (variables(words, &detail.variables))
+        (secrets(words, &detail.secrets))
         (log(words, &detail.log))
         (other_runs(words, detail, all))
     }
@@ -583,6 +585,32 @@ fn step_state(state: &str) -> StepState {
         _ => ("waiting", en("Waiting|step"), "M4 8h.1M8 8h.1M12 8h.1"),
     };
     StepState { class, word, icon }
+}
+
+/// Which secrets the run was given, when and how often; nothing if none.
+fn secrets(words: Words, rows: &[ReleaseRow]) -> Markup {
+    let lines: Vec<Markup> = rows
+        .iter()
+        .map(|row| {
+            html! {
+                th scope="row" { span.mono { (row.secret) } }
+                td { (super::secrets::whose(words, &row.site)) }
+                td { (words.time(row.released_at_ms)) }
+                td.number { (words.number(row.answers)) }
+            }
+        })
+        .collect();
+    let columns = [
+        words.t("Secret"),
+        words.t("Value for"),
+        words.t("Released"),
+        words.t("Given out"),
+    ];
+    html! {
+        @if !rows.is_empty() {
+            (draw::block("secrets-title", words.t("Secrets"), words.t("what steps of this run were given"), &draw::table(words.t("Secrets"), &columns, &[3], &lines)))
+        }
+    }
 }
 
 fn log(words: Words, lines: &[LogLine]) -> Markup {

@@ -11,6 +11,7 @@ use wire::names::{CollectionName, DeploymentName, DeviceId, RunId, SequenceName,
 use wire::package::{Model, PackageKind};
 use wire::reasons::{AsideReason, Evidence, texts};
 use wire::run_plan::{Decision, PlannedStep, RunPlan};
+use wire::secrets::ReleaseRow;
 use wire::variables::{EffectiveVariable, VariableOrigin, VariableScope};
 
 /// The moment at which the sample is looked at.
@@ -413,6 +414,12 @@ pub(crate) fn detail(row: &RunRow) -> RunDetail {
         said: recognised(&row.serial),
         median_model: Some("ThinkPad L14 Gen 5".into()),
         confirm_rerun: Some(format!("rerun {}", row.serial)),
+        secrets: vec![ReleaseRow {
+            secret: "domain-join".parse().expect("a name"),
+            site: String::new(),
+            released_at_ms: NOW_MS - 60_000,
+            answers: 2,
+        }],
         variables: vec![
             RunVariable {
                 name: "timezone".into(),

@@ -37,6 +37,8 @@ pub enum Section {
     Assign,
     /// The pupils.
     Pupils,
+    /// The secrets.
+    Secrets,
     /// The labels.
     Labels,
     /// The prestages.
@@ -85,6 +87,7 @@ pub(super) const NAVIGATION: &[(&str, &[Entry])] = &[
         (Section::Collections, "/collections", en("Collections")),
         (Section::Deployments, "/deployments", en("Deployments")),
         (Section::Variables, "/variables", en("Variables")),
+        (Section::Secrets, "/secrets", en("Secrets")),
     ]),
     (en("Hand-out"), &[
         (Section::Assign, "/assign", en("Assign")),

@@ -29,6 +29,7 @@ const BOKMAL: &[&str] = &[
     include_str!("words/nb/plan.txt"),
     include_str!("words/nb/quarantine.txt"),
     include_str!("words/nb/reasons.txt"),
+    include_str!("words/nb/secrets.txt"),
     include_str!("words/nb/targeting.txt"),
     include_str!("words/nb/variables.txt"),
     include_str!("words/nb/watch.txt"),

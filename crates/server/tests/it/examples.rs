@@ -696,6 +696,11 @@ fn people(story: &mut Story) {
     story.get("/api/v1/webhooks");
     story.ask(&format!("DELETE {hook}"), Value::Null);
 
+    let secret = json!({ "value": "seven sheep on a ferry" });
+    story.ask("PUT /api/v1/secrets/domain-join", secret);
+    story.get("/api/v1/secrets");
+    story.ask("DELETE /api/v1/secrets/domain-join", Value::Null);
+
     let one = json!(login(PASSWORD));
     story.ask("POST /api/v1/login", one);
     story.ask("PUT /api/v1/me/language", json!({ "language": "nb" }));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camino::{Utf8Path, Utf8PathBuf};
-use client::Client;
+use client::{Client, RunKey};
 use content::{Library, Manifest, NoMeter};
 use ed25519_dalek::{Signer as _, SigningKey};
 use ring::rand::SystemRandom;
@@ -19,7 +19,8 @@ use wire::admin_api::{
 };
 use wire::deployments::ResumeRequest;
 use wire::device_api::{
-    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, KeyPlace, Staged,
+    CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, KeyPlace,
+    SECRET_CONTEXT, SecretRequest, SecretWanted, Staged,
 };
 use wire::digest::Digest;
 use wire::event::Environment;
@@ -678,6 +679,21 @@ impl Machine {
             challenge: challenge.into(),
             device_key,
             signature,
+            body,
+        }
+    }
+
+    /// A request for a secret, to be sealed to `key`.
+    pub(crate) fn ask_for(&self, secret: &str, run: RunId, key: &RunKey) -> SecretRequest {
+        let wanted = SecretWanted {
+            run,
+            secret: secret.parse().unwrap(),
+            run_key: key.public(),
+        };
+        let body = serde_json::to_string(&wanted).unwrap();
+        let signed = [SECRET_CONTEXT, body.as_bytes()].concat();
+        SecretRequest {
+            signature: self.key.sign(&signed).1,
             body,
         }
     }

@@ -25,6 +25,7 @@ mod plans;
 mod prestage;
 mod proxies;
 mod quarantine;
+mod secrets;
 mod targeting;
 mod upkeep;
 mod variables;

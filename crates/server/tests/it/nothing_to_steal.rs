@@ -4,6 +4,7 @@
 use std::io::Read as _;
 
 use camino::Utf8Path;
+use client::RunKey;
 use serde_json::Value;
 use testkit::planted::{Scan, Scanner};
 use wire::admin_api::Login;
@@ -11,10 +12,12 @@ use wire::people::{NewToken, NewUser, Role};
 use wire::webhooks::NewWebhook;
 
 use crate::harness::{Machine, PASSWORD, Site, good_run, send};
+use crate::secrets as of_devices;
 
 const USERS: usize = 60;
 const TOKENS: usize = 90;
 const WEBHOOKS: usize = 20;
+const OF_BJO: &str = "Blåbær-på-Bjørnøya-17";
 
 /// Makes accounts, tokens and webhooks; returns what nobody must ever find.
 pub(crate) fn plant(site: &Site) -> Vec<(String, Vec<u8>)> {
@@ -71,10 +74,29 @@ pub(crate) fn plant(site: &Site) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// A staged and a deployed machine, so that there are bundles, orders, events and receipts.
-fn live(site: &Site) -> String {
+/// Sets the secrets of two sites and of all, one with a value like a key file's; returns their values.
+fn set_secrets(site: &Site) -> Vec<(String, Vec<u8>)> {
+    let values = [("", "Flytende-Fjord-4711"), ("BJO", OF_BJO)];
+    let mut planted = Vec::new();
+    for (at, value) in values {
+        of_devices::set(site, "domain-join", at, value);
+        planted.push((format!("domain-join of {at:?}"), value.into()));
+    }
+    let long = "nøkkelring ".repeat(wire::secrets::SECRET_BYTES_MAX / 12);
+    of_devices::set(site, "key-ring", "", &long);
+    planted.push(("key-ring".to_owned(), long.into_bytes()));
+    planted
+}
+
+/// A staged and a deployed machine, so that there are bundles, orders, events and receipts; and releases of a secret.
+fn live(site: &Site) -> (String, Vec<(String, Vec<u8>)>) {
     site.prepare(100);
     site.import("serial;asset tag;site code;class\nPF1;A1;BJO;8B\n");
+    let planted = set_secrets(site);
+    site.admin
+        .put_sequence(&"deploy".parse().unwrap(), &of_devices::joining())
+        .unwrap();
+
     let prestage = site.define_prestage();
     site.admin.build_prestage(&prestage).unwrap();
     site.receipt("PF1", 1, "staged");
@@ -85,19 +107,23 @@ fn live(site: &Site) -> String {
     let reply = serde_json::to_value(&reply).unwrap();
     let session = reply["session"].as_str().unwrap().to_owned();
     let run = serde_json::from_value(reply["order"]["run"].clone()).unwrap();
-    send(
-        &site.server.anyone().with_token(&session),
-        run,
-        &good_run(run),
-    );
-    session
+    let client = site.server.anyone().with_token(&session);
+    let key = RunKey::from_chance(&[7; 32]);
+    let request = machine.ask_for("domain-join", run, &key);
+    let sealed = client.secret(run, &request).unwrap();
+    let secret = key.open(&sealed, &request.body).unwrap();
+    assert_eq!(String::from_utf8(secret).unwrap(), OF_BJO);
+    send(&client, run, &good_run(run));
+    (session, planted)
 }
 
 #[test]
 fn no_planted_secret_is_in_anything_the_server_makes_or_answers() {
     let site = Site::new();
     let mut secrets = plant(&site);
-    secrets.push(("a device's session".into(), live(&site).into_bytes()));
+    let (session, of_machines) = live(&site);
+    secrets.push(("a device's session".into(), session.into_bytes()));
+    secrets.extend(of_machines);
     secrets.extend(site.private_keys());
     assert!(secrets.len() >= 200, "{} secrets", secrets.len());
     let scanner = Scanner::new(&secrets);
@@ -120,6 +146,7 @@ fn no_planted_secret_is_in_anything_the_server_makes_or_answers() {
         "trust",
         "audit?limit=5000",
         "variables",
+        "secrets",
         "asset-computers",
         "openapi.json",
     ] {

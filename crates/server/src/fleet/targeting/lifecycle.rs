@@ -33,6 +33,7 @@ use crate::runs::orders::{anew, latest_sequence, reach_of};
 use crate::runs::retry::go_on;
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
+use crate::vault;
 use crate::webhooks::outbox::emit;
 
 /// `runs.stop` of a run that was stopped together with its deployment; a resume lifts these and no others.
@@ -98,6 +99,7 @@ pub(crate) async fn resume(
     let mut db = state.db().write().await?;
     let mut deployment = find(&mut db, &name).await?;
     if deployment.stopped {
+        vault::refuse_unset(&mut db, &deployment.sequence).await?;
         let resumed = Deployment {
             stopped: false,
             ..deployment.clone()
@@ -228,6 +230,7 @@ pub(crate) async fn start(
     let mut db = state.db().write().await?;
     let deployment = find(&mut db, &name).await?;
     refuse_stopped(&deployment)?;
+    vault::refuse_unset(&mut db, &deployment.sequence).await?;
     if deployment.purpose != Purpose::Available {
         let message = format!("deployment {name} is required: its machines begin by themselves");
         return Err(Failure::conflict("not-available", message)

@@ -102,6 +102,7 @@ pub(crate) async fn remove(
     }
     for sql in [
         "DELETE FROM site_subnets WHERE site = $1",
+        "DELETE FROM secrets WHERE site = $1",
         "UPDATE devices SET seen_site = '' WHERE seen_site = $1",
         "DELETE FROM sites WHERE code = $1",
     ] {
