@@ -15,6 +15,7 @@ use wire::bundle::{BundlePart, BundleRoot, BundleSignature, SignatureText};
 use wire::digest::Digest;
 use wire::keys::PublicKey;
 
+use crate::converge::flush::while_flushing;
 use crate::error::{ContentError, chain};
 use crate::frame::{self, Frame};
 use crate::hashed::Hashed;
@@ -605,12 +606,8 @@ pub fn write_bundle(
     let (manifests, chunks) = collect(&root, library)?;
     let mut frame_bytes = 0;
     for chunk in &chunks {
-        let missing = ContentError::MissingChunk {
-            digest: chunk.digest,
-            offset: 0,
-            source: None,
-        };
-        frame_bytes += library.frame_bytes(&chunk.digest).ok_or(missing)?;
+        let bytes = library.frame_bytes(&chunk.digest);
+        frame_bytes += bytes.ok_or_else(|| missing(chunk))?;
     }
     root.format = ROOT_FORMAT;
     root.content_bytes = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
@@ -637,7 +634,11 @@ pub fn write_bundle(
     for (_, bytes) in &manifests {
         to.write_all(bytes).map_err(io())?;
     }
-    let (pack, frames) = write_pack(&chunks, library, to, meter)?;
+    let synced = to.try_clone().map_err(io())?;
+    let (pack, frames) = while_flushing(
+        || synced.sync_data(),
+        || write_pack(&chunks, library, to, meter),
+    )?;
     if pack.bytes != pack_bytes {
         return Err(bad("the library changed while it was written"));
     }
@@ -710,6 +711,14 @@ fn collect(root: &BundleRoot, library: &Library) -> Result<Collected, ContentErr
     Ok((manifests, chunks))
 }
 
+fn missing(chunk: &ChunkRef) -> ContentError {
+    ContentError::MissingChunk {
+        digest: chunk.digest,
+        offset: 0,
+        source: None,
+    }
+}
+
 /// Writes the pack, and returns what the root says of it and the frame table.
 fn write_pack(
     chunks: &[ChunkRef],
@@ -743,15 +752,13 @@ fn write_pack(
         begin,
         &mut accept,
         |line| {
-            for chunk in chunks {
-                let missing = ContentError::MissingChunk {
-                    digest: chunk.digest,
-                    offset: 0,
-                    source: None,
-                };
-                line.send(library.frame(&chunk.digest)?.ok_or(missing)?)?;
-            }
-            Ok(())
+            let mut awaited = chunks.iter();
+            let wanted = chunks.iter().map(|chunk| chunk.digest);
+            library.frames(wanted, &mut |frame| match awaited.next() {
+                Some(chunk) if chunk.digest != frame.digest() => Err(missing(chunk)),
+                _ => line.send(frame),
+            })?;
+            awaited.next().map_or(Ok(()), |chunk| Err(missing(chunk)))
         },
     )?;
     let (to, _, bytes) = stream.finish()?;

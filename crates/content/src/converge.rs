@@ -3,7 +3,7 @@
 //! There is no other way to apply content. A cut at any moment is resumed by converging again. Nothing is written that
 //! was not checked against its digest on the very buffer that is written.
 
-mod flush;
+pub(crate) mod flush;
 pub(crate) mod image;
 pub(crate) mod library;
 pub(crate) mod tree;

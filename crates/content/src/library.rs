@@ -367,7 +367,18 @@ impl Library {
         })
     }
 
-    /// Where the chunks that are here lie, in the order in which reading them is sequential.
+    /// Where the chunks that are here lie, in the order in which they are wanted.
+    fn locate_all(&self, wanted: impl Iterator<Item = Digest>) -> Vec<(Arc<PathBuf>, IndexEntry)> {
+        self.read_state(|state| {
+            let locate = |digest| {
+                let location: &Location = state.index.get(&digest)?;
+                Some((state.packs[location.pack].clone()?, location.entry))
+            };
+            wanted.filter_map(locate).collect()
+        })
+    }
+
+    /// The same in the order in which reading them is sequential.
     fn in_order(&self, wanted: &[Digest]) -> Vec<(Arc<PathBuf>, IndexEntry)> {
         self.read_state(|state| {
             let mut found: Vec<&Location> = wanted
@@ -380,6 +391,15 @@ impl Library {
                 .filter_map(|location| Some((state.packs[location.pack].clone()?, location.entry)))
                 .collect()
         })
+    }
+
+    /// Hands over the frames of `wanted`, in this order. Those that aren't here or can't be read are passed over.
+    pub(crate) fn frames(
+        &self,
+        wanted: impl Iterator<Item = Digest>,
+        sink: &mut dyn FnMut(Frame) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        self.read_frames(&self.locate_all(wanted), sink)
     }
 
     /// Hands the frames over. Those that can't be read are passed over, with a warning.

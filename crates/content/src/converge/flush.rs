@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_millis(200);
 /// # Errors
 /// With that of the work; else with the one of a write-back: the kernel tells it only once per open file, so that a
 /// later sync would not hear of it.
-pub(super) fn while_flushing<T>(
+pub(crate) fn while_flushing<T>(
     flush: impl Fn() -> io::Result<()> + Sync,
     work: impl FnOnce() -> Result<T, ContentError>,
 ) -> Result<T, ContentError> {
