@@ -230,10 +230,11 @@ fn restore(world: &Arc<World>) -> Result<()> {
             world.was_restored = true;
             world.is_restored = true;
             for laptop in &mut world.laptops {
+                let mut past: Vec<_> = laptop.followed().cloned().collect();
                 if is_in_use(&laptop.state) {
-                    let done: Vec<_> = laptop.done().cloned().collect();
-                    laptop.past.extend(done);
+                    past.extend(laptop.done().cloned());
                 }
+                laptop.past.extend(past);
             }
         });
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use http::Request;
 use sequence::journal_line;
 use sequence::layout::Layout;
@@ -84,7 +84,7 @@ pub(crate) struct Laptop {
     pub(crate) clock_off_ms: i64,
     /// The script that must not run twice by itself has run so often.
     pub(crate) once_ran: usize,
-    /// The journals of runs that were over when the server was restored: those aren't told again.
+    /// The journals of runs that were over when the server was restored, or that another had followed: those aren't told again.
     pub(crate) past: BTreeSet<Utf8PathBuf>,
 }
 
@@ -128,6 +128,17 @@ impl Laptop {
             matches!(last, Some(EventBody::RunDone { .. }))
         });
         done.map(|(path, _)| path)
+    }
+
+    /// The journals of runs that another one has followed, by the order on the disk.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = &Utf8PathBuf> {
+        let order = self.disk.read(Utf8Path::new("/staging/order.json"));
+        let order = String::from_utf8_lossy(order.unwrap_or_default()).into_owned();
+        let journals = self.disk.files("journal").map(|(path, _)| path);
+        journals.filter(move |path| {
+            let run = path.parent().and_then(Utf8Path::file_name);
+            run.is_some_and(|run| !order.contains(run))
+        })
     }
 
     pub(crate) fn facts(&self) -> Facts {
