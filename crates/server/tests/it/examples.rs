@@ -696,7 +696,7 @@ fn people(story: &mut Story) {
     story.get("/api/v1/webhooks");
     story.ask(&format!("DELETE {hook}"), Value::Null);
 
-    let secret = json!({ "value": "seven sheep on a ferry" });
+    let secret = json!({ "value": "nine goats in the fog" });
     story.ask("PUT /api/v1/secrets/domain-join", secret);
     story.get("/api/v1/secrets");
     story.ask("DELETE /api/v1/secrets/domain-join", Value::Null);

@@ -12,7 +12,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .answers::<Vec<SecretRow>>()
         .whole()
         .of("PUT", "/api/v1/secrets/{name}", "Set a secret.", "For one site, or for all that have no value of their own. Nothing reads it back. Machines that ask from now on get it.")
-        .takes::<SecretChange>(r#"{"value":"seven sheep on a ferry"}"#)
+        .takes::<SecretChange>(r#"{"value":"nine goats in the fog"}"#)
         .answers::<SecretRow>()
         .fails(400, "no-secret", "The value is empty.")
         .fails(400, "too-long", "The value is longer than 64 KiB.")
