@@ -1,4 +1,4 @@
-//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines, PostgreSQL, the drill of
+//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines and who sits at them, PostgreSQL, the drill of
 //! a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
@@ -6,7 +6,9 @@
 pub mod chance;
 pub mod drill;
 pub mod fake_machine;
+pub mod keyboard;
 pub mod line;
+mod monitor;
 pub mod planted;
 pub mod postgres;
 pub mod vm;
