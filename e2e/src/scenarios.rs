@@ -4,6 +4,7 @@
 //! kernel is loaded directly, because none of this is about firmware; `first_light` is.
 
 mod factory;
+mod keyboard;
 mod planted;
 mod school;
 pub(crate) mod shared;
@@ -13,6 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::check;
 use crate::console::{chapter, failure, results, say};
 use shared::Shared;
 
@@ -36,7 +38,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a secret, released once", school::secret),
     ("a run that is stopped, then goes on", school::stopped),
     ("a power cut in the middle of staging", factory::power_cut),
-    ("no server", school::no_server),
+    (
+        "no server, and somebody at the keyboard",
+        keyboard::no_server,
+    ),
     ("a bundle with an altered root", factory::altered_root),
     ("a bundle with an altered chunk", factory::altered_chunk),
     ("a disk that is too small", factory::small_disk),
@@ -60,6 +65,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<()> {
     let world = World::start(Places::new("scenarios")?)?;
     let secrets = planted::plant(&world)?;
     let shared = Shared::prepare(world, &["tiny", "tiny-failing", "tiny-slow", "tiny-secret"])?;
+    check::no_way_in(&shared.world.places.work.join("boot-image"))?;
     let queue = Mutex::new(chosen.iter());
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

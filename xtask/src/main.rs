@@ -29,7 +29,8 @@ Commands:
                                 server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
                                 server that fails at fifty points of a deployment; `api`, a hundred thousand random
                                 questions to the admin API; `years`, ten thousand histories of a county in virtual time;
-                                `supply-chain`, what the programs are made of, and the agent compiled twice
+                                `keyboard`, ten thousand keys pressed at a machine; `supply-chain`, what the programs
+                                are made of, and the agent compiled twice
   bench     Measure, and print the figures
               --json FILE       Write them as JSON
               --only NAME       Only this one; `engine` is the content engine against its peers, which needs root,

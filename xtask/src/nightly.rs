@@ -28,6 +28,7 @@ const ATTACKS: [(&str, &str); 5] = [
 ];
 /// Histories of a county, fifty times as many as in every test run.
 const YEARS: &str = "10000";
+const KEY_PRESSES: &str = "10000";
 /// Inputs for each reader.
 const FUZZ_RUNS: &str = "10000000";
 
@@ -39,7 +40,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 10] = [
+static PROOFS: [Proof; 11] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -84,6 +85,11 @@ static PROOFS: [Proof; 10] = [
         name: "wan",
         what: "a line that is cut, silent, slow or lossy at fifty points of a deployment, once for an hour",
         prove: wan,
+    },
+    Proof {
+        name: "keyboard",
+        what: "ten thousand keys pressed at a machine that works and waits",
+        prove: keyboard,
     },
     Proof {
         name: "supply-chain",
@@ -216,7 +222,8 @@ fn attacks(_no_figures: &Path) -> Result<()> {
             .args(["test", "--package", "agent", "--package", "content"])
             .args(["--package", "server", "--package", "client"])
             .args(["--", "--nocapture"])
-            .args(["altered_bundles", "flipped_bit", "enrolments", "in_between"])
+            .args(["altered_bundles", "flipped_bit", "enrolments"])
+            .args(["in_between"])
             .envs(ATTACKS),
     )
 }
@@ -244,6 +251,15 @@ fn storm(figures: &Path, options: &[&str]) -> Result<()> {
 fn wan(figures: &Path) -> Result<()> {
     build_programs()?;
     run_program(e2e()?.args(["wan", "--cut", "3600", "--json"]).arg(figures))
+}
+
+fn keyboard(_no_figures: &Path) -> Result<()> {
+    build_programs()?;
+    run_program(
+        e2e()?
+            .args(["scenarios", "keyboard"])
+            .env("FORESTAGE_KEY_PRESSES", KEY_PRESSES),
+    )
 }
 
 fn api(figures: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 //! agent comes out the same twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -316,6 +316,8 @@ fn checksums(lock: &str) -> BTreeMap<Crate, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "all of this is test code")]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn sbom(of: &str) -> Value {

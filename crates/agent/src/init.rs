@@ -92,8 +92,21 @@ fn mount_all() -> Result<()> {
     failed
 }
 
-/// No key ends or restarts this machine, and the kernel looks for no module tool.
+/// No key ends or restarts this machine or writes on its screen, and the kernel looks for no module tool.
 fn quiet_the_keyboard() {
+    // The kernel gives us its terminal, which echoes what is typed as long as somebody has it open.
+    let let_go = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .and_then(|nothing| {
+            rustix::stdio::dup2_stdin(&nothing)?;
+            rustix::stdio::dup2_stdout(&nothing)?;
+            Ok(rustix::stdio::dup2_stderr(&nothing)?)
+        });
+    if let Err(error) = let_go {
+        log::note(&format!("what is typed stays visible: {error}"));
+    }
     if let Err(error) = rustix::system::reboot(rustix::system::RebootCommand::CadOff) {
         log::note(&format!("ctrl-alt-del stays on: {error}"));
     }

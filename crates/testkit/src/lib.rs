@@ -1,4 +1,5 @@
-//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines, PostgreSQL, TPMs, the drill of
+//! For tests and the demo alone: chance with a seed, the fake machine, a line with faults, planted secrets, virtual machines and
+//! who sits at them, PostgreSQL, TPMs, the drill of
 //! a simulated fleet.
 //!
 //! Deliberately absent: anything that a shipped program needs.
@@ -6,7 +7,9 @@
 pub mod chance;
 pub mod drill;
 pub mod fake_machine;
+pub mod keyboard;
 pub mod line;
+mod monitor;
 pub mod planted;
 pub mod postgres;
 pub mod swtpm;

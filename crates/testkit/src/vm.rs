@@ -1,10 +1,10 @@
 //! Virtual machines: QEMU with real firmware, real disks and a serial line we read.
 //!
 //! The harness never presses a key: it has no way to. Everything it can ask of QEMU's monitor
-//! is listed in `QmpCommand`. It never waits for a time either, only for lines, exits and silence.
+//! is listed in `QmpCommand`. (Whoever proves that no key does anything asks for a [`Keyboard`].) It never waits for a time
+//! either, only for lines, exits and silence.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
+use crate::keyboard::Keyboard;
+use crate::monitor::Monitor;
 use crate::swtpm;
 
 /// Emulation is slow and shares two cores: this much silence on the serial line means that a machine hangs.
@@ -354,12 +356,40 @@ impl Vm {
         &self.seen
     }
 
-    /// Writes what the machine's screen shows to a PNG.
+    /// Writes what the machine's screen shows to a picture: a PNG, or a PPM if it is called so.
     ///
     /// # Errors
     /// The machine is off, or QEMU refuses.
     pub fn screendump(&self, picture: &Utf8Path) -> Result<()> {
         self.qmp(&QmpCommand::Screendump(picture.to_owned()))
+    }
+
+    /// Whether it is off by itself.
+    ///
+    /// # Errors
+    /// The kernel of this computer doesn't tell.
+    pub fn is_off(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// What its screen shows, as rows of red, green and blue.
+    ///
+    /// # Errors
+    /// The machine is off, or QEMU refuses.
+    pub fn screen(&self) -> Result<Vec<u8>> {
+        let picture = self.folder.join(format!("{}.ppm", self.name));
+        self.qmp(&QmpCommand::Screendump(picture.clone()))?;
+        let pixels = std::fs::read(&picture).with_context(|| format!("cannot read {picture}"))?;
+        std::fs::remove_file(&picture)?;
+        Ok(pixels)
+    }
+
+    /// Somebody at its keyboard. Until they are dropped, nobody else can ask anything of its monitor.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub fn keyboard(&self) -> Result<Keyboard> {
+        Ok(Keyboard::new(Monitor::open(&self.qmp)?))
     }
 
     fn next_line(&mut self) -> Result<String, RecvTimeoutError> {
@@ -378,29 +408,7 @@ impl Vm {
     }
 
     fn qmp(&self, command: &QmpCommand) -> Result<()> {
-        let stream = UnixStream::connect(&self.qmp).context("cannot reach QEMU's monitor")?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut writer = stream;
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        for request in [json!({"execute": "qmp_capabilities"}), command.request()] {
-            writeln!(writer, "{request}")?;
-            loop {
-                line.clear();
-                if reader.read_line(&mut line)? == 0 {
-                    bail!("QEMU's monitor hung up");
-                }
-                let reply: Value = serde_json::from_str(&line)?;
-                if reply.get("error").is_some() {
-                    bail!("QEMU refused: {reply}");
-                }
-                if reply.get("return").is_some() {
-                    break;
-                }
-            }
-        }
-        Ok(())
+        Monitor::open(&self.qmp)?.ask(&command.request())
     }
 }
 
@@ -422,7 +430,8 @@ impl QmpCommand {
     fn request(&self) -> Value {
         match self {
             Self::Screendump(picture) => {
-                json!({"execute": "screendump", "arguments": {"filename": picture, "format": "png"}})
+                let format = picture.extension().unwrap_or("png");
+                json!({"execute": "screendump", "arguments": {"filename": picture, "format": format}})
             }
         }
     }

@@ -27,20 +27,6 @@ pub(super) fn no_dhcp(shared: &Shared) -> Result<()> {
     deploys(shared, &laptop)
 }
 
-/// The network is there, the server is not: the screen says so, and later the run goes through.
-pub(super) fn no_server(shared: &Shared) -> Result<()> {
-    let laptop = shared.laptop("NSRV-0001")?;
-    shared.import(&laptop, "tiny")?;
-    shared.stage(&laptop)?;
-    let mut vm = shared.at_school(&laptop, "no-server", Network::Walled)?;
-    vm.wait_for("the server being missed", |line| {
-        line.is_milestone("unreachable")
-    })?;
-    laptop.picture(&vm, "no-server")?;
-    vm.cut_power();
-    deploys(shared, &laptop)
-}
-
 /// Nobody knows the serial: quarantined and shown. Once it is imported, the machine goes on by itself.
 pub(super) fn unknown_serial(shared: &Shared) -> Result<()> {
     let laptop = shared.laptop("UNKN-0001")?;
@@ -250,7 +236,7 @@ fn deploys(shared: &Shared, laptop: &Laptop) -> Result<()> {
     finishes(shared, laptop, &mut vm)
 }
 
-fn finishes(shared: &Shared, laptop: &Laptop, vm: &mut Vm) -> Result<()> {
+pub(super) fn finishes(shared: &Shared, laptop: &Laptop, vm: &mut Vm) -> Result<()> {
     vm.wait_for_milestone("reported")?;
     vm.wait_for_power_off()?;
     let serial = &laptop.identity.serial;

@@ -345,7 +345,7 @@ fn whoever_changes_a_byte_on_the_way_changes_nothing() {
     }
     let seen = server.seen.lock().unwrap();
     assert!(seen.asked.iter().all(is_as_asked), "a request was changed");
-    println!(
+    eprintln!(
         "{bytes} of {all} bytes changed: {} calls failed, {harmless} went well as they were sent",
         bytes - harmless
     );
