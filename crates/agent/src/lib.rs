@@ -14,6 +14,8 @@ mod esp;
 pub mod files;
 #[cfg(test)]
 mod flipped_bits;
+#[cfg(test)]
+mod foreign_orders;
 mod gpt;
 mod guard;
 pub mod host;
@@ -38,6 +40,7 @@ mod stage;
 #[cfg(test)]
 mod test_bundle;
 mod view;
+mod warrant;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
-use wire::names::{PackageName, SecretName, StepPath};
+use wire::names::{PackageName, RunId, SecretName, StepPath};
 use wire::package::{Package, PackageKind};
 use wire::sequence::CompiledStep;
 pub use wire::sequence::OnRestart;
@@ -194,6 +194,7 @@ pub struct StepCx<'a> {
     machine: &'a dyn Machine,
     content: &'a dyn Content,
     progress: &'a dyn Progress,
+    run: RunId,
     path: &'a StepPath,
     time_left: &'a dyn Fn() -> Duration,
 }
@@ -204,6 +205,7 @@ impl<'a> StepCx<'a> {
         machine: &'a dyn Machine,
         content: &'a dyn Content,
         progress: &'a dyn Progress,
+        run: RunId,
         path: &'a StepPath,
         time_left: &'a dyn Fn() -> Duration,
     ) -> Self {
@@ -211,6 +213,7 @@ impl<'a> StepCx<'a> {
             machine,
             content,
             progress,
+            run,
             path,
             time_left,
         }
@@ -232,6 +235,12 @@ impl<'a> StepCx<'a> {
     #[must_use]
     pub fn progress(&self) -> &'a dyn Progress {
         self.progress
+    }
+
+    /// The run that the step is part of.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.run
     }
 
     /// Where the step stands.

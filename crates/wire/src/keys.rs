@@ -1,4 +1,4 @@
-//! The keys that sign bundles, as the admin API tells of them.
+//! The keys that sign bundles and warrants, as the admin API tells of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +11,41 @@ hex_bytes!(
     "64 small hexadecimal digits"
 );
 
+/// What a key signs.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPurpose {
+    /// Bundles: what is staged at the factory.
+    #[default]
+    Bundle,
+    /// Warrants: what may write over a disk that was deployed.
+    Wipe,
+}
+
+impl KeyPurpose {
+    /// How it is written everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Wipe => "wipe",
+        }
+    }
+}
+
+impl std::fmt::Display for KeyPurpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// How far a key has come. It only ever goes on: what is retired stays so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyState {
-    /// Boot images are built to trust it; new bundles aren't signed with it.
+    /// Boot images are built to trust it; the server signs no bundle with it. All wipe keys that count are in this state.
     Trusted,
     /// Boot images trust it, and new bundles are signed with it: one key at a time.
     Signing,
@@ -74,12 +104,15 @@ impl std::fmt::Display for KeyPlace {
     }
 }
 
-/// A key that signs bundles, or did.
+/// A key that signs bundles or warrants, or did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct KeyRow {
     /// What people call it.
     pub name: KeyName,
+    /// What it signs.
+    #[serde(default)]
+    pub purpose: KeyPurpose,
     /// Its public half.
     pub public_key: PublicKey,
     /// How far it has come.
@@ -102,7 +135,11 @@ pub struct KeyRow {
 pub struct NewKey {
     /// What people will call it. A name is used once.
     pub name: KeyName,
-    /// The public half of a key whose private half stays elsewhere; without it the server makes a key and keeps it.
+    /// What it signs.
+    #[serde(default)]
+    pub purpose: KeyPurpose,
+    /// The public half of a key whose private half stays elsewhere; without it the server makes a key and keeps it. A wipe
+    /// key never lies on the server: it is the server that it guards against.
     #[serde(default)]
     pub public_key: Option<PublicKey>,
 }

@@ -28,5 +28,6 @@ mod quarantine;
 mod targeting;
 mod upkeep;
 mod variables;
+mod warrants;
 mod watching;
 mod webhooks;
