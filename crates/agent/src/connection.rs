@@ -9,8 +9,10 @@ use client::{Client, ClientError, RunKey};
 use sequence::secret::wipe;
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
-use wire::device_api::{CheckInBody, CheckInReply, Staged};
+use wire::device_api::{CheckInBody, CheckInReply, Staged, ToldMark};
+use wire::keys::DevicePublicKey;
 use wire::names::RunId;
+use wire::warrant::SignedWarrant;
 
 use crate::device_key::DeviceKey;
 use crate::files::{Files, SystemFiles};
@@ -43,6 +45,7 @@ pub struct Connection {
     session: Mutex<Option<Client>>,
     run: Mutex<Option<RunId>>,
     wishes: Mutex<Option<Wishes>>,
+    warrant: Mutex<Option<SignedWarrant>>,
 }
 
 /// What an admin wants of a run, as of the last check-in.
@@ -63,6 +66,7 @@ impl Connection {
             session: Mutex::default(),
             run: Mutex::default(),
             wishes: Mutex::default(),
+            warrant: Mutex::default(),
         }
     }
 
@@ -93,6 +97,16 @@ impl Connection {
     /// The address of the first server this device trusts.
     pub(crate) fn server_url(&self) -> Option<&str> {
         self.trust.server_urls.first().map(String::as_str)
+    }
+
+    /// Keys of which one must have signed a warrant before a deployed disk is written over.
+    pub(crate) fn wipe_keys(&self) -> &[PublicKey] {
+        &self.trust.wipe_keys
+    }
+
+    /// The warrant that came with the order of the last check-in.
+    pub(crate) fn warrant(&self) -> Option<SignedWarrant> {
+        lock(&self.warrant).clone()
     }
 
     /// Whether an admin wants this run gone on with although it failed or was stopped here.
@@ -162,6 +176,7 @@ impl Connection {
                 device,
                 go_on,
                 stop,
+                warrant,
             } => {
                 log::milestone("checked-in", json!({ "device": device, "run": order.run }));
                 *lock(&self.wishes) = Some(Wishes {
@@ -169,6 +184,7 @@ impl Connection {
                     go_on: *go_on,
                     stop: *stop,
                 });
+                *lock(&self.warrant) = warrant.clone();
                 *lock(&self.session) = Some(server.with_token(session));
             }
             CheckInReply::Idle {
@@ -182,6 +198,7 @@ impl Connection {
                     json!({ "device": device, "message": message }),
                 );
                 *lock(&self.wishes) = None;
+                *lock(&self.warrant) = None;
                 *lock(&self.session) = Some(server.with_token(session));
             }
             CheckInReply::Quarantined { message, .. } => {
@@ -217,8 +234,28 @@ impl Connection {
             key: Some(key.place().clone()),
             staged,
             run: *lock(&self.run),
+            mark: self.mark(),
+            wipe_keys: self.trust.wipe_keys.clone(),
         };
         serde_json::to_string(&body).context("cannot write the check-in")
+    }
+
+    fn mark(&self) -> Option<ToldMark> {
+        match self.host.mark() {
+            Ok(mark) => mark.map(|mark| ToldMark {
+                state: mark.state,
+                run: mark.run,
+            }),
+            Err(error) => {
+                log::warn("the server isn't told what the disk's mark says", &error);
+                None
+            }
+        }
+    }
+
+    /// The device's public key.
+    pub(crate) fn public_key(&self) -> Result<DevicePublicKey> {
+        Ok(self.key()?.public())
     }
 
     /// The device's key. Made at the first check-in; durable as soon as there is a staging partition.

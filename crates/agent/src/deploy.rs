@@ -22,6 +22,7 @@ use crate::runner::{self, Listeners};
 use crate::screen::Phase;
 use crate::secrets::Secrets;
 use crate::view::Board;
+use crate::warrant::{self, NoWarrant};
 
 /// How long the end of a run waits for the server before the machine restarts; later starts report what is left.
 pub(crate) const REPORT_WAIT: Duration = Duration::from_secs(20);
@@ -305,8 +306,12 @@ fn start_os(site: &Site) {
 }
 
 /// Runs an order to its end. Returns the next one, if the machine stays on.
-fn execute(site: &Site, order: &Order) -> io::Result<Order> {
-    let (end, reporter) = run_order(site, order, Phase::Deploying)?;
+pub(crate) fn execute(site: &Site, order: &Order) -> io::Result<Order> {
+    let (end, reporter) = match run_order(site, order, Phase::Deploying) {
+        Ok(run) => run,
+        Err(NotRun::Journal(error)) => return Err(error),
+        Err(NotRun::Refused(why)) => return Ok(wait_for_warrant(site, order, &why)),
+    };
     match end {
         RunEnd::Suspended(environment) => {
             reporter.wait_reported(REPORT_WAIT);
@@ -368,12 +373,48 @@ pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) 
     }
 }
 
-/// Runs `order` with everything attached. Used in the boot image and in the OS.
+/// An order that this machine doesn't take: nothing was written, and the server is asked again.
+fn wait_for_warrant(site: &Site, order: &Order, why: &NoWarrant) -> Order {
+    let why = chain(why);
+    log::milestone("order-refused", json!({ "run": order.run, "why": why }));
+    site.board.set_phase(
+        Phase::Refused,
+        &format!("{why}. Nothing was written; asking again by itself."),
+    );
+    site.pause(REFUSED_PAUSE);
+    ask(site, false)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let texts = std::iter::successors(Some(error), |error| error.source());
+    texts
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Why an order was not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRun {
+    /// The disk is full or damaged.
+    #[error("cannot write the journal")]
+    Journal(#[source] io::Error),
+    /// It would write over a deployed disk, and nobody has signed that.
+    #[error("the order was refused")]
+    Refused(#[source] NoWarrant),
+}
+
+/// Runs `order` with everything attached, if it may. Used in the boot image and in the OS: every order goes through here.
 pub(crate) fn run_order(
     site: &Site,
     order: &Order,
     phase: Phase,
-) -> io::Result<(RunEnd, Arc<Reporter>)> {
+) -> Result<(RunEnd, Arc<Reporter>), NotRun> {
+    warrant::check(&*site.host, &site.connection, order).map_err(NotRun::Refused)?;
+    run_allowed(site, order, phase).map_err(NotRun::Journal)
+}
+
+fn run_allowed(site: &Site, order: &Order, phase: Phase) -> io::Result<(RunEnd, Arc<Reporter>)> {
     site.connection.set_run(Some(order.run));
     let go_on = site.connection.is_to_go_on(order.run);
     if let Some(folder) = site.host.folder().filter(|_| go_on) {

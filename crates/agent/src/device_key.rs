@@ -102,6 +102,14 @@ impl DeviceKey {
         }
     }
 
+    /// Its public half.
+    pub(crate) fn public(&self) -> DevicePublicKey {
+        match &self.kind {
+            Kind::Software(seed) => DevicePublicKey::of_ed25519(seed.verifying_key().as_bytes()),
+            Kind::Tpm(point) => DevicePublicKey::of_p256(point),
+        }
+    }
+
     /// Where it is, for the server.
     pub(crate) const fn place(&self) -> &KeyPlace {
         &self.place

@@ -12,6 +12,7 @@ use sequence::engine::Clock;
 use sequence::ports::{BootTarget, Content, Machine};
 use wire::event::Environment;
 use wire::facts::Facts;
+use wire::mark::StagingMark;
 use wire::package::Package;
 
 use crate::connection::Connection;
@@ -59,6 +60,12 @@ pub trait Host: Clock + KeySource {
 
     /// What the machine is.
     fn facts(&self) -> Facts;
+
+    /// The mark of the machine's own disk; `None` if no disk carries one for this machine.
+    ///
+    /// # Errors
+    /// It can't be told which disk that is.
+    fn mark(&self) -> Result<Option<StagingMark>>;
 
     /// Mounts the staging partition of the machine's own disk and says where; `None` if there is none.
     ///

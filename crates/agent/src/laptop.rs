@@ -13,6 +13,7 @@ use sequence::ports::{BootTarget, Content, Machine};
 use wire::event::Environment;
 use wire::facts::Facts;
 use wire::layout::VolumeRole;
+use wire::mark::StagingMark;
 use wire::package::Package;
 
 use crate::clock::{self, MachineClock};
@@ -125,6 +126,10 @@ impl Host for Laptop {
 
     fn facts(&self) -> Facts {
         self.volumes.kernel.facts()
+    }
+
+    fn mark(&self) -> Result<Option<StagingMark>> {
+        self.volumes.mark()
     }
 
     fn mount_staging(&self) -> Result<Option<Utf8PathBuf>> {

@@ -16,6 +16,8 @@ mod esp;
 pub mod files;
 #[cfg(test)]
 mod flipped_bits;
+#[cfg(test)]
+mod foreign_orders;
 mod gpt;
 mod guard;
 pub mod host;
@@ -42,6 +44,7 @@ mod stage;
 mod test_bundle;
 mod tpm;
 mod view;
+mod warrant;
 
 use std::io::Write;
 use std::process::ExitCode;

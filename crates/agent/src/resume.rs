@@ -74,8 +74,7 @@ pub fn go_on(site: &Site) -> Result<()> {
 fn finish(site: &Site, mut order: Order) -> Result<()> {
     log::milestone("resumed-in-os", json!({ "run": order.run }));
     let (end, reporter) = loop {
-        let (end, reporter) = deploy::run_order(site, &order, Phase::Deploying)
-            .context("cannot write the journal")?;
+        let (end, reporter) = deploy::run_order(site, &order, Phase::Deploying)?;
         if !matches!(end, RunEnd::Failed | RunEnd::Aborted) {
             break (end, reporter);
         }

@@ -418,6 +418,7 @@ mod tests {
             server_urls: vec![],
             ca_pem: String::new(),
             bundle_keys: vec![key.into()],
+            wipe_keys: Vec::new(),
         };
         assert_eq!(bundle_keys(&trust).unwrap().len(), 1);
         trust.bundle_keys.push("zz".into());

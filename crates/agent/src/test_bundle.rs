@@ -56,6 +56,7 @@ pub(crate) fn trust() -> Trust {
         server_urls: vec![],
         ca_pem: String::new(),
         bundle_keys: vec![Digest::from_bytes(public.to_bytes()).to_string()],
+        wipe_keys: Vec::new(),
     }
 }
 

@@ -14,12 +14,15 @@ use wire::device_plan::{PlanReply, PlanRequest};
 use wire::digest::Digest;
 use wire::drift::{PrestageDiff, PrestageDrift, PrestageId};
 use wire::keys::{KeyRow, NewKey};
-use wire::names::{CollectionName, DeviceId, KeyName, PrestageName, RunId, SequenceName};
+use wire::names::{
+    CollectionName, DeploymentName, DeviceId, KeyName, PrestageName, RunId, SequenceName,
+};
 use wire::package::Package;
 use wire::receipt::{ImportReceipts, Receipt, ReceiptImport};
 use wire::variables::{
     DeviceVariables, ScopeVariables, VariableChange, VariableRow, VariableScope,
 };
+use wire::warrant::{WarrantFile, WarrantRequest, WarrantsTaken};
 
 use crate::connection::Client;
 use crate::error::ClientError;
@@ -294,6 +297,23 @@ impl Client {
     /// See [`ClientError`].
     pub fn retire_key(&self, name: &KeyName) -> Result<KeyRow, ClientError> {
         self.send("POST", &format!("/api/v1/trust/keys/{name}/retire"), &())
+    }
+
+    /// What is to be signed before a deployment may write over the disks of its machines.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn warrant_request(&self, name: &DeploymentName) -> Result<WarrantRequest, ClientError> {
+        self.get(&format!("/api/v1/deployments/{name}/warrants"))
+    }
+
+    /// Brings what was signed.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn bring_warrants(&self, file: &WarrantFile) -> Result<WarrantsTaken, ClientError> {
+        let name = &file.deployment;
+        self.send("PUT", &format!("/api/v1/deployments/{name}/warrants"), file)
     }
 
     /// Imports assets from CSV into a collection, or says what would happen.

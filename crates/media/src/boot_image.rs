@@ -529,6 +529,7 @@ mod tests {
             server_urls: vec![],
             ca_pem: String::new(),
             bundle_keys: vec!["ab".repeat(32)],
+            wipe_keys: Vec::new(),
         };
         assemble(
             &recipe,

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use sequence::journal_line;
 use wire::digest::Digest;
 use wire::mark::{MARK_BYTES, StagingMark};
+use wire::warrant::{Warrant, WarrantFile, WarrantRequest};
 
 /// As in the answers of the corpus.
 const TRANSACTION: u32 = 7;
@@ -122,5 +123,28 @@ pub fn staging_mark(bytes: &[u8]) {
         let again = StagingMark::decode(&mark.encode()).expect("we wrote it");
         assert_eq!(again.state, mark.state);
         assert_eq!(again.uuid, mark.uuid);
+    }
+}
+
+/// A warrant, what is signed elsewhere, and what comes back from there.
+pub fn warrant(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(warrant) = Warrant::parse(text)
+    {
+        assert_eq!(Warrant::parse(&warrant.text()), Ok(warrant));
+    }
+    if let Ok(request) = WarrantRequest::parse(bytes) {
+        let mut texts: Vec<String> = request
+            .machines
+            .iter()
+            .map(|machine| request.warrant(machine).text())
+            .collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), request.machines.len(), "one text for each");
+    }
+    if let Ok(file) = WarrantFile::parse(bytes) {
+        let written = serde_json::to_vec(&file).expect("it is JSON");
+        assert_eq!(WarrantFile::parse(&written), Ok(file));
     }
 }

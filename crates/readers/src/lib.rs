@@ -27,7 +27,7 @@ const fn reader(name: &'static str, read: fn(&[u8])) -> Reader {
 }
 
 /// All of them; the one that takes longest first.
-pub const ALL: [Reader; 36] = [
+pub const ALL: [Reader; 37] = [
     // what lies on sticks and disks
     reader("image", content::image),
     reader("image_ntfs", content::image_ntfs),
@@ -43,6 +43,7 @@ pub const ALL: [Reader; 36] = [
     reader("partition_table", device::partition_table),
     reader("signed_image", device::signed_image),
     reader("staging_mark", device::staging_mark),
+    reader("warrant", device::warrant),
     // what comes over the network, from the firmware and the TPM
     reader("command_line", device::command_line),
     reader("dhcp", device::dhcp),

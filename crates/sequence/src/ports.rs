@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use wire::event::{ContentBytes, Environment, LogLevel, ProgressUnit};
 use wire::facts::Facts;
 use wire::layout::VolumeRole;
-use wire::names::{PackageName, SecretName};
+use wire::names::{PackageName, RunId, SecretName};
 use wire::package::Package;
 
 use crate::layout::Layout;
@@ -290,8 +290,9 @@ pub trait Machine {
     /// Removes a folder of the target OS that we made. Nothing happens if it isn't there.
     fn remove_folder(&self, path: &Utf8Path) -> Result<(), StepError>;
 
-    /// Writes `deployed` into the staging mark: from now on the disk may hold a person's work.
-    fn mark_deployed(&self) -> Result<(), StepError>;
+    /// Notes in the staging mark that `run` has finished. If it `deployed` the machine, the disk may hold a person's work from
+    /// now on. The mark of a disk that was deployed names the run that finished on it last.
+    fn mark_finished(&self, run: RunId, deployed: bool) -> Result<(), StepError>;
 }
 
 /// Where a tree of files is to be.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::event::{ContentBytes, Environment, FinishAction, StepOutcome};
 use wire::facts::Facts;
-use wire::names::{PackageName, SecretName, StepPath};
+use wire::names::{PackageName, RunId, SecretName, StepPath};
 use wire::package::{Package, PackageKind};
 pub use wire::sequence::OnRestart;
 use wire::sequence::{CompiledSequence, CompiledStep};
@@ -195,6 +195,7 @@ pub struct StepCx<'a> {
     machine: &'a dyn Machine,
     content: &'a dyn Content,
     progress: &'a dyn Progress,
+    run: RunId,
     path: &'a StepPath,
     time_left: &'a dyn Fn() -> Duration,
 }
@@ -205,6 +206,7 @@ impl<'a> StepCx<'a> {
         machine: &'a dyn Machine,
         content: &'a dyn Content,
         progress: &'a dyn Progress,
+        run: RunId,
         path: &'a StepPath,
         time_left: &'a dyn Fn() -> Duration,
     ) -> Self {
@@ -212,6 +214,7 @@ impl<'a> StepCx<'a> {
             machine,
             content,
             progress,
+            run,
             path,
             time_left,
         }
@@ -233,6 +236,12 @@ impl<'a> StepCx<'a> {
     #[must_use]
     pub fn progress(&self) -> &'a dyn Progress {
         self.progress
+    }
+
+    /// The run that the step is part of.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.run
     }
 
     /// Where the step stands.

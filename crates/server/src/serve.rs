@@ -232,6 +232,7 @@ pub(crate) async fn open(
         server_urls: urls.to_vec(),
         ca_pem: tls.ca_pem.clone(),
         bundle_keys: Vec::new(),
+        wipe_keys: Vec::new(),
     };
     let state = AppState::open(
         &config.data,

@@ -24,7 +24,8 @@ use testkit::fake_machine::{FakeContent, FakeMachine};
 use wire::event::{ContentBytes, Environment, Event, EventBody};
 use wire::facts::{DiskContent, Facts};
 use wire::layout::VolumeRole;
-use wire::names::SecretName;
+use wire::mark::{MarkState, StagingMark};
+use wire::names::{RunId, SecretName};
 use wire::package::Package;
 
 use crate::time::{End, end, lock, now_ms, wait_until};
@@ -288,6 +289,21 @@ impl Host for Shared {
 
     fn facts(&self) -> Facts {
         self.0.laptop(|laptop| laptop.facts())
+    }
+
+    fn mark(&self) -> Result<Option<StagingMark>> {
+        Ok(self.0.laptop(|laptop| {
+            let state = match laptop.state.content {
+                Some(DiskContent::StagedHere) => MarkState::Staged,
+                Some(DiskContent::DeployedHere) => MarkState::Deployed,
+                _ => return None,
+            };
+            let facts = laptop.facts();
+            Some(StagingMark {
+                run: laptop.state.run,
+                ..StagingMark::new(&facts.serial, facts.uuid, state)
+            })
+        }))
     }
 
     fn mount_staging(&self) -> Result<Option<Utf8PathBuf>> {
@@ -568,9 +584,10 @@ impl Machine for Working {
         self.0.write(&what, None, |fake| fake.remove_folder(path))
     }
 
-    fn mark_deployed(&self) -> Result<(), StepError> {
-        self.0
-            .write("the disk is marked", None, FakeMachine::mark_deployed)
+    fn mark_finished(&self, run: RunId, deployed: bool) -> Result<(), StepError> {
+        self.0.write("the disk is marked", None, |fake| {
+            fake.mark_finished(run, deployed)
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod world;
 use std::sync::Arc;
 
 use anyhow::Result;
+use ed25519_dalek::SigningKey;
 use testkit::chance::Chance;
 
 use crate::office::Office;
@@ -25,6 +26,8 @@ use crate::world::{DAY, Laptop, Rates, World};
 const MACHINES_MAX: usize = 3;
 /// The first of June 2026.
 const BEGIN_MS: i64 = 1_780_272_000_000;
+/// Every so many counties have somebody sign what writes over deployed machines.
+const WITH_WIPE_KEY: u64 = 3;
 /// From the factory to the first day of school.
 const SUMMER: i64 = 75 * DAY;
 
@@ -91,7 +94,11 @@ impl Beginning {
             .iter()
             .map(|laptop| laptop.state.layout.is_some())
             .collect();
-        let world = World::new(office, chance, rates, laptops, teller);
+        let wipe_key = (seed % WITH_WIPE_KEY == 0).then(|| SigningKey::from_bytes(&[7; 32]));
+        if let Some(key) = &wipe_key {
+            office.trust_for_warrants(key)?;
+        }
+        let world = World::new(office, wipe_key, chance, rates, laptops, teller);
         world.tell("county", &format!("{machines} machines, {rates:?}"));
         world.change(|world| world.are_faults_over = true);
         for (machine, is_staged) in staged.into_iter().enumerate() {

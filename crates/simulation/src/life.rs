@@ -18,7 +18,7 @@ use wire::package::PackageKind;
 use wire::quarantine::{Decide, Decision};
 
 use crate::host::{PoweredOn, Shared};
-use crate::office::URL;
+use crate::office::{URL, public_half};
 use crate::time::{End, go_on_to, now_ms};
 use crate::world::{DAY, Event, HOUR, Laptop, MINUTE, SECOND, World, staged};
 
@@ -56,6 +56,7 @@ pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Resu
         .office
         .admin()
         .change_members(&name.parse()?, &change)?;
+    sign(world, &name.parse()?);
     for machine in 0..machines {
         let by_hand = sequence == "again";
         let at = world.between(0, 20 * MINUTE);
@@ -303,6 +304,7 @@ fn site(world: &Arc<World>, machine: usize, environment: Environment) -> Site {
         server_urls: vec![URL.to_owned()],
         ca_pem: String::new(),
         bundle_keys: Vec::new(),
+        wipe_keys: world.wipe_key.iter().map(public_half).collect(),
     };
     Site::in_the_dark(Arc::new(host), trust)
 }
@@ -483,6 +485,7 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
         let came = done.map_or_else(|error| format!(": {error}"), |()| String::new());
         world.tell("people", &format!("{what}{came}"));
     };
+    sign(world, name);
     let status = admin.deployment_status(name)?;
     if status.stopped {
         did(
@@ -584,6 +587,21 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In a county with a wipe key, somebody signs for the machines that need it.
+fn sign(world: &World, name: &DeploymentName) {
+    let Some(key) = &world.wipe_key else {
+        return;
+    };
+    match world.office.sign_warrants(name, key) {
+        Ok(0) => {}
+        Ok(machines) => world.tell(
+            "people",
+            &format!("{name} is signed for {machines} machines"),
+        ),
+        Err(error) => world.tell("people", &format!("{name} can't be signed for: {error}")),
+    }
 }
 
 /// Whether a disk is in use that is to be laid out.

@@ -6,15 +6,20 @@ use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use client::Client;
 use content::{Library, Manifest, NoMeter};
+use ed25519_dalek::{Signer as _, SigningKey};
 use http::{Request, Response};
 use serde_json::json;
 use server::{InProcess, Patience, ServerConfig};
 use tokio::runtime::Runtime;
 use wire::admin_api::{CollectionChange, Deployment, Login, Purpose};
+use wire::bundle::SignatureText;
 use wire::digest::Digest;
+use wire::keys::{KeyPurpose, NewKey, PublicKey};
+use wire::names::DeploymentName;
 use wire::package::{Package, PackageKind};
 use wire::people::{NewToken, TOKEN_DAYS_MAX};
 use wire::secrets::SecretChange;
+use wire::warrant::{WarrantFile, WarrantPart, signed_bytes};
 
 use crate::time::lock;
 
@@ -201,6 +206,44 @@ impl Office {
         Client::over(URL, line).with_token(&lock(&self.token))
     }
 
+    /// Boot images know this key from now on.
+    pub(crate) fn trust_for_warrants(self: &Arc<Self>, key: &SigningKey) -> Result<()> {
+        let new = NewKey {
+            name: "wipe".parse()?,
+            purpose: KeyPurpose::Wipe,
+            public_key: Some(public_half(key)),
+        };
+        self.admin().add_key(&new)?;
+        Ok(())
+    }
+
+    /// Somebody signs for all machines of a deployment that need it, and says for how many.
+    pub(crate) fn sign_warrants(
+        self: &Arc<Self>,
+        name: &DeploymentName,
+        key: &SigningKey,
+    ) -> Result<u32, client::ClientError> {
+        let request = self.admin().warrant_request(name)?;
+        if request.machines.is_empty() {
+            return Ok(0);
+        }
+        let warrants = request.machines.iter().map(|machine| {
+            let text = request.warrant(machine).text();
+            let signature = key.sign(&signed_bytes(&text)).to_bytes();
+            WarrantPart {
+                text,
+                signature: SignatureText::from_bytes(&signature),
+            }
+        });
+        let file = WarrantFile {
+            format: 1,
+            deployment: name.clone(),
+            key: public_half(key),
+            warrants: warrants.collect(),
+        };
+        Ok(self.admin().bring_warrants(&file)?.taken)
+    }
+
     /// What the database says, while the server is closed or open.
     pub(crate) fn rows<R>(&self, query: &'static str) -> Result<Vec<R>>
     where
@@ -368,4 +411,9 @@ fn copy_if_there(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
         std::fs::remove_file(to).with_context(|| format!("cannot remove {to}"))?;
     }
     Ok(())
+}
+
+/// As boot images and servers know a key.
+pub(crate) fn public_half(key: &SigningKey) -> PublicKey {
+    PublicKey::from_bytes(key.verifying_key().as_bytes())
 }

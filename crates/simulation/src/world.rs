@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
+use ed25519_dalek::SigningKey;
 use http::Request;
 use sequence::journal_line;
 use sequence::layout::Layout;
@@ -184,6 +185,8 @@ pub(crate) struct Changing {
 /// A county in virtual time.
 pub(crate) struct World {
     pub(crate) office: Arc<Office>,
+    /// The key without whose signature no deployed disk is written over, in counties that have one.
+    pub(crate) wipe_key: Option<SigningKey>,
     pub(crate) threads: Threads,
     changing: Mutex<Changing>,
 }
@@ -191,6 +194,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(
         office: Arc<Office>,
+        wipe_key: Option<SigningKey>,
         chance: Chance,
         rates: Rates,
         laptops: Vec<Laptop>,
@@ -198,6 +202,7 @@ impl World {
     ) -> Arc<Self> {
         Arc::new(Self {
             office,
+            wipe_key,
             threads: Threads::new(),
             changing: Mutex::new(Changing {
                 chance,

@@ -19,7 +19,7 @@ use sequence::secret::Secret;
 use wire::event::{ContentBytes, Environment, Event, EventBody, ProgressUnit};
 use wire::facts::{Disk, DiskContent, Facts};
 use wire::layout::VolumeRole;
-use wire::names::SecretName;
+use wire::names::{RunId, SecretName};
 use wire::package::Package;
 
 /// What survives a power cut.
@@ -61,6 +61,8 @@ pub struct FakeState {
     pub default_boot: Option<BootTarget>,
     /// Whether the disk is marked as handed out.
     pub deployed: bool,
+    /// The run that the mark of a disk that was handed out names.
+    pub run: Option<RunId>,
 }
 
 /// A machine in memory.
@@ -436,11 +438,18 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    fn mark_deployed(&self) -> Result<(), StepError> {
-        self.call("mark-deployed".to_owned())?;
+    fn mark_finished(&self, run: RunId, deployed: bool) -> Result<(), StepError> {
+        if deployed {
+            self.call("mark-deployed".to_owned())?;
+        }
         let mut state = self.state.borrow_mut();
-        state.deployed = true;
-        state.content = Some(DiskContent::DeployedHere);
+        if deployed {
+            state.deployed = true;
+            state.content = Some(DiskContent::DeployedHere);
+        }
+        if state.deployed {
+            state.run = Some(run);
+        }
         Ok(())
     }
 }

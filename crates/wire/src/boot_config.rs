@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::PublicKey;
+
 /// Where this file lies inside the boot image and inside an installed OS that resumes a run.
 pub const TRUST_PATH: &str = "/etc/forestage/trust.json";
 
@@ -17,6 +19,10 @@ pub struct Trust {
     pub ca_pem: String,
     /// Ed25519 public keys (RFC 8032) that sign bundles, 64 hexadecimal digits each.
     pub bundle_keys: Vec<String>,
+    /// Ed25519 public keys of which one must have signed a warrant before a deployed disk is written over; none: an order
+    /// of the server suffices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wipe_keys: Vec<PublicKey>,
 }
 
 /// The kernel command line parameter that says what a boot image is for.

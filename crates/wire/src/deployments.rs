@@ -165,6 +165,16 @@ pub struct ModelPreview {
     pub said: Vec<MissingReason>,
 }
 
+/// Machines of a deployment whose disk was deployed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WarrantsStand {
+    /// So many have a warrant.
+    pub ready: u32,
+    /// So many wait for one: only boot images without wipe keys let the deployment begin on them.
+    pub wait: u32,
+}
+
 /// `GET /api/v1/deployments/{name}/status`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -192,6 +202,9 @@ pub struct DeploymentStatus {
     pub due: u32,
     /// Of those, the ones that wait for a place.
     pub waiting: u32,
+    /// How its warrants stand; none if no wipe key is trusted.
+    #[serde(default)]
+    pub warrants: Option<WarrantsStand>,
     /// Latest runs by state.
     #[serde(default)]
     pub states: BTreeMap<String, u32>,

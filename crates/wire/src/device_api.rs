@@ -19,8 +19,11 @@ use serde_json::value::RawValue;
 use crate::digest::Digest;
 use crate::event::Environment;
 use crate::facts::Facts;
+use crate::keys::PublicKey;
+use crate::mark::MarkState;
 use crate::names::{DeviceId, PrestageName, RunId, SecretName};
 use crate::order::Order;
+use crate::warrant::SignedWarrant;
 
 /// Events in one batch; more wait for the next.
 pub const EVENTS_MAX: usize = 500;
@@ -72,6 +75,22 @@ pub struct CheckInBody {
     pub staged: Option<Staged>,
     /// The run it is in the middle of, if any.
     #[serde(default)]
+    pub run: Option<RunId>,
+    /// What the mark of its own disk says; `None` from older agents, and if there is no such disk.
+    #[serde(default)]
+    pub mark: Option<ToldMark>,
+    /// The keys of which one must have signed a warrant before its disk is written over, once it was deployed.
+    #[serde(default)]
+    pub wipe_keys: Vec<PublicKey>,
+}
+
+/// What a device tells of its disk's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct ToldMark {
+    /// How far the disk has come.
+    pub state: MarkState,
+    /// The run that deployed it last, if the mark names one.
     pub run: Option<RunId>,
 }
 
@@ -134,6 +153,9 @@ pub enum CheckInReply {
         /// Whether an admin wants this run stopped.
         #[serde(default)]
         stop: bool,
+        /// What allows the order's deployment to write over a deployed disk of this device, if anybody signed that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warrant: Option<SignedWarrant>,
     },
     /// Recognised, and nothing is to be done.
     Idle {

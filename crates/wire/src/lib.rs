@@ -47,4 +47,5 @@ pub mod sequence;
 pub mod sites;
 pub mod variables;
 pub mod views;
+pub mod warrant;
 pub mod webhooks;

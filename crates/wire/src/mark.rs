@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::digest::Digest;
+use crate::names::RunId;
 
 /// Where the mark lies: the last 512 bytes before the first MiB, a gap that no partition table uses.
 pub const MARK_OFFSET: u64 = (1 << 20) - MARK_BYTES as u64;
@@ -25,10 +26,13 @@ pub struct StagingMark {
     pub uuid: Option<Uuid>,
     /// How far it has come.
     pub state: MarkState,
+    /// The run that deployed it last; marks of earlier releases name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 /// How far a staged device has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MarkState {
     /// Being staged, or staged and not handed out.
@@ -45,6 +49,7 @@ impl StagingMark {
             serial: serial.chars().take(64).collect(),
             uuid,
             state,
+            run: None,
         }
     }
 
@@ -104,9 +109,10 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(serial in ".{0,80}") {
-            let mark = StagingMark::new(&serial, Some(uuid::Uuid::from_u128(7)), MarkState::Staged);
+            let mut mark = StagingMark::new(&serial, Some(uuid::Uuid::from_u128(7)), MarkState::Staged);
+            mark.run = Some(crate::names::RunId::random());
             let read = StagingMark::decode(&mark.encode()).unwrap();
-            prop_assert_eq!(read.uuid, mark.uuid);
+            prop_assert_eq!((read.uuid, read.run), (mark.uuid, mark.run));
             prop_assert!(read.serial == mark.serial || read.serial.is_empty());
         }
 

@@ -14,7 +14,7 @@ use wire::device_api::Staged;
 use wire::event::{Environment, LogLevel};
 use wire::facts::Facts;
 use wire::mark::MarkState;
-use wire::names::SecretName;
+use wire::names::{RunId, SecretName};
 
 use super::disk::{self, Refused};
 use super::target::Target;
@@ -226,9 +226,9 @@ impl Machine for LinuxMachine {
             .map_err(|error| step_error(format!("cannot remove {path}"), error))
     }
 
-    fn mark_deployed(&self) -> Result<(), StepError> {
-        mark_deployed(&self.volumes)
-            .map_err(|error| step_error("cannot mark the disk as deployed", error))
+    fn mark_finished(&self, run: RunId, deployed: bool) -> Result<(), StepError> {
+        mark_finished(&self.volumes, run, deployed)
+            .map_err(|error| step_error("cannot mark the disk as finished", error))
     }
 }
 
@@ -244,15 +244,22 @@ fn log_path(staging: &Utf8Path, name: &str) -> Result<Utf8PathBuf> {
     Ok(path)
 }
 
-fn mark_deployed(volumes: &Volumes) -> Result<()> {
+fn mark_finished(volumes: &Volumes, run: RunId, deployed: bool) -> Result<()> {
     let path = volumes
         .own_disk()?
         .context("no disk carries the mark of this machine")?;
     let disk =
         BlockFile::read_write(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut mark = guard::read_mark(&disk)?.context("the mark is gone")?;
-    if mark.state != MarkState::Deployed {
+    let before = guard::read_mark(&disk)?.context("the mark is gone")?;
+    let mut mark = before.clone();
+    if deployed {
         mark.state = MarkState::Deployed;
+    }
+    if mark.state == MarkState::Deployed {
+        // Spends the warrant that this run may have begun with.
+        mark.run = Some(run);
+    }
+    if mark != before {
         guard::write_mark(&disk, &mark)?;
     }
     Ok(())

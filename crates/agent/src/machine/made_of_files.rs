@@ -16,11 +16,13 @@ use uuid::Uuid;
 use wire::boot_config::Trust;
 use wire::event::Environment;
 use wire::layout::VolumeRole;
+use wire::mark::StagingMark;
 use wire::package::Model;
 
 use super::facts::Kernel;
 use super::volumes::Volumes;
 use crate::block::BlockFile;
+use crate::guard;
 use crate::stage::{self, Known};
 use crate::view::Board;
 
@@ -128,21 +130,58 @@ impl FileMachine {
         }
     }
 
-    /// What was written since it was blank: devices, and files of the staging partition.
+    /// What was written since it was blank, or has aged: devices, and what lies on the staging partition.
     pub(crate) fn written(&self) -> Vec<String> {
         let is_new = |path: &PathBuf| {
             let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
             modified.expect("a file") > SystemTime::UNIX_EPOCH + Duration::from_secs(1)
         };
-        let devices = self.devices().into_iter().filter(is_new);
-        let files = fs::read_dir(self.staging()).expect("a folder");
-        let files = files.map(|entry| entry.expect("an entry").path());
-        let written = devices.chain(files);
+        let written = self.devices().into_iter().chain(self.kept());
+        let written = written.filter(is_new);
         written.map(|path| path.display().to_string()).collect()
     }
 
+    /// The files and folders on the staging partition.
+    fn kept(&self) -> Vec<PathBuf> {
+        let mut kept = Vec::new();
+        let mut folders = vec![PathBuf::from(self.staging())];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                kept.push(path);
+            }
+        }
+        kept
+    }
+
+    /// Lets time pass: from now on only what is written anew counts as written.
+    pub(crate) fn age(&self) {
+        for path in self.devices().into_iter().chain(self.kept()) {
+            let file = File::open(&path).expect("a file or a folder");
+            file.set_modified(SystemTime::UNIX_EPOCH).expect("a time");
+        }
+    }
+
+    /// Puts a second disk in, with all that the first begins with.
+    pub(crate) fn add_twin(&self) {
+        let twin = |path: &str| self.path(&path.replace("nvme0n1", "nvme1n1"));
+        fs::create_dir_all(twin("sys/block/nvme0n1")).expect("a folder");
+        for path in ["sys/block/nvme0n1/size", "dev/nvme0n1"] {
+            fs::copy(self.path(path), twin(path)).expect("a file");
+        }
+    }
+
+    /// Writes the mark of its disk.
+    pub(crate) fn mark(&self, mark: &StagingMark) {
+        let disk = BlockFile::read_write(self.path("dev").join(DISK)).expect("a disk");
+        guard::write_mark(&disk, mark).expect("a disk");
+    }
+
     /// What the agent's own code works with.
-    pub(crate) fn volumes(&self) -> &Volumes {
+    pub(crate) fn volumes(&self) -> &Arc<Volumes> {
         &self.volumes
     }
 

@@ -13,6 +13,7 @@ use rustix::mount::{
 };
 use wire::event::Environment;
 use wire::layout::VolumeRole;
+use wire::mark::StagingMark;
 use wire::package::Package;
 
 use super::facts::{Kernel, KernelPartition};
@@ -67,6 +68,15 @@ impl Volumes {
 
     /// The one disk that carries our mark for this machine and has our volumes.
     pub(crate) fn own_disk(&self) -> Result<Option<PathBuf>> {
+        Ok(self.marked_disk()?.map(|(path, _)| path))
+    }
+
+    /// What the mark of that disk says.
+    pub(crate) fn mark(&self) -> Result<Option<StagingMark>> {
+        Ok(self.marked_disk()?.map(|(_, mark)| mark))
+    }
+
+    fn marked_disk(&self) -> Result<Option<(PathBuf, StagingMark)>> {
         let (serial, uuid) = self.kernel.identity();
         let mut own = Vec::new();
         for name in self.kernel.disk_names() {
@@ -76,13 +86,14 @@ impl Volumes {
                 .and_then(|disk| guard::read_mark(&disk))
                 .ok()
                 .flatten();
-            if mark.is_some_and(|mark| mark.is_for(&serial, uuid)) {
-                own.push(path);
+            if let Some(mark) = mark.filter(|mark| mark.is_for(&serial, uuid)) {
+                own.push((path, mark));
             }
         }
         ensure!(
             own.len() <= 1,
-            "several disks carry the staging mark of this machine: {own:?}"
+            "several disks carry the staging mark of this machine: {:?}",
+            own.iter().map(|(path, _)| path).collect::<Vec<_>>()
         );
         Ok(own.pop())
     }

@@ -14,13 +14,13 @@ use wire::order::Order;
 use crate::world::World;
 
 /// A device in its first run.
-struct Device {
+pub(crate) struct Device {
     client: Client,
     order: Order,
     seq: u64,
 }
 
-fn start(world: &World) -> Device {
+pub(crate) fn start(world: &World) -> Device {
     world.write("os.img", vec![5; 1 << 20]);
     world.write(
         "os.yaml",
@@ -66,6 +66,8 @@ fn check_in(world: &World) -> Device {
         environment: Some(Environment::BootImage),
         staged: None,
         run: None,
+        mark: None,
+        wipe_keys: Vec::new(),
     };
     let body = serde_json::to_string(&body).unwrap();
     let challenge = client.challenge().unwrap().challenge;
@@ -113,6 +115,15 @@ impl Device {
             self.client.events(self.run(), &batch).unwrap().acknowledged,
             self.seq
         );
+    }
+
+    /// Runs its order to the end.
+    pub(crate) fn finish(&mut self) {
+        self.begin();
+        for path in ["disk", "os", "identity", "finish"] {
+            self.step(path);
+        }
+        self.report(json!({ "kind": "run-done", "action": "shut-down" }));
     }
 
     fn begin(&mut self) {

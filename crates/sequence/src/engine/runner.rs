@@ -337,6 +337,7 @@ impl<'a> Runner<'a> {
             self.world.machine,
             self.world.content,
             &progress,
+            self.order.run,
             &step.path,
             &time_left,
         );

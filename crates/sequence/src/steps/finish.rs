@@ -70,9 +70,9 @@ impl Step for Finish {
     }
 
     fn apply(&self, plan: Plan, cx: &StepCx<'_>) -> Result<Outcome, StepError> {
+        // The mark first: a disk that starts its OS must never look as if it could be wiped.
+        cx.machine().mark_finished(cx.run_id(), plan.deployed)?;
         if plan.deployed {
-            // The mark first: a disk that starts its OS must never look as if it could be wiped.
-            cx.machine().mark_deployed()?;
             cx.machine().set_default_boot(BootTarget::Os)?;
         }
         Ok(Outcome::done())

@@ -1,7 +1,7 @@
-//! The keys that sign bundles: which there are, which one signs, and which no boot image is to believe any more.
+//! The keys that sign bundles and warrants: which there are, which one signs, and which no boot image is to believe any more.
 //!
-//! One key signs at a time. A key that is retired stays so, and its private half is removed. What devices believe is decided
-//! by their boot image, which is built with the keys that weren't retired then.
+//! One key signs bundles at a time; all wipe keys that aren't retired count. A key that is retired stays so, and its private
+//! half is removed. What devices believe is decided by their boot image, which is built with the keys that weren't retired then.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,9 @@ use camino::Utf8Path;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sqlx::{AnyConnection, FromRow};
 use wire::boot_config::Trust;
-use wire::keys::{KeyPlace, KeyRow, KeyState, NewKey, PublicKey, SignatureState, SignedBy};
+use wire::keys::{
+    KeyPlace, KeyPurpose, KeyRow, KeyState, NewKey, PublicKey, SignatureState, SignedBy,
+};
 use wire::names::KeyName;
 
 use crate::db::{Db, commit};
@@ -36,6 +38,7 @@ const KEYS_MAX: usize = 16;
 #[derive(Debug, Clone, FromRow)]
 struct Stored {
     name: String,
+    purpose: String,
     public_key: String,
     state: String,
     place: String,
@@ -53,6 +56,13 @@ impl Stored {
         self.state == state.as_str()
     }
 
+    fn purpose(&self) -> KeyPurpose {
+        match self.purpose.as_str() {
+            "wipe" => KeyPurpose::Wipe,
+            _ => KeyPurpose::Bundle,
+        }
+    }
+
     /// Whether it is retired and its private half is here still: the server was cut off in between.
     fn is_left_over(&self) -> bool {
         self.is(KeyState::Retired) && self.place == KeyPlace::Server.as_str()
@@ -62,6 +72,7 @@ impl Stored {
         let state = KeyState::ALL.into_iter().find(|state| self.is(*state));
         Ok(KeyRow {
             name: stored_text("name of a key", &self.name)?,
+            purpose: self.purpose(),
             public_key: self.public_key()?,
             state: state.ok_or_else(|| Failure::Stored {
                 what: "state of a key",
@@ -83,7 +94,7 @@ impl Stored {
 /// Every key there ever was, in the order in which they came.
 async fn all(db: &mut AnyConnection) -> Result<Vec<Stored>, Failure> {
     sqlx::query_as(
-        "SELECT name, public_key, state, place, file, added_at_ms, retired_at_ms FROM signing_keys \
+        "SELECT name, purpose, public_key, state, place, file, added_at_ms, retired_at_ms FROM signing_keys \
          ORDER BY added_at_ms, name",
     )
     .fetch_all(db)
@@ -127,10 +138,11 @@ async fn forget_file(db: &mut AnyConnection, name: &str) -> Result<(), Failure> 
 
 async fn insert(db: &mut AnyConnection, key: &Stored) -> Result<(), Failure> {
     sqlx::query(
-        "INSERT INTO signing_keys (name, public_key, state, place, file, added_at_ms, retired_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, 0)",
+        "INSERT INTO signing_keys (name, purpose, public_key, state, place, file, added_at_ms, retired_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 0)",
     )
     .bind(&key.name)
+    .bind(&key.purpose)
     .bind(&key.public_key)
     .bind(&key.state)
     .bind(&key.place)
@@ -157,6 +169,7 @@ pub(crate) async fn take_over(db: &Db, folder: &Utf8Path) -> Result<(), Failure>
     let public_key = public_half(&SigningKey::from_bytes(&seed)).to_string();
     let first = Stored {
         name: FIRST_NAME.to_owned(),
+        purpose: KeyPurpose::Bundle.as_str().to_owned(),
         public_key: public_key.clone(),
         state: KeyState::Signing.as_str().to_owned(),
         place: KeyPlace::Server.as_str().to_owned(),
@@ -245,6 +258,7 @@ pub(crate) async fn all_verifying(state: &AppState) -> Result<Vec<VerifyingKey>,
     let mut db = state.db().read().acquire().await.doing("read the keys")?;
     let all = all(&mut db).await?;
     all.iter()
+        .filter(|key| key.purpose() == KeyPurpose::Bundle)
         .map(|key| verifying(&key.public_key()?))
         .collect()
 }
@@ -253,15 +267,17 @@ pub(crate) async fn all_verifying(state: &AppState) -> Result<Vec<VerifyingKey>,
 pub(crate) async fn believed(
     state: &AppState,
     public_key: &PublicKey,
+    purpose: KeyPurpose,
 ) -> Result<VerifyingKey, Failure> {
     let mut db = state.db().read().acquire().await.doing("read the keys")?;
     let text = public_key.to_string();
     let all = all(&mut db).await?;
-    match all.iter().find(|key| key.public_key == text) {
+    let mut all = all.iter().filter(|key| key.purpose() == purpose);
+    match all.find(|key| key.public_key == text) {
         None => Err(Failure::refused(
             StatusCode::UNPROCESSABLE_ENTITY,
             "unknown-key",
-            format!("no key here has the public half {public_key}"),
+            format!("no {purpose} key here has the public half {public_key}"),
         )
         .hint("`forestage trust add` adds it, if it is yours")),
         Some(key) if key.is(KeyState::Retired) => Err(Failure::refused(
@@ -272,6 +288,14 @@ pub(crate) async fn believed(
         .hint("sign with one that isn't: `forestage trust list` shows them")),
         Some(_) => verifying(public_key),
     }
+}
+
+/// The wipe keys that count: what warrants are signed with.
+pub(crate) async fn wipe_keys(db: &mut AnyConnection) -> Result<Vec<PublicKey>, Failure> {
+    let all = all(db).await?.into_iter();
+    all.filter(|key| key.purpose() == KeyPurpose::Wipe && !key.is(KeyState::Retired))
+        .map(|key| key.public_key())
+        .collect()
 }
 
 /// Who signed something, by their public keys.
@@ -333,8 +357,15 @@ impl AppState {
         keys.retain(|key| !key.is(KeyState::Retired));
         // Who signs stands first.
         keys.sort_by_key(|key| !key.is(KeyState::Signing));
+        let (bundle, wipe): (Vec<Stored>, Vec<Stored>) = keys
+            .into_iter()
+            .partition(|key| key.purpose() == KeyPurpose::Bundle);
         Ok(Trust {
-            bundle_keys: keys.into_iter().map(|key| key.public_key).collect(),
+            bundle_keys: bundle.into_iter().map(|key| key.public_key).collect(),
+            wipe_keys: wipe
+                .iter()
+                .map(Stored::public_key)
+                .collect::<Result<_, _>>()?,
             ..self.home().clone()
         })
     }
@@ -418,6 +449,13 @@ pub(crate) async fn add(
     }
     let (public_key, place, file) = match new.public_key {
         Some(public_key) => (checked(public_key)?, KeyPlace::Elsewhere, String::new()),
+        None if new.purpose == KeyPurpose::Wipe => {
+            return Err(Failure::bad_request(
+                "wipe-key-elsewhere",
+                "a wipe key never lies on the server",
+            )
+            .hint("it guards against the server: make it elsewhere with `forestage trust make-key`, and bring its public half"));
+        }
         None => {
             let file = format!("bundle-{name}.key");
             let seed = secret::seed(&state.keys_folder().join(&file))?;
@@ -433,6 +471,7 @@ pub(crate) async fn add(
     }
     let key = Stored {
         name: name.to_string(),
+        purpose: new.purpose.as_str().to_owned(),
         public_key: text,
         state: KeyState::Trusted.as_str().to_owned(),
         place: place.as_str().to_owned(),
@@ -441,7 +480,8 @@ pub(crate) async fn add(
         retired_at_ms: 0,
     };
     insert(&mut db, &key).await?;
-    let detail = format!("{public_key}, private half: {place}");
+    let purpose = new.purpose;
+    let detail = format!("{public_key}, signs: {purpose}, private half: {place}");
     audit(&mut db, &user.name, "key-added", name.as_str(), &detail).await?;
     commit(db).await?;
     state.key_row(&name).await
@@ -480,6 +520,13 @@ pub(crate) async fn start_using(
             format!("the key {name} is retired, and that is for good"),
         )
         .hint("add another key"));
+    }
+    if key.purpose() == KeyPurpose::Wipe {
+        return Err(Failure::conflict(
+            "wipe-key",
+            format!("the key {name} signs warrants, not bundles"),
+        )
+        .hint("it is in use already: every wipe key that isn't retired counts"));
     }
     if !key.is(KeyState::Signing) {
         for other in all(&mut db).await? {

@@ -16,7 +16,7 @@ use wire::admin_api::{PlanItem, PrestageDefinition, PrestagePlan, PrestageVersio
 use wire::bundle::{BundleRoot, BundleSignature};
 use wire::digest::Digest;
 use wire::drift::PrestageId;
-use wire::keys::{SignatureState, SignedBy};
+use wire::keys::{KeyPurpose, SignatureState, SignedBy};
 use wire::names::{PrestageName, SequenceName};
 use wire::package::Package;
 use wire::reasons::CarryReason;
@@ -523,7 +523,7 @@ pub(crate) async fn sign(
         .map_err(|error| Failure::bad_request("bad-signature", error.to_string()))?;
     let _one_at_a_time = state.builds().lock().await;
     let built = one(&state, &name, version).await?;
-    let key = keys::believed(&state, &signature.key).await?;
+    let key = keys::believed(&state, &signature.key, KeyPurpose::Bundle).await?;
     let files = Files::of(&state, &name, version);
     let id = format!("{name}@{version}");
     let signer = signature.key;

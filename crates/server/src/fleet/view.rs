@@ -450,6 +450,7 @@ mod tests {
             server_urls: Vec::new(),
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
+            wipe_keys: Vec::new(),
         };
         let state = AppState::open(
             folder,

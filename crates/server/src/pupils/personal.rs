@@ -195,6 +195,7 @@ mod tests {
             format: 1,
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
+            wipe_keys: Vec::new(),
             server_urls: Vec::new(),
         };
         let state = AppState::open(

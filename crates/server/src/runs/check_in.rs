@@ -32,6 +32,7 @@ use crate::runs::challenge::use_up;
 use crate::runs::decided::{Decided, decided};
 use crate::runs::device_key::{self, DeviceKey};
 use crate::runs::orders::{Errand, order_for};
+use crate::runs::warrants;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::{emit, emit_device};
@@ -164,6 +165,7 @@ pub(crate) fn read_body(text: &str) -> Result<CheckInBody, Failure> {
     if let Some(KeyPlace::Software { why: Some(why) }) = &mut body.key {
         *why = clean(why, KEY_WHY_CHARS_MAX);
     }
+    body.wipe_keys.truncate(DEVICE_ITEMS_MAX);
     Ok(body)
 }
 
@@ -381,8 +383,7 @@ async fn greet(
     }
     let stored = state.stored_device_in(db, device).await?;
     let stored = stored.ok_or_else(missing)?;
-    let reply = match order_for(state, db, &stored, claimant.body.staged.as_ref(), evidence).await?
-    {
+    let reply = match order_for(state, db, &stored, claimant, evidence).await? {
         Errand::Run(task) => {
             let session = state
                 .device_session(db, device, Some(task.order.run))
@@ -393,6 +394,7 @@ async fn greet(
                 order: *task.order,
                 go_on: task.go_on,
                 stop: task.stop,
+                warrant: task.warrant,
             }
         }
         Errand::Nothing {
@@ -507,6 +509,7 @@ async fn remember(
     sqlx::query(
         "UPDATE devices SET facts = $1, identity = $2, seen_uuid = $6, staged = CASE WHEN $3 = '' THEN staged ELSE $3 END, \
          boot_image = CASE WHEN $7 = '' THEN boot_image ELSE $7 END, \
+         mark = CASE WHEN $8 = '' THEN mark ELSE $8 END, mark_at_ms = CASE WHEN $8 = '' THEN mark_at_ms ELSE $4 END, \
          waiting = '', checked_in_at_ms = $4, last_seen_at_ms = $4 WHERE id = $5",
     )
     .bind(&claimant.facts)
@@ -516,6 +519,7 @@ async fn remember(
     .bind(device.to_string())
     .bind(seen_uuid(&claimant.body.facts))
     .bind(boot_image)
+    .bind(warrants::told(&claimant.body)?)
     .execute(&mut **db)
     .await
     .doing("store a check-in")?;

@@ -19,6 +19,7 @@ pub(crate) mod retry;
 pub(crate) mod rows;
 pub(crate) mod stalled;
 pub(crate) mod stream;
+pub(crate) mod warrants;
 
 use crate::people::roles::May;
 use crate::routes::Routes;
@@ -41,5 +42,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .post("/api/v1/runs/{run}/stop", May::Operate, admin::stop)
         .post("/api/v1/runs/{run}/retry", May::Operate, retry::retry)
         .post("/api/v1/runs/{run}/rerun", May::Operate, retry::rerun)
+        .get("/api/v1/deployments/{name}/warrants", May::Deploy, warrants::request)
+        .put("/api/v1/deployments/{name}/warrants", May::Deploy, warrants::bring)
         .get("/api/v1/events/stream", May::View, stream::stream)
 }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 use wire::admin_api::Deployment;
 use wire::device_api::Staged;
-use wire::names::{DeviceId, RunId, SequenceName};
+use wire::names::{DeploymentName, DeviceId, RunId, SequenceName};
 use wire::order::Order;
 use wire::package::Package;
 use wire::reasons::{Evidence, MachineReason};
 use wire::sequence::CompiledSequence;
+use wire::warrant::SignedWarrant;
 use wire::webhooks::WebhookEvent;
 
 use crate::db::Write;
@@ -21,12 +22,15 @@ use crate::fleet::targeting::membership;
 use crate::fleet::targeting::queue::{self, Limit};
 use crate::fleet::targeting::sites::slots_of;
 use crate::fleet::variables::{ScopeNames, layered, scoped_for};
+use crate::limits::WARRANT_RETRY_SECONDS;
 use crate::people::audit::audit;
+use crate::runs::check_in::Claimant;
 use crate::runs::due::{self, Standing};
 use crate::runs::expected;
 use crate::runs::rows::StoredDevice;
+use crate::runs::warrants;
 use crate::state::{AppState, now_ms};
-use crate::webhooks::outbox::emit;
+use crate::webhooks::outbox::{emit, emit_run};
 
 /// The variable that says what was staged on the device.
 pub(crate) const STAGED_NAME: &str = "staged";
@@ -59,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) go_on: bool,
     /// An admin wants it stopped.
     pub(crate) stop: bool,
+    /// What allows it to write over a deployed disk. Handed out beside the order, which never changes.
+    pub(crate) warrant: Option<SignedWarrant>,
 }
 
 impl Task {
@@ -67,16 +73,35 @@ impl Task {
             order: Box::new(order),
             go_on: false,
             stop: false,
+            warrant: None,
         }
     }
 }
 
-/// Finds the run to go on with, or makes one from the oldest deployment that is due.
+/// Finds the run to go on with, or makes one from the oldest deployment that is due; with the warrant for it, if it has one.
 pub(crate) async fn order_for(
     state: &AppState,
     db: &mut Write,
     device: &StoredDevice,
-    staged: Option<&Staged>,
+    claimant: &Claimant,
+    evidence: &[Evidence],
+) -> Result<Errand, Failure> {
+    let errand = find_errand(state, db, device, claimant, evidence).await?;
+    let Errand::Run(task) = errand else {
+        return Ok(errand);
+    };
+    let Some(deployment) = &task.order.deployment else {
+        return Ok(Errand::Run(task));
+    };
+    let warrant = warrants::fitting(db, &device.id, deployment, claimant).await?;
+    Ok(Errand::Run(Task { warrant, ..task }))
+}
+
+async fn find_errand(
+    state: &AppState,
+    db: &mut Write,
+    device: &StoredDevice,
+    claimant: &Claimant,
     evidence: &[Evidence],
 ) -> Result<Errand, Failure> {
     let unfinished: Option<(String, i64)> = sqlx::query_as(
@@ -88,11 +113,22 @@ pub(crate) async fn order_for(
     .await
     .doing("look for an unfinished run")?;
     if let Some((document, stop)) = unfinished {
-        return Ok(Errand::Run(Task {
-            go_on: true,
-            stop: stop != 0,
-            ..Task::new(stored("order", &document)?)
-        }));
+        let order: Order = stored("order", &document)?;
+        if let Some(deployment) = &order.deployment
+            && claimant.body.run != Some(order.run)
+            && warrants::is_lacking(db, &device.id, deployment, claimant).await?
+        {
+            if stop == 0 {
+                return Ok(waits_for_warrant(deployment));
+            }
+            end_unbegun(db, order.run).await?;
+        } else {
+            return Ok(Errand::Run(Task {
+                go_on: true,
+                stop: stop != 0,
+                ..Task::new(order)
+            }));
+        }
     }
     if let Some(said) = retired(device) {
         queue::leave(db, &device.id).await?;
@@ -123,13 +159,33 @@ pub(crate) async fn order_for(
             };
             continue;
         }
-        match from_deployment(state, db, device, staged, evidence, &deployment).await? {
+        match from_deployment(state, db, device, claimant, evidence, &deployment).await? {
             why @ Errand::Nothing { .. } => nothing = why,
             run @ Errand::Run(_) => return Ok(run),
         }
     }
     queue_left(db, &device.id, &nothing).await?;
     Ok(nothing)
+}
+
+/// A run was stopped before its machine could begin it. The machine would refuse the order, and so never tell that it has ended.
+async fn end_unbegun(db: &mut Write, run: RunId) -> Result<(), Failure> {
+    sqlx::query("UPDATE runs SET state = 'aborted', ended_at_ms = $1 WHERE id = $2")
+        .bind(now_ms())
+        .bind(run.to_string())
+        .execute(&mut **db)
+        .await
+        .doing("end a run that was stopped")?;
+    emit_run(db, WebhookEvent::RunStopped, run, json!({})).await
+}
+
+/// It asks again by itself. Somebody has to go to where the key is meanwhile.
+fn waits_for_warrant(deployment: &DeploymentName) -> Errand {
+    let deployment = deployment.to_string();
+    Errand::Nothing {
+        said: MachineReason::NeedsWarrant { deployment },
+        retry_seconds: Some(WARRANT_RETRY_SECONDS),
+    }
 }
 
 /// A machine that waits for no place stands in no queue.
@@ -147,7 +203,7 @@ async fn from_deployment(
     state: &AppState,
     db: &mut Write,
     device: &StoredDevice,
-    staged: Option<&Staged>,
+    claimant: &Claimant,
     evidence: &[Evidence],
     deployment: &Deployment,
 ) -> Result<Errand, Failure> {
@@ -159,6 +215,18 @@ async fn from_deployment(
     .fetch_all(&mut **db)
     .await
     .doing("look for earlier runs")?;
+    let failed = before.iter().find(|(state, _)| state == "failed");
+    let failed: Option<Order> = failed
+        .map(|(_, document)| stored("order", document))
+        .transpose()?;
+    // Whoever is in the middle of a run has had its warrant.
+    let is_begun = failed
+        .as_ref()
+        .is_some_and(|failed| claimant.body.run == Some(failed.run));
+    if !is_begun && warrants::is_lacking(db, &device.id, &deployment.name, claimant).await? {
+        queue::leave(db, &device.id).await?;
+        return Ok(waits_for_warrant(&deployment.name));
+    }
     if before.is_empty()
         && let Some(said) = over_cap(state, db, device, deployment).await?
     {
@@ -179,16 +247,15 @@ async fn from_deployment(
             retry_seconds: Some(retry_seconds),
         });
     }
-    let Some((version, order)) = make(db, device, staged, deployment).await? else {
+    let Some((version, order)) =
+        make(db, device, claimant.body.staged.as_ref(), deployment).await?
+    else {
         let deployment = deployment.name.to_string();
         return Ok(Errand::nothing(MachineReason::NoSequence { deployment }));
     };
     // A run that failed is tried again as it was, unless someone has mended what it runs.
-    if let Some((_, document)) = before.iter().find(|(state, _)| state == "failed") {
-        let failed: Order = stored("order", document)?;
-        if is_same_work(&failed, &order) {
-            return Ok(Errand::Run(Task::new(failed)));
-        }
+    if let Some(failed) = failed.filter(|failed| is_same_work(failed, &order)) {
+        return Ok(Errand::Run(Task::new(failed)));
     }
     store(db, device, deployment, version, &order, evidence).await?;
     Ok(Errand::Run(Task::new(order)))

@@ -93,6 +93,7 @@ pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("variables-changed", en("changed variables")),
     ("view-deleted", en("removed a saved view")),
     ("view-saved", en("saved a view")),
+    ("warrants-added", en("brought warrants for a deployment")),
     ("webhook-added", en("added a webhook")),
     ("webhook-changed", en("changed a webhook")),
     ("webhook-paused", en("paused a webhook")),

@@ -1,8 +1,8 @@
-//! Whom devices trust: the keys that sign bundles, which one signs, and which are retired.
+//! Whom devices trust: the keys that sign bundles, which one signs, and which are retired; and the keys that sign warrants.
 
 use axum::extract::State;
 use maud::{Markup, html};
-use wire::keys::{KeyPlace, KeyRow, KeyState, SignatureState, SignedBy};
+use wire::keys::{KeyPlace, KeyPurpose, KeyRow, KeyState, SignatureState, SignedBy};
 
 use super::visitor::Visitor;
 use super::words::{Words, en};
@@ -25,13 +25,22 @@ pub(super) async fn show(
 #[must_use]
 pub fn page(words: Words, keys: &[KeyRow], urls: &[String], may_change: bool) -> Markup {
     let is_stealable = |key: &KeyRow| key.place == KeyPlace::Server;
+    let of = |purpose| keys.iter().filter(move |key| key.purpose == purpose);
+    let bundle: Vec<&KeyRow> = of(KeyPurpose::Bundle).collect();
+    let wipe: Vec<&KeyRow> = of(KeyPurpose::Wipe).collect();
     html! {
         (draw::head(&[], words.t("Trust"), words.t("whose bundles devices take, and where they call home"), &html! {}))
         @if keys.iter().any(is_stealable) {
             p.notice { (words.t("Whoever takes over this server can sign with the keys that lie on it. A key that is kept elsewhere can't be taken with the server: have it sign, and retire the others.")) }
         }
-        (draw::block("keys-title", words.t("Keys that sign bundles"), "", &table(words, keys, may_change)))
+        (draw::block("keys-title", words.t("Keys that sign bundles"), "", &table(words, &bundle, may_change)))
         p.muted { (words.t("A boot image trusts the keys that weren't retired when it was built. So add a key, build a boot image and let it reach the machines; then have the key sign; and retire the old one when nothing that it signed is to be staged any more.")) }
+        (draw::block("wipe-title", words.t("Keys that sign warrants"), words.t("without a warrant, no disk of a deployed machine is written over"), &html! {
+            @if !wipe.iter().any(|key| key.state != KeyState::Retired) {
+                p.notice { (words.t("There is no such key. So whoever takes over this server can have every deployed machine written over. Add a key that is kept elsewhere, and build a boot image: machines that have it want a signature by that key first.")) }
+            }
+            @if !wipe.is_empty() { (wipe_table(words, &wipe, may_change)) }
+        }))
         @if may_change { (new(words)) }
         (draw::block("home-title", words.t("Where devices call home"), words.t("the first one that answers"), &html! {
             ul { @for url in urls { li { code { (url) } } } }
@@ -39,7 +48,7 @@ pub fn page(words: Words, keys: &[KeyRow], urls: &[String], may_change: bool) ->
     }
 }
 
-fn table(words: Words, keys: &[KeyRow], may_change: bool) -> Markup {
+fn table(words: Words, keys: &[&KeyRow], may_change: bool) -> Markup {
     let rows: Vec<Markup> = keys
         .iter()
         .map(|key| {
@@ -80,6 +89,36 @@ fn table(words: Words, keys: &[KeyRow], may_change: bool) -> Markup {
     draw::table(words.t("Keys that sign bundles"), &columns, &[5, 6], &rows)
 }
 
+fn wipe_table(words: Words, keys: &[&KeyRow], may_change: bool) -> Markup {
+    let rows: Vec<Markup> = keys
+        .iter()
+        .map(|key| {
+            let public_key = key.public_key.to_string();
+            html! {
+                th scope="row" { (key.name) }
+                td { (state_text(words, key)) }
+                td { span.mono title=(public_key) { (&public_key[..16]) "…" } }
+                td { (words.time(key.added_at_ms)) }
+                td { @if may_change && key.state != KeyState::Retired { div.buttons {
+                    button.danger type="button" data-api={ "POST /api/v1/trust/keys/" (key.name) "/retire" }
+                        data-confirm=(words.fill(en("Retire {key} for good? Its warrants are no longer handed out, and boot images that are built from now on don't know it. With no other such key they let this server decide alone what is written over."), &[("key", &key.name)])) {
+                        (words.t("Retire the key"))
+                    }
+                } } }
+            }
+        })
+        .collect();
+    let columns = [
+        en("Key"),
+        en("State"),
+        en("Public half begins with"),
+        en("Added"),
+        en("Action"),
+    ]
+    .map(|column| words.t(column));
+    draw::table(words.t("Keys that sign warrants"), &columns, &[], &rows)
+}
+
 fn state_text(words: Words, key: &KeyRow) -> Markup {
     match (key.state, key.retired_at_ms) {
         (KeyState::Signing, _) => html! { b { (words.t("✓ Signs what is built")) } },
@@ -104,7 +143,12 @@ fn new(words: Words) -> Markup {
             form.stacked.card data-api="POST /api/v1/trust/keys" data-done=(words.t("Added. Boot images that are built from now on trust it.")) {
                 label for="name" { (words.t("Name")) }
                 input #name name="name" required autocomplete="off" spellcheck="false" placeholder="vault-2026";
-                label for="public-key" { (words.t("Public half, 64 digits; empty: the server makes a key and keeps it")) }
+                label for="purpose" { (words.t("What it signs")) }
+                select #purpose name="purpose" {
+                    option value="bundle" { (words.t("bundles: what is staged at the factory")) }
+                    option value="wipe" { (words.t("warrants: what may write over a deployed machine")) }
+                }
+                label for="public-key" { (words.t("Public half, 64 digits; empty for bundles: the server makes a key and keeps it")) }
                 input #public-key name="public-key" pattern="[0-9a-f]{64}" autocomplete="off" spellcheck="false";
                 p.muted { (words.t("On a computer that never meets this server, this makes a key:")) " " code { "forestage trust make-key" } }
                 div.buttons { button.primary { (words.t("Add the key")) } }
@@ -167,6 +211,7 @@ mod tests {
     fn key(state: KeyState, place: KeyPlace) -> KeyRow {
         KeyRow {
             name: "vault".parse().unwrap(),
+            purpose: KeyPurpose::Bundle,
             public_key: "ab".repeat(32).parse().unwrap(),
             state,
             place,
@@ -196,6 +241,22 @@ mod tests {
         assert!(is_pointed_out(KeyState::Trusted, KeyPlace::Server));
         assert!(!is_pointed_out(KeyState::Signing, KeyPlace::Elsewhere));
         assert!(!is_pointed_out(KeyState::Retired, KeyPlace::Removed));
+    }
+
+    #[test]
+    fn without_a_wipe_key_the_weaker_guarantee_is_said() {
+        let wipe = |state| KeyRow {
+            purpose: KeyPurpose::Wipe,
+            ..key(state, KeyPlace::Elsewhere)
+        };
+        let drawn = |keys: &[KeyRow]| page(Words::ENGLISH, keys, &[], true).into_string();
+        let is_said = |keys: &[KeyRow]| drawn(keys).contains("There is no such key");
+        assert!(is_said(&[key(KeyState::Signing, KeyPlace::Elsewhere)]));
+        assert!(is_said(&[wipe(KeyState::Retired)]));
+        assert!(!is_said(&[wipe(KeyState::Trusted)]));
+        // It is in use already, and signs no bundle.
+        assert!(!drawn(&[wipe(KeyState::Trusted)]).contains("/use"));
+        assert!(drawn(&[wipe(KeyState::Trusted)]).contains("/retire"));
     }
 
     #[test]

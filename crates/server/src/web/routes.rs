@@ -375,6 +375,7 @@ mod tests {
             server_urls: vec!["https://localhost".into()],
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
+            wipe_keys: Vec::new(),
         };
         let (running, stopping) = tokio::sync::watch::channel(false);
         let patience = crate::serve::Patience::default();

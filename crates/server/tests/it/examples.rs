@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use client::ClientError;
 use content::sign_root;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Map, Value, json};
+use wire::bundle::SignatureText;
 use wire::digest::Digest;
 use wire::keys::PublicKey;
 use wire::package::PackageKind;
+use wire::warrant::{WarrantRequest, signed_bytes};
 
 use crate::harness::{Machine, PASSWORD, SEQUENCE, Site, event, good_run, login, send};
 
@@ -362,6 +364,26 @@ fn keys(story: &mut Story) {
     story.post("/api/v1/trust/keys/server/retire");
 }
 
+/// Signed elsewhere, before a machine that was deployed is written over.
+fn warrants(story: &mut Story) {
+    let elsewhere = SigningKey::from_bytes(&[77; 32]);
+    let public_key = PublicKey::from_bytes(elsewhere.verifying_key().as_bytes());
+    let key = json!({ "name": "wipe-2026", "purpose": "wipe", "public-key": public_key });
+    story.ask("POST /api/v1/trust/keys", key);
+    let path = "/api/v1/deployments/autumn/warrants";
+    let request = story.get(path);
+    let request: WarrantRequest = serde_json::from_value(request).unwrap();
+    let warrants = request.machines.iter().map(|machine| {
+        let text = request.warrant(machine).text();
+        let signature = elsewhere.sign(&signed_bytes(&text)).to_bytes();
+        json!({ "text": text, "signature": SignatureText::from_bytes(&signature) })
+    });
+    let warrants: Vec<Value> = warrants.collect();
+    let file =
+        json!({ "format": 1, "deployment": "autumn", "key": public_key, "warrants": warrants });
+    story.ask(&format!("PUT {path}"), file);
+}
+
 const ASSETS: &str = "serial;asset tag;vendor;product;site code;site name;class\n\
     PF1;TK-40117;Acme;Book 14;BJO;Bjørnøya skole;8B\nPF2;TK-40118;Acme;Book 14;BJO;;8B\nPF3;TK-40119;Acme;Book 14;BJO;;9A\n\
     PF4;TK-40120;Acme;Book 14;HAV;Havna skole;9A\nPF5;TK-40121;Acme;Book 14;HAV;;9A\n";
@@ -574,6 +596,7 @@ fn runs(story: &mut Story) {
         &format!("POST {completed}/rerun"),
         json!({ "confirm": "rerun PF1" }),
     );
+    warrants(story);
     let pf1 = format!("/api/v1/devices/{}", id(story, "PF1"));
     story.get("/api/v1/devices");
     story.get(&pf1);

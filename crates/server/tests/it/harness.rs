@@ -20,11 +20,12 @@ use wire::admin_api::{
 use wire::deployments::ResumeRequest;
 use wire::device_api::{
     CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, KeyPlace,
-    SECRET_CONTEXT, SecretRequest, SecretWanted, Staged,
+    SECRET_CONTEXT, SecretRequest, SecretWanted, Staged, ToldMark,
 };
 use wire::digest::Digest;
 use wire::event::Environment;
 use wire::facts::Facts;
+use wire::keys::PublicKey;
 use wire::names::{DeploymentName, PrestageName, RunId};
 use wire::order::Order;
 use wire::package::{Install, Model, Package, PackageKind};
@@ -633,6 +634,10 @@ pub(crate) struct Machine {
     pub(crate) staged: Option<Staged>,
     /// The release of the agent that runs, and where it does.
     pub(crate) agent: (&'static str, Environment),
+    /// The run that it is in the middle of.
+    pub(crate) run: Option<RunId>,
+    pub(crate) mark: Option<ToldMark>,
+    pub(crate) wipe_keys: Vec<PublicKey>,
 }
 
 impl Machine {
@@ -651,6 +656,9 @@ impl Machine {
             facts,
             staged: None,
             agent: ("test", Environment::BootImage),
+            run: None,
+            mark: None,
+            wipe_keys: Vec::new(),
         }
     }
 
@@ -670,7 +678,9 @@ impl Machine {
             agent: self.agent.0.into(),
             environment: Some(self.agent.1),
             staged: self.staged.clone(),
-            run: None,
+            run: self.run,
+            mark: self.mark,
+            wipe_keys: self.wipe_keys.clone(),
         };
         let body = serde_json::to_string(&body).unwrap();
         let signed = [CHECK_IN_CONTEXT, challenge.as_bytes(), body.as_bytes()].concat();

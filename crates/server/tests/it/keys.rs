@@ -10,7 +10,7 @@ use wire::admin_api::PrestageVersion;
 use wire::boot_config::Trust;
 use wire::bundle::BundleSignature;
 use wire::device_api::Staged;
-use wire::keys::{KeyPlace, KeyRow, KeyState, NewKey, PublicKey, SignatureState};
+use wire::keys::{KeyPlace, KeyPurpose, KeyRow, KeyState, NewKey, PublicKey, SignatureState};
 use wire::names::{KeyName, PrestageName};
 
 use crate::admin::refusal;
@@ -65,6 +65,7 @@ fn root(site: &Site, name: &PrestageName, version: u32) -> Vec<u8> {
 fn add(site: &Site, called: &str, public_key: Option<PublicKey>) -> KeyRow {
     let new = NewKey {
         name: name(called),
+        purpose: KeyPurpose::Bundle,
         public_key,
     };
     site.admin.add_key(&new).unwrap()
@@ -242,6 +243,7 @@ fn a_key_is_added_once_signs_alone_and_is_never_taken_from_under_a_build() {
     let code = |result: Result<KeyRow, _>| refusal(result);
     let new = |called: &str, public_key| NewKey {
         name: name(called),
+        purpose: KeyPurpose::Bundle,
         public_key,
     };
     let vault = public_half(&SigningKey::from_bytes(&[42; 32]));

@@ -29,5 +29,6 @@ mod secrets;
 mod targeting;
 mod upkeep;
 mod variables;
+mod warrants;
 mod watching;
 mod webhooks;

@@ -293,6 +293,8 @@ impl Device {
             environment: Some(Environment::BootImage),
             staged: None,
             run: self.run(),
+            mark: None,
+            wipe_keys: Vec::new(),
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
         let check_in = self.sign(challenge, body);

@@ -671,6 +671,7 @@ impl AppState {
         };
         let approval = approvals::of(&mut db, &deployment).await?;
         drop(db);
+        let warrants = self.warrants_stand(name).await?;
         let ours: Vec<&DeviceRow> = rows
             .iter()
             .filter(|row| row.run.as_ref().is_some_and(|run| run.deployment == *name))
@@ -703,6 +704,7 @@ impl AppState {
                     .filter(|waiting| waiting.2 == name.as_str())
                     .count(),
             ),
+            warrants,
             failed: ours
                 .iter()
                 .filter_map(|row| failed_run(row))

@@ -129,6 +129,7 @@ impl World {
             server_urls: vec!["https://forestage.example".into()],
             ca_pem: String::new(),
             bundle_keys: Vec::new(),
+            wipe_keys: Vec::new(),
         };
         let (_stop, stopping) = tokio::sync::watch::channel(false);
         let state = AppState::open(

@@ -4,6 +4,7 @@ use wire::admin_api::{RerunRequest, RunDetail, RunRow};
 use wire::device_plan::{PlanReply, PlanRequest};
 use wire::insights::Insights;
 use wire::run_events::RunEvents;
+use wire::warrant::{WarrantFile, WarrantRequest, WarrantsTaken};
 
 use super::FILTER;
 use crate::routes::docs::Texts;
@@ -18,6 +19,16 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .takes::<PlanRequest>(r#"{"devices":{"kind":"serials","serials":["PF1"]},"what":{"kind":"due"},"detailed":true}"#)
         .answers::<PlanReply>()
         .fails(422, "sequence-refused", "The document to be planned has errors.")
+        .of("GET", "/api/v1/deployments/{name}/warrants", "Fetch what is to be signed before a deployment may write over the disks of its machines.", "Those whose disk was deployed before and that have no warrant yet. It is signed where the key is.")
+        .answers::<WarrantRequest>()
+        .of("PUT", "/api/v1/deployments/{name}/warrants", "Bring the warrants that were signed.", "All signatures are checked before anything is stored. Machines that have changed since are left out and counted.")
+        .takes::<WarrantFile>(r#"{"format":1,"deployment":"autumn","key":"fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618","warrants":[{"text":"{\"format\":1,\"deployment\":\"autumn\",\"device-key\":\"0101010101010101010101010101010101010101010101010101010101010101\",\"serial\":\"PF1\",\"run\":\"0a9d2c1e-5b7f-4c3d-8e6a-000000000001\"}","signature":"00c49a406d21e036dc3ee2169854f366d9c4c4d70980566dc93e5157bfe58de6c2b15e23c0d8d2b3f7758abdcf9268461a25b84893c11c49f2722cd4b2108f04"}]}"#)
+        .answers::<WarrantsTaken>()
+        .fails(400, "bad-warrants", "It is no file with warrants.")
+        .fails(422, "unknown-key", "No wipe key has this public half.")
+        .fails(422, "retired-key", "The key is retired.")
+        .fails(422, "other-deployment", "They are for another deployment.")
+        .fails(422, "bad-signature", "A signature is wrong.")
         .of("GET", "/api/v1/insights", "Tell figures about the rollout.", "The filter of the overview chooses machines; their runs that ended are counted.")
         .queries(FILTER)
         .query("since", "The first day whose runs are counted.")

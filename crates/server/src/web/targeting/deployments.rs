@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::json;
 use wire::admin_api::{CollectionRow, Deployment, Purpose, SequenceRow};
-use wire::deployments::{Approval, Awaited, DeploymentPreview, DeploymentStatus};
+use wire::deployments::{Approval, Awaited, DeploymentPreview, DeploymentStatus, WarrantsStand};
 use wire::device_api::ApiError;
 use wire::names::{DeploymentName, DeviceId};
 
@@ -49,6 +49,7 @@ pub(super) fn one(
         }
         @if let Some(approval) = &status.approval { (awaited(words, status, approval, user)) }
         (figures(words, deployment, status))
+        @if let Some(stand) = status.warrants.filter(|stand| can_deploy && stand.wait > 0) { (unsigned(words, status, stand)) }
         div.buttons {
             @if can_deploy && !status.stopped {
                 button.danger data-api=(api("stop")) data-body="{}"
@@ -70,6 +71,30 @@ pub(super) fn one(
         }
         (failed(words, status))
         @if !status.cancelled.is_empty() { (cancelled(words, status, can_operate)) }
+    }
+}
+
+/// What is to be signed elsewhere before it writes over machines that were deployed, and how.
+fn unsigned(words: Words, status: &DeploymentStatus, stand: WarrantsStand) -> Markup {
+    let name = status.name.as_str();
+    let path = format!("/api/v1/deployments/{}/warrants", encode(name));
+    html! {
+        section.card aria-labelledby="warrants-title" {
+            h2 #warrants-title { (words.t("Waits for warrants")) }
+            p { (words.fill(en("{n} machines were deployed before and have no warrant for this deployment; {m} have one. It doesn't begin on a machine whose boot image wants a warrant."),
+                &[("n", &words.number(stand.wait.into())), ("m", &words.number(stand.ready.into()))])) }
+            ol {
+                li { a href=(path) download={ (name) ".request" } { (words.t("Fetch what is signed")) } " "
+                    (words.t("and carry it to the computer with the key.")) }
+                li { (words.t("Sign it there:")) " " code { "forestage warrant sign " (name) ".request --key KEY --output " (name) ".warrants" } }
+                li { (words.t("Bring the warrants back.")) }
+            }
+            form.stacked data-api={ "PUT " (path) } data-done=(words.t("Taken: their machines may begin.")) {
+                label for="warrants" { (words.t("File with the warrants")) }
+                input #warrants type="file" data-body required accept=".warrants,.json";
+                div.buttons { button.primary { (words.t("Hand the warrants in")) } }
+            }
+        }
     }
 }
 
@@ -146,6 +171,9 @@ fn figures(words: Words, deployment: &Deployment, status: &DeploymentStatus) -> 
             div { dt { (words.t("Touched")) } dd { (status.touched) " / " (status.reach) " (" (words.t("Cap")) " " (status.cap) ")" } }
             div { dt { (words.t("Due")) } dd { (status.due) } }
             div { dt { (words.t("Waiting for a place")) } dd { (status.waiting) } }
+            @if let Some(stand) = &status.warrants {
+                div { dt { (words.t("With a warrant")) } dd { (words.number(stand.ready.into())) " / " (words.number(u64::from(stand.ready) + u64::from(stand.wait))) } }
+            }
             @if let Some(window) = &deployment.window {
                 @if let Some(start) = window.starts_at_ms { div { dt { (words.t("Not before")) } dd { (words.time(start)) } } }
                 @if let Some(end) = window.ends_at_ms { div { dt { (words.t("Not from then on")) } dd { (words.time(end)) } } }
@@ -424,6 +452,44 @@ mod tests {
                 !html.contains("<b>kari") && html.contains("2\u{a0}500"),
                 "{html}"
             );
+        }
+    }
+
+    #[test]
+    fn what_waits_for_warrants_says_how_many_and_what_to_do() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "name": "autumn", "collection": "pupils", "sequence": "deploy", "purpose": "required", "expected-seconds": 60,
+            "cap": 10,
+        }))
+        .unwrap();
+        let drawn = |role, warrants: serde_json::Value| {
+            let user = User {
+                name: "ola".into(),
+                role,
+                reach: Reach::Everywhere,
+                prestages: vec![],
+                scopes: None,
+            };
+            let status: DeploymentStatus = serde_json::from_value(json!({
+                "name": "autumn", "collection": "pupils", "sequence": "deploy", "stopped": false, "touched": 0, "reach": 9,
+                "cap": 10, "asks-for-cap": false, "due": 9, "waiting": 0, "warrants": warrants,
+            }))
+            .unwrap();
+            one(Words::ENGLISH, &deployment, &status, &user).into_string()
+        };
+        let waits = json!({ "ready": 3, "wait": 1500 });
+        let html = drawn(Role::Admin, waits.clone());
+        assert!(html.contains("500 machines were deployed before"), "{html}");
+        assert!(
+            html.contains("PUT /api/v1/deployments/autumn/warrants"),
+            "{html}"
+        );
+        for (role, warrants) in [
+            (Role::Viewer, waits),
+            (Role::Admin, json!({ "ready": 3, "wait": 0 })),
+            (Role::Admin, serde_json::Value::Null),
+        ] {
+            assert!(!drawn(role, warrants).contains("/warrants"));
         }
     }
 

@@ -1,0 +1,428 @@
+//! Warrants: which machines need one for a deployment, and what somebody has signed for them where no server is. See
+//! `docs/formats/warrant.md`.
+//!
+//! The server decides nothing by them: it saves a machine an order that the machine would refuse, and says what is missing.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
+use wire::deployments::WarrantsStand;
+use wire::device_api::{CheckInBody, ToldMark};
+use wire::facts::Facts;
+use wire::keys::{KeyPurpose, PublicKey};
+use wire::mark::MarkState;
+use wire::names::{DeploymentName, RunId};
+use wire::warrant::{
+    SignedWarrant, Warrant, WarrantFile, WarrantPart, WarrantRequest, WarrantWanted, WarrantsTaken,
+    signed_bytes,
+};
+
+use crate::catalog::keys;
+use crate::db::{Write, commit};
+use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::targeting::lifecycle::find;
+use crate::people::audit::audit;
+use crate::people::auth::User;
+use crate::routes::{parse, read_body};
+use crate::runs::check_in::Claimant;
+use crate::runs::due;
+use crate::runs::rows::{StoredDevice, devices_sql};
+use crate::state::{AppState, blocking, now_ms};
+
+/// What a device told last of its disk, as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Told {
+    mark: ToldMark,
+    wipe_keys: Vec<PublicKey>,
+}
+
+/// What is stored of it; empty if nothing was told.
+pub(crate) fn told(body: &CheckInBody) -> Result<String, Failure> {
+    let Some(mark) = body.mark else {
+        return Ok(String::new());
+    };
+    let wipe_keys = body.wipe_keys.clone();
+    to_json("write what a mark says", &Told { mark, wipe_keys })
+}
+
+/// What a disk is that an order would write over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Disk {
+    device_key: DevicePublicKey,
+    serial: String,
+    run: Option<RunId>,
+    /// The keys that the machine's boot image knows; none if that isn't known.
+    wipe_keys: Vec<PublicKey>,
+}
+
+impl Disk {
+    /// The disk of the machine that asks, if it writes nothing over it without a warrant.
+    fn of(claimant: &Claimant) -> Result<Option<Self>, Failure> {
+        let body = &claimant.body;
+        let run = match body.mark {
+            Some(mark) if mark.state == MarkState::Deployed && !body.wipe_keys.is_empty() => {
+                mark.run
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Self {
+            device_key: stored_text("device key", &claimant.key)?,
+            serial: body.facts.serial.clone(),
+            run,
+            wipe_keys: body.wipe_keys.clone(),
+        }))
+    }
+
+    /// Whether this warrant is about it, and by a key that counts.
+    fn is_allowed_by(&self, signed: &SignedWarrant, deployment: &DeploymentName) -> bool {
+        let Ok(warrant) = Warrant::parse(&signed.text) else {
+            return false;
+        };
+        let is_known = self.wipe_keys.is_empty() || self.wipe_keys.contains(&signed.key);
+        is_known
+            && warrant.deployment == *deployment
+            && warrant.device_key == self.device_key
+            && warrant.serial == self.serial
+            && warrant.run == self.run
+    }
+}
+
+/// The warrant that lets `deployment` begin on the machine that asks, if it needs one and somebody has signed it.
+pub(crate) async fn fitting(
+    db: &mut AnyConnection,
+    device: &str,
+    deployment: &DeploymentName,
+    claimant: &Claimant,
+) -> Result<Option<SignedWarrant>, Failure> {
+    let Some(disk) = Disk::of(claimant)? else {
+        return Ok(None);
+    };
+    let row: Option<(String, String, String)> = sqlx::query_as(
+        "SELECT text, public_key, signature FROM warrants WHERE device = $1 AND deployment = $2",
+    )
+    .bind(device)
+    .bind(deployment.as_str())
+    .fetch_optional(&mut *db)
+    .await
+    .doing("look for a warrant")?;
+    let Some(signed) = row.map(signed_of).transpose()? else {
+        return Ok(None);
+    };
+    let is_good =
+        disk.is_allowed_by(&signed, deployment) && keys::wipe_keys(db).await?.contains(&signed.key);
+    Ok(is_good.then_some(signed))
+}
+
+/// Whether the machine that asks needs a warrant for `deployment` that isn't there.
+pub(crate) async fn is_lacking(
+    db: &mut AnyConnection,
+    device: &str,
+    deployment: &DeploymentName,
+    claimant: &Claimant,
+) -> Result<bool, Failure> {
+    Ok(Disk::of(claimant)?.is_some() && fitting(db, device, deployment, claimant).await?.is_none())
+}
+
+fn signed_of((text, key, signature): (String, String, String)) -> Result<SignedWarrant, Failure> {
+    Ok(SignedWarrant {
+        text,
+        key: stored_text("public key", &key)?,
+        signature: stored_text("signature", &signature)?,
+    })
+}
+
+/// The machines of a deployment whose disk was deployed before: those that need a warrant, and how many have one.
+struct Stand {
+    wanted: Vec<(String, WarrantWanted)>,
+    ready: u32,
+}
+
+impl Stand {
+    async fn read(
+        state: &AppState,
+        db: &mut AnyConnection,
+        name: &DeploymentName,
+    ) -> Result<Self, Failure> {
+        let deployment = find(db, name).await?;
+        let members = state.members().members(db, &deployment.collection).await?;
+        let latest = due::latest_states(db, None).await?;
+        let cancelled = due::cancelled(db, None).await?;
+        let keys = keys::wipe_keys(db).await?;
+        let signed = all_signed(db, name).await?;
+        let disks = deployed_disks(db).await?;
+        let devices: Vec<StoredDevice> =
+            sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
+                .fetch_all(&mut *db)
+                .await
+                .doing("read the devices")?;
+        let mut stand = Self {
+            wanted: Vec::new(),
+            ready: 0,
+        };
+        for device in devices {
+            let key = (device.id.clone(), name.to_string());
+            let is_begun = match latest.get(&key).map(String::as_str) {
+                Some("completed" | "aborted") => continue,
+                Some(_) => true,
+                None => false,
+            };
+            if cancelled.contains(&key) || !(is_begun || members.contains(&device.id)) {
+                continue;
+            }
+            let Some(disk) = disks.get(&device.id) else {
+                continue;
+            };
+            let has_one = signed.get(&device.id).is_some_and(|signed| {
+                keys.contains(&signed.key) && disk.is_allowed_by(signed, name)
+            });
+            if has_one {
+                stand.ready += 1;
+            } else {
+                stand
+                    .wanted
+                    .push((device.id.clone(), wanted(&device, disk)));
+            }
+        }
+        Ok(stand)
+    }
+
+    fn wait(&self) -> u32 {
+        u32::try_from(self.wanted.len()).unwrap_or(u32::MAX)
+    }
+}
+
+fn wanted(device: &StoredDevice, disk: &Disk) -> WarrantWanted {
+    WarrantWanted {
+        device_key: disk.device_key.clone(),
+        serial: disk.serial.clone(),
+        run: disk.run,
+        name: device.assigned_name.clone(),
+        site: device.site_name.clone(),
+        model: device.model().to_string(),
+    }
+}
+
+async fn all_signed(
+    db: &mut AnyConnection,
+    deployment: &DeploymentName,
+) -> Result<BTreeMap<String, SignedWarrant>, Failure> {
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT device, text, public_key, signature FROM warrants WHERE deployment = $1",
+    )
+    .bind(deployment.as_str())
+    .fetch_all(db)
+    .await
+    .doing("read the warrants")?;
+    rows.into_iter()
+        .map(|(device, text, key, signature)| Ok((device, signed_of((text, key, signature))?)))
+        .collect()
+}
+
+/// The disks of the machines that are known to be deployed, as far as the server knows: a machine tells what its mark says when
+/// it checks in, and a run that has finished since has put its own name there. One that never told has an agent of an earlier
+/// release, whose marks name no run.
+async fn deployed_disks(db: &mut AnyConnection) -> Result<BTreeMap<String, Disk>, Failure> {
+    let finished: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT device, id, ended_at_ms FROM runs WHERE state = 'completed' ORDER BY ended_at_ms, id",
+    )
+    .fetch_all(&mut *db)
+    .await
+    .doing("read which runs have finished")?;
+    let finished: BTreeMap<String, (String, i64)> = finished
+        .into_iter()
+        .map(|(device, run, at_ms)| (device, (run, at_ms)))
+        .collect();
+    let rows: Vec<(String, String, String, String, i64)> = sqlx::query_as(
+        "SELECT devices.id, device_keys.device_key, devices.facts, devices.mark, devices.mark_at_ms \
+         FROM devices JOIN device_keys ON device_keys.device = devices.id",
+    )
+    .fetch_all(db)
+    .await
+    .doing("read what machines told of their disks")?;
+    let mut disks = BTreeMap::new();
+    for (device, key, facts, mark, mark_at_ms) in rows {
+        let told: Option<Told> = match mark.as_str() {
+            "" => None,
+            mark => Some(stored("mark of a disk", mark)?),
+        };
+        let finished = finished.get(&device);
+        let run = match (&told, finished) {
+            (Some(_), Some((run, at_ms))) if *at_ms > mark_at_ms => Some(stored_text("run", run)?),
+            (Some(told), _) if told.mark.state == MarkState::Deployed => told.mark.run,
+            (None, Some(_)) => None,
+            (Some(_) | None, _) => continue,
+        };
+        let facts: Facts = stored("facts", &facts)?;
+        let disk = Disk {
+            device_key: stored_text("device key", &key)?,
+            serial: facts.serial,
+            run,
+            wipe_keys: told.map(|told| told.wipe_keys).unwrap_or_default(),
+        };
+        disks.insert(device, disk);
+    }
+    Ok(disks)
+}
+
+impl AppState {
+    /// How the warrants of a deployment stand; none if no wipe key is trusted.
+    pub(crate) async fn warrants_stand(
+        &self,
+        name: &DeploymentName,
+    ) -> Result<Option<WarrantsStand>, Failure> {
+        let mut db = self
+            .db()
+            .read()
+            .acquire()
+            .await
+            .doing("read the warrants")?;
+        if keys::wipe_keys(&mut db).await?.is_empty() {
+            return Ok(None);
+        }
+        let stand = Stand::read(self, &mut db, name).await?;
+        Ok(Some(WarrantsStand {
+            ready: stand.ready,
+            wait: stand.wait(),
+        }))
+    }
+}
+
+/// `GET /api/v1/deployments/{name}/warrants`: what is to be signed.
+pub(crate) async fn request(
+    State(state): State<AppState>,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name: DeploymentName = parse(&name)?;
+    let mut db = state
+        .db()
+        .read()
+        .acquire()
+        .await
+        .doing("read the warrants")?;
+    let stand = Stand::read(&state, &mut db, &name).await?;
+    let request = WarrantRequest {
+        format: 1,
+        deployment: name.clone(),
+        machines: stand.wanted.into_iter().map(|(_, wanted)| wanted).collect(),
+    };
+    let disposition = format!("attachment; filename=\"{name}.request\"");
+    Ok(([(header::CONTENT_DISPOSITION, disposition)], Json(request)).into_response())
+}
+
+/// `PUT /api/v1/deployments/{name}/warrants`: signed where the key is. All of it is checked before any of it is stored.
+pub(crate) async fn bring(
+    State(state): State<AppState>,
+    Extension(user): Extension<User>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Json<WarrantsTaken>, Failure> {
+    let name: DeploymentName = parse(&name)?;
+    let bytes = read_body(body, WarrantFile::BYTES_MAX).await?;
+    let file = WarrantFile::parse(&bytes)
+        .map_err(|error| Failure::bad_request("bad-warrants", error.to_string()))?;
+    if file.deployment != name {
+        let message = format!("these are warrants for {}, not for {name}", file.deployment);
+        return Err(unusable("other-deployment", message));
+    }
+    let key = keys::believed(&state, &file.key, KeyPurpose::Wipe).await?;
+    let (public_key, for_name) = (file.key, name.clone());
+    let warrants = blocking(move || checked(file, &key, &for_name)).await?;
+    let mut db = state.db().write().await?;
+    let stand = Stand::read(&state, &mut db, &name).await?;
+    let (mut taken, mut left_out) = (0, 0);
+    let by_key: BTreeMap<&DevicePublicKey, &(String, WarrantWanted)> = stand
+        .wanted
+        .iter()
+        .map(|wanted| (&wanted.1.device_key, wanted))
+        .collect();
+    for (warrant, part) in warrants {
+        let known = by_key
+            .get(&warrant.device_key)
+            .filter(|(_, wanted)| wanted.serial == warrant.serial && wanted.run == warrant.run);
+        match known {
+            Some((device, _)) => {
+                store(&mut db, device, &name, &public_key, &part).await?;
+                taken += 1;
+            }
+            None => left_out += 1,
+        }
+    }
+    let wait = stand.wait().saturating_sub(taken);
+    let detail = format!("{taken} taken, {left_out} left out, by the key {public_key}");
+    audit(
+        &mut db,
+        &user.name,
+        "warrants-added",
+        name.as_str(),
+        &detail,
+    )
+    .await?;
+    commit(db).await?;
+    Ok(Json(WarrantsTaken {
+        taken,
+        left_out,
+        wait,
+    }))
+}
+
+fn unusable(code: &'static str, message: String) -> Failure {
+    Failure::refused(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+        .hint("sign what `forestage warrant request` writes")
+}
+
+/// The warrants of a file, each with what it says, once every signature is known to be good.
+fn checked(
+    file: WarrantFile,
+    key: &VerifyingKey,
+    name: &DeploymentName,
+) -> Result<Vec<(Warrant, WarrantPart)>, Failure> {
+    let check = |part: WarrantPart| {
+        let signature = Signature::from_bytes(part.signature.as_bytes());
+        key.verify_strict(&signed_bytes(&part.text), &signature)
+            .map_err(|_| unusable("bad-signature", "a signature is wrong".to_owned()))?;
+        let warrant = Warrant::parse(&part.text)
+            .map_err(|error| unusable("bad-warrants", error.to_string()))?;
+        if warrant.deployment != *name {
+            let message = format!(
+                "{} has a warrant for {}",
+                warrant.serial, warrant.deployment
+            );
+            return Err(unusable("other-deployment", message));
+        }
+        Ok((warrant, part))
+    };
+    file.warrants.into_iter().map(check).collect()
+}
+
+async fn store(
+    db: &mut Write,
+    device: &str,
+    deployment: &DeploymentName,
+    key: &PublicKey,
+    part: &WarrantPart,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO warrants (device, deployment, text, public_key, signature, added_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (device, deployment) DO UPDATE SET \
+         text = excluded.text, public_key = excluded.public_key, signature = excluded.signature, \
+         added_at_ms = excluded.added_at_ms",
+    )
+    .bind(device)
+    .bind(deployment.as_str())
+    .bind(&part.text)
+    .bind(key.to_string())
+    .bind(part.signature.to_string())
+    .bind(now_ms())
+    .execute(&mut **db)
+    .await
+    .doing("store a warrant")
+    .map(|_| ())
+}
