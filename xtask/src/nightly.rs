@@ -18,11 +18,12 @@ const RANDOM_RUNS: &str = "100000";
 const PROPTEST_CASES: &str = "20000";
 const CRASH_STATES: &str = "20000";
 const FAILING_OPERATIONS: &str = "1000000";
-const ATTACKS: [(&str, &str); 5] = [
+const ATTACKS: [(&str, &str); 6] = [
     ("FORESTAGE_ALTERED_BUNDLES", "1000"),
     ("FORESTAGE_LYING_MEDIA", "1000"),
     ("FORESTAGE_FLIPPED_BITS", "2500"),
     ("FORESTAGE_FORGED_ENROLMENTS", "10000"),
+    ("FORESTAGE_HOSTILE_TEXTS", "5000"),
     // All that goes over the line.
     ("FORESTAGE_ALTERED_BYTES", "1000000"),
 ];
@@ -53,7 +54,7 @@ static PROOFS: [Proof; 11] = [
     },
     Proof {
         name: "attacks",
-        what: "altered bundles, lying media, flipped bits, forged check-ins, somebody on the line",
+        what: "altered bundles, lying media, flipped bits, forged check-ins, somebody on the line, hostile texts",
         prove: attacks,
     },
     Proof {
@@ -223,7 +224,7 @@ fn attacks(_no_figures: &Path) -> Result<()> {
             .args(["--package", "server", "--package", "client"])
             .args(["--", "--nocapture"])
             .args(["altered_bundles", "flipped_bit", "enrolments"])
-            .args(["in_between"])
+            .args(["in_between", "hostile::texts"])
             .envs(ATTACKS),
     )
 }

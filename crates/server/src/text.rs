@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Control characters out, white space at the ends off, at most `chars_max` characters.
+/// Control characters and invisible marks out, white space at the ends off, at most `chars_max` characters.
 pub(crate) fn clean(text: &str, chars_max: usize) -> String {
     let visible = text
         .trim()
         .chars()
-        .filter(|c| !c.is_control() && !is_direction_mark(*c));
+        .filter(|c| !c.is_control() && !is_invisible_mark(*c));
     visible
         .take(chars_max)
         .collect::<String>()
@@ -24,9 +24,9 @@ pub(crate) fn spreadsheet_safe(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Marks that reorder what is shown could make one serial look like another.
-const fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+/// Marks that reorder what is shown could make one serial look like another, separators of lines one line look like two.
+const fn is_invisible_mark(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -36,6 +36,7 @@ mod tests {
     #[test]
     fn controls_and_direction_marks_are_taken_out() {
         assert_eq!(clean("  PF\u{1b}[31m3\u{202e}X\0 ", 20), "PF[31m3X");
+        assert_eq!(clean("one\u{2028}line\u{2029}", 20), "oneline");
         assert_eq!(clean("ææææ", 2), "ææ");
         assert_eq!(clean("\u{feff} \n", 5), "");
     }

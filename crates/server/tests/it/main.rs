@@ -16,6 +16,7 @@ mod enrolments;
 mod examples;
 mod hand_out;
 mod harness;
+mod hostile;
 mod imports;
 mod keys;
 mod nothing_to_steal;
