@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use camino::Utf8Path;
 use ed25519_dalek::{Signer, SigningKey};
 use wire::device_api::{CHECK_IN_CONTEXT, CheckIn, KeyPlace};
+use wire::keys::DevicePublicKey;
 
 use crate::files::Files;
 use crate::host::KeySource;

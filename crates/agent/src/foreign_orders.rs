@@ -18,7 +18,7 @@ use wire::bundle::SignatureText;
 use wire::device_api::{Challenge, CheckInReply, EventAck};
 use wire::event::Environment;
 use wire::facts::Facts;
-use wire::keys::PublicKey;
+use wire::keys::{DevicePublicKey, PublicKey};
 use wire::mark::{MarkState, StagingMark};
 use wire::names::{DeviceId, RunId};
 use wire::order::Order;

@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use wire::keys::PublicKey;
+use wire::keys::{DevicePublicKey, PublicKey};
 use wire::mark::{MarkState, StagingMark};
 use wire::order::Order;
 use wire::warrant::{InvalidWarrant, SignedWarrant, Warrant, signed_bytes};

@@ -16,7 +16,7 @@ use sqlx::AnyConnection;
 use wire::deployments::WarrantsStand;
 use wire::device_api::{CheckInBody, ToldMark};
 use wire::facts::Facts;
-use wire::keys::{KeyPurpose, PublicKey};
+use wire::keys::{DevicePublicKey, KeyPurpose, PublicKey};
 use wire::mark::MarkState;
 use wire::names::{DeploymentName, RunId};
 use wire::warrant::{
