@@ -49,6 +49,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "collection",
             "variable",
             "deployment",
+            "warrant",
             "device",
             "run",
             "report",
