@@ -479,10 +479,7 @@ mod tests {
         };
         let waits = json!({ "ready": 3, "wait": 1500 });
         let html = drawn(Role::Admin, waits.clone());
-        assert!(
-            html.contains("500 machines were deployed before"),
-            "{html}"
-        );
+        assert!(html.contains("500 machines were deployed before"), "{html}");
         assert!(
             html.contains("PUT /api/v1/deployments/autumn/warrants"),
             "{html}"
