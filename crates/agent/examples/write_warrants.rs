@@ -9,7 +9,7 @@ use std::fs;
 use camino::Utf8PathBuf;
 use ed25519_dalek::{Signer, SigningKey};
 use wire::bundle::SignatureText;
-use wire::keys::PublicKey;
+use wire::keys::{DevicePublicKey, PublicKey};
 use wire::names::RunId;
 use wire::warrant::{WarrantFile, WarrantPart, WarrantRequest, WarrantWanted, signed_bytes};
 
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = SigningKey::from_bytes(&SEED);
     let public_key = PublicKey::from_bytes(key.verifying_key().as_bytes());
     let machine = |digit: u8, serial: &str, run: Option<RunId>| WarrantWanted {
-        device_key: PublicKey::from_bytes(&[digit; 32]),
+        device_key: DevicePublicKey::of_ed25519(&[digit; 32]),
         serial: serial.to_owned(),
         run,
         name: "bjo-8b-01".to_owned(),

@@ -10,7 +10,7 @@ use sequence::secret::wipe;
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
 use wire::device_api::{CheckInBody, CheckInReply, Staged, ToldMark};
-use wire::keys::DevicePublicKey;
+use wire::keys::{DevicePublicKey, PublicKey};
 use wire::names::RunId;
 use wire::warrant::SignedWarrant;
 

@@ -50,6 +50,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
             "variable",
             "secret",
             "deployment",
+            "warrant",
             "device",
             "run",
             "report",

@@ -40,4 +40,5 @@ pub(crate) mod trust;
 pub(crate) mod user;
 pub(crate) mod variable;
 pub(crate) mod view;
+pub(crate) mod warrant;
 pub(crate) mod webhook;

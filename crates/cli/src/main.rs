@@ -28,7 +28,7 @@ use crate::commands::{
     content as content_command, deployment, device, import, login, medium, model, os_image,
     package, prestage, pupil, quarantine, receipt, report, run, secret, secure_boot,
     sequence as sequence_command, serve, simulate, site, token, trust, user, variable, view,
-    webhook,
+    warrant, webhook,
 };
 use crate::failure::{EXIT_OK, Outcome};
 use crate::output::Output;
@@ -123,6 +123,8 @@ enum Command {
     #[command(subcommand)]
     Deployment(deployment::Deployment),
     #[command(subcommand)]
+    Warrant(warrant::Warrant),
+    #[command(subcommand)]
     Report(report::Report),
     #[command(subcommand)]
     Device(device::Device),
@@ -194,6 +196,7 @@ fn dispatch(command: &Command, output: &Output) -> Outcome<()> {
         Command::Secret(command) => secret::run(command, output),
         Command::Webhook(command) => webhook::run(command, output),
         Command::Deployment(command) => deployment::run(command, output),
+        Command::Warrant(command) => warrant::run(command, output),
         Command::Device(command) => device::run(command, output),
         Command::Run(command) => run::run(command, output),
         Command::View(command) => view::run(command, output),

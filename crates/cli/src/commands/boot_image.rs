@@ -4,6 +4,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use media::boot_image::{BootImageRecipe, build_boot_image, load_recipe};
 use media::secure_boot::ImageSigner;
+use wire::keys::PublicKey;
 use wire::names::PackageName;
 
 use crate::failure::{Failure, Outcome, Trying};
@@ -90,7 +91,7 @@ pub(crate) fn run(command: &BootImage, output: &Output) -> Outcome<()> {
     let definition = write_definition(build, &summary.version)?;
     output.answer(&summary, |_| {
         format!(
-            "{}: kernel {}, {} modules, stage.efi {}, deploy.efi {}\n{}\nversion {}\npackage definition {definition}\n",
+            "{}: kernel {}, {} modules, stage.efi {}, deploy.efi {}\n{}\n{}\nversion {}\npackage definition {definition}\n",
             build.output,
             summary.kernel,
             summary.modules,
@@ -100,9 +101,19 @@ pub(crate) fn run(command: &BootImage, output: &Output) -> Outcome<()> {
                 Some(name) => format!("signed by {name}"),
                 None => "not signed: starts where Secure Boot is off".to_owned(),
             },
+            said_wipe_keys(&trust.wipe_keys),
             summary.version
         )
     })
+}
+
+/// Whoever builds a boot image gets its keys from the server, and should see whether a wipe key is among them.
+fn said_wipe_keys(keys: &[PublicKey]) -> String {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    match keys.as_slice() {
+        [] => "no wipe key: the server alone decides what is written over".to_owned(),
+        keys => format!("wipe keys: {}", keys.join(", ")),
+    }
 }
 
 /// Writes the package definition next to the folder.

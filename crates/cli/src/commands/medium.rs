@@ -158,6 +158,15 @@ fn check_boot_image(
         .because(Failure::new("it was built before that key was added"))
         .hint(build));
     }
+    if let Some(key) = trust
+        .wipe_keys
+        .iter()
+        .find(|key| !baked_in.wipe_keys.contains(key))
+    {
+        output.say(&format!(
+            "warning: the boot image in this bundle doesn't know the wipe key {key}, and lets a deployed disk be written over without a warrant by it: {build}"
+        ));
+    }
     let is_retired = |key: &&String| !trust.bundle_keys.contains(*key);
     if let Some(key) = baked_in.bundle_keys.iter().find(is_retired) {
         output.say(&format!(

@@ -320,7 +320,7 @@ fn fetch_root(client: &Client, wanted: &Root, output: &Output) -> Outcome<()> {
 }
 
 /// Writes a new file, over nothing: it could be the key.
-fn write_new(file: &Utf8Path, bytes: &[u8]) -> Outcome<()> {
+pub(crate) fn write_new(file: &Utf8Path, bytes: &[u8]) -> Outcome<()> {
     let writing = || format!("cannot write {file}");
     let new = std::fs::File::options()
         .write(true)

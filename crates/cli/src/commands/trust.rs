@@ -1,9 +1,9 @@
-//! `forestage trust`: what devices are made to trust, and the keys that sign bundles.
+//! `forestage trust`: what devices are made to trust, and the keys that sign bundles and warrants.
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use wire::keys::{KeyRow, NewKey, PublicKey};
+use wire::keys::{KeyPurpose, KeyRow, NewKey, PublicKey};
 use wire::names::KeyName;
 
 use crate::ask;
@@ -17,13 +17,13 @@ const SHOWN_DIGITS: usize = 16;
 /// A public half is one line.
 const PUBLIC_BYTES_MAX: u64 = 1024;
 
-/// What devices are made to trust, and the keys that sign bundles.
+/// What devices are made to trust, and the keys that sign bundles and warrants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Trust {
     /// Show addresses, certificate authority and keys, as baked into boot images
     #[command(after_help = "Example:\n  forestage trust show --json")]
     Show,
-    /// List the keys that sign bundles, or did
+    /// List the keys that sign bundles or warrants, or did
     #[command(after_help = "Example:\n  forestage trust list")]
     List,
     /// Make a key, on a computer that never meets the server
@@ -38,10 +38,11 @@ pub(crate) enum Trust {
     },
     /// Add a key: boot images that are built from now on trust it
     ///
-    /// It doesn't sign yet. Build a boot image, publish it, let it reach the machines and the factory's media; then have the
-    /// key sign with `trust use`.
+    /// It doesn't sign bundles yet. Build a boot image, publish it, let it reach the machines and the factory's media; then
+    /// have the key sign with `trust use`. A key with `--wipe` signs warrants instead: a machine with such a boot image lets
+    /// nobody write over its deployed disk without one (`forestage warrant`).
     #[command(
-        after_help = "Example:\n  forestage trust add vault-2026 --public-key vault.key.pub\n  forestage trust add server-2027 --on-server"
+        after_help = "Example:\n  forestage trust add vault-2026 --public-key vault.key.pub\n  forestage trust add server-2027 --on-server\n  forestage trust add wipe-2026 --wipe --public-key wipe.key.pub"
     )]
     Add(Add),
     /// Have a key sign what is built from now on
@@ -56,7 +57,7 @@ pub(crate) enum Trust {
     /// Retire a key, for good
     ///
     /// Boot images that are built from now on refuse what it has signed; those that exist go on believing it. Its private
-    /// half is removed from the server, if it was there.
+    /// half is removed from the server, if it was there. Warrants of a wipe key are no longer handed out.
     #[command(after_help = "Example:\n  forestage trust retire server --yes")]
     Retire {
         /// The key
@@ -74,6 +75,9 @@ pub(crate) struct Add {
     name: KeyName,
     #[command(flatten)]
     place: Place,
+    /// It signs warrants, not bundles; such a key never lies on the server
+    #[arg(long, conflicts_with = "on_server")]
+    wipe: bool,
 }
 
 /// Where the private half is.
@@ -100,6 +104,10 @@ pub(crate) fn run(command: &Trust, output: &Output) -> Outcome<()> {
         Trust::Add(add) => {
             let new = NewKey {
                 name: add.name.clone(),
+                purpose: match add.wipe {
+                    true => KeyPurpose::Wipe,
+                    false => KeyPurpose::Bundle,
+                },
                 public_key: add
                     .place
                     .public_key
@@ -149,12 +157,19 @@ fn show(output: &Output) -> Outcome<()> {
                 .map(|item| format!("  {item}\n"))
                 .collect::<String>()
         };
+        let wipe_keys: Vec<String> = trust.wipe_keys.iter().map(ToString::to_string).collect();
+        let wipe_keys = match wipe_keys.as_slice() {
+            [] => "  none: the server alone decides what is written over\n".to_owned(),
+            keys => lines(keys),
+        };
         format!(
-            "{}\n{}{}\n{}{}\n{}",
+            "{}\n{}{}\n{}{}\n{}{}\n{}",
             title("Server addresses, tried in order"),
             lines(&trust.server_urls),
             title("Keys that sign bundles (Ed25519)"),
             lines(&trust.bundle_keys),
+            title("Keys that sign warrants to write over deployed disks (Ed25519)"),
+            wipe_keys,
             title("Certificate authority"),
             trust
                 .ca_pem
@@ -205,6 +220,7 @@ fn public_key(text: &str) -> Outcome<PublicKey> {
 fn render_list(rows: &[KeyRow], look: &Look) -> String {
     let mut table = Table::new(&[
         "key",
+        "signs",
         "state",
         "private half",
         "public half begins",
@@ -215,6 +231,10 @@ fn render_list(rows: &[KeyRow], look: &Look) -> String {
     for row in rows {
         table.row([
             row.name.to_string(),
+            match row.purpose {
+                KeyPurpose::Bundle => "bundles".to_owned(),
+                KeyPurpose::Wipe => "warrants".to_owned(),
+            },
             row.state.to_string(),
             row.place.to_string(),
             row.public_key.to_string()[..SHOWN_DIGITS].to_owned(),

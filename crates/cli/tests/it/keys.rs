@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::device;
 use crate::wiring::{SEQUENCE, import_packages};
 use crate::world::{World, failed, program, succeeded};
 
@@ -166,4 +167,93 @@ fn a_prestage_is_signed_where_no_server_is() {
     );
     let listed = world.run(&["prestage", "list"]);
     assert!(listed.contains("vault (retired)"), "{listed}");
+}
+
+#[test]
+fn warrants_are_signed_where_no_server_is() {
+    let world = World::start();
+    let vault = tempfile::tempdir().unwrap();
+    let there = |words: &[&str]| succeeded(offline(vault.path(), words, PASSPHRASE));
+    let carry = |name: &str| std::fs::copy(world.path(name), vault.path().join(name)).unwrap();
+    let bring = |name: &str| std::fs::copy(vault.path().join(name), world.path(name)).unwrap();
+    let status = |name: &str| world.run(&["deployment", "status", name]);
+
+    // Without a wipe key nothing is said of warrants, and it is said what that means.
+    device::start(&world).finish();
+    assert!(!status("autumn").contains("warrant"));
+    assert!(
+        world
+            .run(&["trust", "show"])
+            .contains("the server alone decides")
+    );
+    there(&["trust", "make-key", "wipe.key"]);
+    bring("wipe.key.pub");
+    let add = ["trust", "add", "wipe", "--wipe"];
+    assert_eq!(world.fail(&add).0, 2);
+    assert_eq!(world.fail(&[&add[..], &["--on-server"]].concat()).0, 2);
+    world.run(&[&add[..], &["--public-key", "wipe.key.pub"]].concat());
+    let listed = world.run(&["trust", "list"]);
+    assert!(listed.contains("warrants"), "{listed}");
+    let (code, _, said) = world.fail(&["trust", "use", "wipe"]);
+    assert!(code == 1 && said.contains("signs warrants"), "{said}");
+
+    world.run(&["asset", "import", "assets.csv", "--collection", "pupils"]);
+    world.run(&[
+        "deployment",
+        "create",
+        "winter",
+        "--collection",
+        "pupils",
+        "--sequence",
+        "tiny",
+        "--cap",
+        "3",
+        "--confirm",
+        "winter 1",
+    ]);
+    let said = status("winter");
+    assert!(said.contains("0 with a warrant, 1 without"), "{said}");
+    let request = ["warrant", "request", "winter", "--output"];
+    world.run(&[&request[..], &["winter.request"]].concat());
+    carry("winter.request");
+
+    // Signed there, after it was shown.
+    let sign = |request| {
+        [
+            "warrant",
+            "sign",
+            request,
+            "--key",
+            "wipe.key",
+            "--output",
+            "winter.warrants",
+            "--yes",
+        ]
+    };
+    let unasked = &sign("winter.request")[..7];
+    assert_eq!(failed(offline(vault.path(), unasked, PASSPHRASE)).0, 2);
+    let shown = offline(vault.path(), &sign("winter.request"), PASSPHRASE)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stderr).unwrap();
+    for told in ["Deployment winter", "1 machines", "Bjørnsletta", "PF1"] {
+        assert!(shown.contains(told), "{told} in {shown}");
+    }
+    let mut altered = std::fs::read_to_string(vault.path().join("winter.request")).unwrap();
+    altered.insert_str(1, "\"until\":1,");
+    std::fs::write(vault.path().join("altered.request"), altered).unwrap();
+    let refused = failed(offline(vault.path(), &sign("altered.request"), PASSPHRASE));
+    assert!(
+        refused.0 == 1 && refused.2.contains("no request for warrants"),
+        "{refused:?}"
+    );
+    bring("winter.warrants");
+    let said = world.run(&["warrant", "add", "winter.warrants"]);
+    assert!(said.contains("1 machines have a warrant now"), "{said}");
+    let said = status("winter");
+    assert!(said.contains("1 with a warrant, 0 without"), "{said}");
+    // There is nothing left to sign.
+    let said = world.run(&[&request[..], &["again.request"]].concat());
+    assert!(said.contains("nothing was written"), "{said}");
+    assert!(!world.path("again.request").exists());
 }

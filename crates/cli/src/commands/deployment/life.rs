@@ -133,6 +133,18 @@ pub(super) fn render_status(status: &DeploymentStatus, look: &Look) -> String {
     if !states.is_empty() {
         text.push_str(&format!("  runs: {}\n", states.join(", ")));
     }
+    if let Some(stand) = &status.warrants {
+        text.push_str(&format!(
+            "  deployed before: {} with a warrant, {} without\n",
+            stand.ready, stand.wait
+        ));
+        if stand.wait > 0 {
+            text.push_str(&format!(
+                "  `forestage warrant request {}` fetches what is to be signed for them\n",
+                status.name
+            ));
+        }
+    }
     if let Some(approval) = &status.approval {
         text.push_str(&render_approval(status, approval));
     }
