@@ -184,7 +184,7 @@ impl Connection {
                     go_on: *go_on,
                     stop: *stop,
                 });
-                *lock(&self.warrant) = warrant.clone();
+                *lock(&self.warrant) = warrant.as_deref().cloned();
                 *lock(&self.session) = Some(server.with_token(session));
             }
             CheckInReply::Idle {

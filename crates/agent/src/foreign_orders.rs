@@ -128,7 +128,7 @@ impl Deployed {
             order: order.clone(),
             go_on: true,
             stop: false,
-            warrant: warrant.cloned(),
+            warrant: warrant.cloned().map(Box::new),
         });
         let reply = site.connection.check_in().expect("an answer");
         let CheckInReply::Run { order, .. } = reply else {

@@ -139,7 +139,7 @@ impl Keyboard {
 
 fn anything(chance: &mut Chance) -> Vec<&'static str> {
     let kind = chance.below(8);
-    let mut one = |of: &'static [&'static str]| -> &'static str { *chance.pick(of) };
+    let mut one = |of: &'static [&'static str]| -> &'static str { chance.pick::<&str>(of) };
     match kind {
         0 => chance.pick(COMBINATIONS).to_vec(),
         1 => vec!["alt", "sysrq", one(KERNEL_KEYS)],

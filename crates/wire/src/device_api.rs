@@ -155,7 +155,7 @@ pub enum CheckInReply {
         stop: bool,
         /// What allows the order's deployment to write over a deployed disk of this device, if anybody signed that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        warrant: Option<SignedWarrant>,
+        warrant: Option<Box<SignedWarrant>>,
     },
     /// Recognised, and nothing is to be done.
     Idle {

@@ -49,6 +49,7 @@ pub(super) fn no_server(shared: &Shared) -> Result<()> {
     let mut vm = shared.at_school(&laptop, "no-server", Network::Walled)?;
     vm.wait_for("the server being missed", is_missed)?;
     laptop.picture(&vm, "no-server")?;
+    shows_no_letters(&vm)?;
     let before = vm.screen()?;
     press(
         &mut vm,

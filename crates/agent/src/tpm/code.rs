@@ -18,7 +18,7 @@ pub(super) const fn words(code: u32) -> &'static str {
         0x120 => "it is disabled in the firmware setup",
         0x12d => "an update of its firmware isn't finished",
         0x143 => "it doesn't know this command",
-        0x902 | 0x903 | 0x904 => "it has no place left for a key",
+        0x902..=0x904 => "it has no place left for a key",
         0x90a => "it is still testing itself",
         0x921 => "it is locked after wrong passwords",
         0x922 => "it is busy",

@@ -394,7 +394,7 @@ async fn greet(
                 order: *task.order,
                 go_on: task.go_on,
                 stop: task.stop,
-                warrant: task.warrant,
+                warrant: task.warrant.map(Box::new),
             }
         }
         Errand::Nothing {

@@ -140,7 +140,7 @@ fn waits(site: &Site, machine: &Machine) {
 /// What is handed out with the order.
 fn warrant(site: &Site, machine: &Machine) -> Option<SignedWarrant> {
     match machine.check_in(site) {
-        CheckInReply::Run { warrant, .. } => warrant,
+        CheckInReply::Run { warrant, .. } => warrant.map(|warrant| *warrant),
         other => panic!("no order: {other:?}"),
     }
 }
