@@ -117,7 +117,14 @@ fn next_order(site: &Site) -> Order {
         Some((order, OrderState::Unfinished)) => order,
         Some((order, OrderState::Failed)) => {
             site.connection.set_run(Some(order.run));
-            ask_for_a_while(site).unwrap_or(order)
+            match ask_for_a_while(site) {
+                // Nothing tells of a run once another order is on the disk.
+                Some(next) if next.run != order.run => {
+                    report_finished(site, &order, None);
+                    next
+                }
+                next => next.unwrap_or(order),
+            }
         }
         Some((order, OrderState::Unreported)) => {
             report_finished(site, &order, None);

@@ -66,8 +66,12 @@ impl RunJournal {
             let parent = path.parent().unwrap_or(&folder);
             files.make_folder(parent)?;
             if let Some(order) = self.order.take() {
-                if leaves_half_an_os(files, &folder, self.run)? {
-                    durable::write(files, &over_half_path(&folder, self.run), b"", 0o644)?;
+                let over_half = over_half_path(&folder, self.run);
+                match leaves_half_an_os(files, &folder, self.run)? {
+                    Some(true) => durable::write(files, &over_half, b"", 0o644)?,
+                    // The power may have gone when it was written, and the other run have ended since.
+                    Some(false) => files.remove(&over_half)?,
+                    None => {}
                 }
                 let order = durable::with_checksum(&order);
                 durable::write(files, &folder.join(ORDER_FILE), &order, 0o600)?;
@@ -209,12 +213,13 @@ impl Found {
     }
 }
 
-/// Whether what is on the disk when `run` begins was left by another run that didn't end.
-fn leaves_half_an_os(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<bool> {
-    let Some((earlier, _)) = load_order(files, folder)? else {
-        return Ok(false);
-    };
-    Ok(earlier.run != run && Found::read(files, folder, earlier.run)?.is_half())
+/// Whether what is on the disk when `run` begins was left by another run that didn't end; `None` if it began already.
+fn leaves_half_an_os(files: &dyn Files, folder: &Utf8Path, run: RunId) -> io::Result<Option<bool>> {
+    match load_order(files, folder)? {
+        Some((earlier, _)) if earlier.run == run => Ok(None),
+        Some((earlier, _)) => Found::read(files, folder, earlier.run).map(|it| Some(it.is_half())),
+        None => Ok(Some(false)),
+    }
 }
 
 /// Remembers that the server has every event of the run.

@@ -43,8 +43,10 @@ const KERNEL_HOOKS: [&str; 3] = [
     "/etc/initramfs/post-update.d/zz-forestage",
 ];
 const KERNEL_HOOK: &str = "#!/bin/sh
-# Forestage: from the next start on, this machine starts with the newest kernel in /boot.
-exec /usr/lib/forestage/forestage-agent update-os-boot >&2
+# Forestage: from the next start on, this machine starts with the newest kernel in /boot. If that can't be, it says why, and goes on
+# starting with the one it has started with, which apt keeps as long as it runs: no reason to leave a package half installed.
+agent=/usr/lib/forestage/forestage-agent
+[ ! -x \"$agent\" ] || \"$agent\" update-os-boot >&2 || true
 ";
 
 /// Opens the ESP, does `work`, closes it durably.

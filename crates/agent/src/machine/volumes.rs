@@ -25,7 +25,9 @@ const FOLDER: &str = "/run/forestage";
 /// Partition nodes appear milliseconds after the table is read again; a slow disk gets half a minute.
 const NODE_WAIT: Duration = Duration::from_secs(30);
 /// What a program of the target needs beside its own files, in mounting order.
-const KERNEL_FOLDERS: [&str; 4] = ["dev", "proc", "sys", "run"];
+const KERNEL_FOLDERS: [&str; 5] = ["dev", "proc", "sys", EFI_VARIABLES, "run"];
+/// Where the firmware's variables are, on machines with UEFI: a program in the OS may have to know what starts.
+const EFI_VARIABLES: &str = "sys/firmware/efi/efivars";
 
 /// The volumes of the disk that carries our mark for this machine.
 #[derive(Debug)]
@@ -163,7 +165,7 @@ impl Volumes {
         }
         for folder in KERNEL_FOLDERS {
             let path = self.target.join(folder);
-            if self.is_mounted(&path) {
+            if self.is_mounted(&path) || folder == EFI_VARIABLES && !path.exists() {
                 continue;
             }
             fs::create_dir_all(&path).with_context(|| format!("cannot make {path}"))?;
@@ -175,6 +177,13 @@ impl Volumes {
                     "sysfs",
                     path.as_str(),
                     "sysfs",
+                    flags | MountFlags::RDONLY,
+                    c"",
+                ),
+                EFI_VARIABLES => mount(
+                    "efivarfs",
+                    path.as_str(),
+                    "efivarfs",
                     flags | MountFlags::RDONLY,
                     c"",
                 ),

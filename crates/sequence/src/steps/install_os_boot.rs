@@ -11,7 +11,7 @@ use crate::ports::StepError;
 /// Installs the agent into the OS and writes the OS's boot entry. The entry does not become the default yet.
 ///
 /// When Debian's packages bring another kernel or initrd later, the OS starts with that one from then on. The EFI system partition must not
-/// be mounted in the OS: it would be written behind the kernel's back, so the update says no.
+/// be mounted in the OS: it would be written behind the kernel's back. Then the old kernel goes on starting, and apt shows why.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InstallOsBoot {}

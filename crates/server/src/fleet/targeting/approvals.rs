@@ -78,8 +78,8 @@ impl AppState {
         above > 0 && runs > above
     }
 
-    /// Refuses what nobody has begin alone: what writes over the disks of more machines within a day than the server was told,
-    /// all at once or one by one.
+    /// Refuses what nobody has begin alone: what writes over disks, once it and what else they had begin within a day, whatever
+    /// that did, are more machines than the server was told, all at once or one by one.
     pub(crate) async fn refuse_alone(
         &self,
         db: &mut AnyConnection,
@@ -97,7 +97,8 @@ impl AppState {
             return Ok(());
         }
         let message = format!(
-            "it writes over disks, and one person has it begin on at most {above} devices within a day; you had {earlier} begin"
+            "it writes over disks, and once one person had {above} runs begin within a day, whatever those did, nothing of the kind begins \
+             by them alone; you had {earlier} begin"
         );
         Err(Failure::conflict("too-many-devices", message).hint(
             "make a required deployment for a collection of them: a second administrator approves that",
