@@ -62,8 +62,8 @@ pub(crate) const TOKEN_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(300);
 /// When an unrecognised machine asks again.
 pub(crate) const QUARANTINE_RETRY_SECONDS: u64 = 30;
-/// When a machine asks again that waits for somebody to sign.
-pub(crate) const WARRANT_RETRY_SECONDS: u64 = 60;
+/// When a machine asks again that waits for a person: to sign a warrant, or to set a secret.
+pub(crate) const PERSON_RETRY_SECONDS: u64 = 60;
 /// How long a password may be: argon2 takes any length, a person does not.
 pub(crate) const PASSWORD_BYTES_MAX: usize = 512;
 /// How short a password may be, in characters.
