@@ -50,7 +50,7 @@ pub(crate) const DEVICE_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 pub(crate) const SECRET_REQUEST_BYTES_MAX: usize = 4 << 10;
 /// A secret that an administrator sets; every byte may be written as six, `\u00e6`.
 pub(crate) const SECRET_CHANGE_BYTES_MAX: usize = 512 << 10;
-/// How long a secret that was released is given out again to the same key: an answer got lost, or a step is tried again.
+/// How long a secret that was released is given out again to the same key in another session; in its own it always is.
 pub(crate) const SECRETS_OPEN_FOR: Duration = Duration::from_secs(600);
 /// How often one run is given the same secret: it began anew after two power cuts, or in the boot image and in the OS.
 pub(crate) const SECRET_RELEASES_MAX: usize = 3;

@@ -1,4 +1,4 @@
-//! Secrets for a run: released once to the session that asks, for minutes, sealed to a key that the device made for the run.
+//! Secrets for a run: released once to the session that asks, sealed to a key that the device made for the run.
 //!
 //! Who has heard everything that went over the line gets nothing by it: the request is signed by the device's key, and the answer
 //! opens with a key that never left the device's memory. See `docs/decisions/0034-secrets-are-released-once.md`.
