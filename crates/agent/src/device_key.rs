@@ -20,7 +20,7 @@ const TPM_FILE: &str = "device.tpm";
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// What to do with a machine that had a TPM.
 const NO_TPM_NOW: &str =
-    "this machine's key is in a TPM, and it has none now; switch it on in the firmware setup";
+    "the TPM that has this machine's key is not there now; switch it on in the firmware setup";
 
 /// What to do with one that was enrolled before.
 const KEPT: &str =

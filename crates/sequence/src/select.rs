@@ -1,15 +1,16 @@
-//! What a prestage carries: everything a machine of one model could need, and nothing else.
+//! What a machine of one model could need, and nothing else: the packages that a prestage carries, and secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use wire::names::SecretName;
 use wire::package::{Model, ModelRule, Package, PackageKind};
 use wire::reasons::CarryReason;
 use wire::sequence::{CompiledSequence, CompiledStep};
 
 use crate::scope::MODEL_NAMES;
 use crate::steps::apply_drivers::{Ambiguous, MatchedBy, choose, matched_by};
-use crate::steps::{PackageUse, step_type};
+use crate::steps::{PackageUse, secrets_of_step, step_type};
 use crate::tri::{Tri, decide};
 
 /// What a prestage carries, and what not, each with its reason.
@@ -36,11 +37,7 @@ pub fn select(
     known: &BTreeMap<String, Value>,
     packages: &[Package],
 ) -> Selection {
-    let mut known = known.clone();
-    for name in MODEL_NAMES {
-        known.remove(name);
-    }
-    known.extend(model_values(model));
+    let known = with_model(known, model);
     let deploy = uses(sequence, &known);
     let factory = uses(stage, &known);
     let mut selection = Selection::default();
@@ -63,6 +60,30 @@ pub fn select(
         first.unwrap_or(factory.len())
     });
     selection
+}
+
+/// The secrets that a machine of `model` could need when it runs `sequence`; what is known is as for [`select`].
+#[must_use]
+pub fn secrets(
+    sequence: &CompiledSequence,
+    model: &Model,
+    known: &BTreeMap<String, Value>,
+) -> BTreeSet<SecretName> {
+    let known = with_model(known, model);
+    let could_run = sequence
+        .steps
+        .iter()
+        .filter(|step| never(step, &known).is_none());
+    could_run.flat_map(secrets_of_step).collect()
+}
+
+fn with_model(known: &BTreeMap<String, Value>, model: &Model) -> BTreeMap<String, Value> {
+    let mut known = known.clone();
+    for name in MODEL_NAMES {
+        known.remove(name);
+    }
+    known.extend(model_values(model));
+    known
 }
 
 /// What a model alone tells. An empty field of a model means that nobody knows it.
@@ -99,18 +120,21 @@ fn uses<'s>(sequence: &'s CompiledSequence, known: &BTreeMap<String, Value>) -> 
         .iter()
         .filter_map(|step| {
             let packages = step_type(&step.kind)?.parse(&step.with).ok()?.packages();
-            let never = step
-                .when
-                .iter()
-                .find(|condition| decide(condition, known) == Tri::False)
-                .map(String::as_str);
-            (!packages.is_empty()).then_some(Use {
+            (!packages.is_empty()).then(|| Use {
                 step,
                 packages,
-                never,
+                never: never(step, known),
             })
         })
         .collect()
+}
+
+/// The condition of a step that is false by what is known, if one is.
+fn never<'s>(step: &'s CompiledStep, known: &BTreeMap<String, Value>) -> Option<&'s str> {
+    step.when
+        .iter()
+        .find(|condition| decide(condition, known) == Tri::False)
+        .map(String::as_str)
 }
 
 /// Keeps (`Ok`) or leaves out (`Err`) a package, with the reason.
@@ -192,7 +216,7 @@ mod tests {
     use serde_json::json;
     use wire::package::{Model, Package};
 
-    use super::{CarryReason, select};
+    use super::{CarryReason, secrets, select};
 
     fn package(name: &str, kind: &str, models: serde_json::Value) -> Package {
         serde_json::from_value(json!({
@@ -200,6 +224,34 @@ mod tests {
             "content-bytes": 1, "models": models
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn secrets_of_steps_that_could_run() {
+        let step = |id: &str, when: &str| {
+            format!(
+                "  - {{ id: {id}, when: '{when}', run-script: {{ script: x, repeatable: true, secrets: {{ P: {id} }} }} }}\n"
+            )
+        };
+        let text = [
+            "sequence: s\nsteps:\n".to_owned(),
+            step("ours", "site.code == \"BJO\""),
+            step("theirs", "site.code == \"TRO\""),
+            step("other-model", "vendor == \"Other\""),
+            step("unknown", "class == \"8B\""),
+            "  - { id: end, finish: { action: stay } }\n".to_owned(),
+        ];
+        let sequence = crate::document::compile(&text.concat()).unwrap().sequence;
+        let model = Model {
+            vendor: "Acme".into(),
+            ..Model::default()
+        };
+        let known = BTreeMap::from([("site".to_owned(), json!({ "code": "BJO" }))]);
+        let needed: Vec<String> = secrets(&sequence, &model, &known)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(needed, ["ours", "unknown"]);
     }
 
     #[test]

@@ -580,12 +580,17 @@ pub fn on_restart(step: &CompiledStep, parsed: &dyn AnyStep) -> OnRestart {
 pub fn secrets_of(sequence: &CompiledSequence) -> BTreeMap<SecretName, Vec<StepPath>> {
     let mut uses: BTreeMap<SecretName, Vec<StepPath>> = BTreeMap::new();
     for step in &sequence.steps {
-        let parsed = step_type(&step.kind).and_then(|kind| kind.parse(&step.with).ok());
-        for name in parsed.iter().flat_map(|parsed| parsed.secrets()) {
+        for name in secrets_of_step(step) {
             uses.entry(name).or_default().push(step.path.clone());
         }
     }
     uses
+}
+
+/// The secrets that one step asks for.
+pub(crate) fn secrets_of_step(step: &CompiledStep) -> Vec<SecretName> {
+    let parsed = step_type(&step.kind).and_then(|kind| kind.parse(&step.with).ok());
+    parsed.map(|parsed| parsed.secrets()).unwrap_or_default()
 }
 
 /// The step type of this kind.

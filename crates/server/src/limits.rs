@@ -50,7 +50,7 @@ pub(crate) const DEVICE_SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 pub(crate) const SECRET_REQUEST_BYTES_MAX: usize = 4 << 10;
 /// A secret that an administrator sets; every byte may be written as six, `\u00e6`.
 pub(crate) const SECRET_CHANGE_BYTES_MAX: usize = 512 << 10;
-/// How long a secret that was released is given out again to the same key: an answer got lost, or a step is tried again.
+/// How long a secret that was released is given out again to the same key in another session; in its own it always is.
 pub(crate) const SECRETS_OPEN_FOR: Duration = Duration::from_secs(600);
 /// How often one run is given the same secret: it began anew after two power cuts, or in the boot image and in the OS.
 pub(crate) const SECRET_RELEASES_MAX: usize = 3;
@@ -62,8 +62,8 @@ pub(crate) const TOKEN_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(300);
 /// When an unrecognised machine asks again.
 pub(crate) const QUARANTINE_RETRY_SECONDS: u64 = 30;
-/// When a machine asks again that waits for somebody to sign.
-pub(crate) const WARRANT_RETRY_SECONDS: u64 = 60;
+/// When a machine asks again that waits for a person: to sign a warrant, or to set a secret.
+pub(crate) const PERSON_RETRY_SECONDS: u64 = 60;
 /// How long a password may be: argon2 takes any length, a person does not.
 pub(crate) const PASSWORD_BYTES_MAX: usize = 512;
 /// How short a password may be, in characters.

@@ -224,6 +224,21 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     })
 }
 
+/// Reads a JSON body that holds a secret: the error says where it can't be read, and quotes nothing.
+pub(crate) async fn read_secret_json<T: DeserializeOwned>(
+    body: Body,
+    bytes_max: usize,
+) -> Result<T, Failure> {
+    let bytes = read_body(body, bytes_max).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Failure::bad_request(
+            "bad-json",
+            format!("the request can't be read: what ends at line {line} column {column} isn't what belongs there"),
+        )
+    })
+}
+
 /// Reads a JSON body, up to its limit; nothing, or `null`, stands for what is meant if nothing is said.
 pub(crate) async fn read_json_if_any<T: DeserializeOwned + Default>(
     body: Body,

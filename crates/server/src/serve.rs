@@ -66,7 +66,7 @@ pub struct Patience {
     pub webhook_waits: Vec<Duration>,
     /// Content that came within this time may be about to be published, and isn't collected.
     pub content_settles_after: Duration,
-    /// How long a secret that was released is given out again to the key it was released to.
+    /// How long a secret that was released is given out again to the key it was released to, if that has another session.
     pub secrets_open_for: Duration,
 }
 

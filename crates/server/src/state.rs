@@ -103,7 +103,7 @@ impl AppState {
         let folder = data.join(KEYS_FOLDER);
         secret::private_folder(&folder)?;
         keys::take_over(&db, &folder).await?;
-        let vault = Vault::open(&folder)?;
+        let vault = Vault::open(&db, &folder).await?;
         let webhook_key = WebhookKey::open(&folder)?;
         let challenges = Challenges::open(&folder)?;
         let (changes, _) = broadcast::channel(CHANGES_MAX);

@@ -233,6 +233,7 @@ sayings! {
         WaitsAtSite { live: u64, slots: u64, site: String, place: u64 } = "waiting for a place: {live} of {slots} at {site} are in use, this machine is number {place} in the queue",
         WaitsForDeployment { live: u64, slots: u64, deployment: String, place: u64 } = "waiting for a place: {live} of {slots} of deployment {deployment} are in use, this machine is number {place} in the queue",
         NeedsWarrant { deployment: String } = "deployment {deployment} would write over this machine's disk, and waits for a warrant: an administrator signs one where the key is",
+        NeedsSecret { deployment: String, secret: String } = "deployment {deployment} needs the secret {secret}, which has no value for this machine's site: an administrator sets it",
         NoSequence { deployment: String } = "deployment {deployment} has no sequence to run",
         SecondClaimant { model: String, key: String, macs: String, bound: String } = "refused: another machine ({model}, key {key}…, MAC {macs}) claims to be this device, which is bound to key {bound}…; reset the key if its disk was replaced or emptied",
         StolenSeen = "reported stolen, and heard of since",

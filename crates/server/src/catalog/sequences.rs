@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use sequence::document::compile;
 use sequence::lint::{KnownModel, Surroundings};
+use sequence::steps::secrets_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
@@ -25,6 +26,7 @@ use crate::fleet::targeting::preview::wiping_steps;
 use crate::limits::SEQUENCE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
+use crate::people::roles::May;
 use crate::problem;
 use crate::routes::{parse, read_body};
 use crate::runs::due;
@@ -269,6 +271,7 @@ pub(crate) async fn put(
     // The name it is stored under is the one that deployments and prestages use.
     compiled.name = name.clone();
     refuse_to_begin_wiping(&mut db, &compiled).await?;
+    refuse_further_secrets(&mut db, &user, &compiled).await?;
     let compiled = to_json("write a sequence", &compiled)?;
     let latest: Option<Stored> = sqlx::query_as(
         "SELECT name, version, compiled, findings, updated_at_ms FROM sequences WHERE name = $1 \
@@ -341,6 +344,31 @@ async fn refuse_to_begin_wiping(
         one.name
     );
     Err(Failure::conflict("deployed", message).hint(hint))
+}
+
+/// Whoever writes a step that names a secret has it given to that step. A token that only publishes brings in no further one.
+async fn refuse_further_secrets(
+    db: &mut AnyConnection,
+    user: &User,
+    new: &CompiledSequence,
+) -> Result<(), Failure> {
+    if user.may(May::Administer) {
+        return Ok(());
+    }
+    let before = latest_sequence(db, &new.name).await?;
+    let known = before.map_or_else(BTreeMap::new, |(_, before)| secrets_of(&before));
+    let mut wanted = secrets_of(new).into_keys();
+    let Some(secret) = wanted.find(|secret| !known.contains_key(secret)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} begins to use the secret {secret}, and this token may not administer",
+        new.name
+    );
+    Err(
+        Failure::refused(StatusCode::FORBIDDEN, "forbidden", message)
+            .hint("have an administrator publish this version"),
+    )
 }
 
 /// Compiles a document, with its warnings; or tells all findings, if one of them is an error.

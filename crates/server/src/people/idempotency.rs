@@ -190,12 +190,19 @@ impl Kept {
     }
 }
 
-/// Answers of these routes hold a token, a password or pupils.
+/// Answers of these routes hold a token, a password or pupils, or tell of a request that holds a secret.
 fn holds_secret(path: &str) -> bool {
     let path = path.strip_prefix("/api/v1/").unwrap_or(path);
-    ["tokens", "users", "webhooks", "pupils", "assignments"]
-        .iter()
-        .any(|folder| path.starts_with(folder))
+    [
+        "tokens",
+        "users",
+        "webhooks",
+        "secrets",
+        "pupils",
+        "assignments",
+    ]
+    .iter()
+    .any(|folder| path.starts_with(folder))
 }
 
 /// By a key that isn't in the database: a request may hold a password, and nobody is to try guesses on what is kept of it.

@@ -22,7 +22,7 @@ use crate::fleet::targeting::membership;
 use crate::fleet::targeting::queue::{self, Limit};
 use crate::fleet::targeting::sites::slots_of;
 use crate::fleet::variables::{ScopeNames, layered, scoped_for};
-use crate::limits::WARRANT_RETRY_SECONDS;
+use crate::limits::PERSON_RETRY_SECONDS;
 use crate::people::audit::audit;
 use crate::runs::check_in::Claimant;
 use crate::runs::due::{self, Standing};
@@ -30,6 +30,7 @@ use crate::runs::expected;
 use crate::runs::rows::StoredDevice;
 use crate::runs::warrants;
 use crate::state::{AppState, now_ms};
+use crate::vault;
 use crate::webhooks::outbox::{emit, emit_run};
 
 /// The variable that says what was staged on the device.
@@ -114,20 +115,16 @@ async fn find_errand(
     .doing("look for an unfinished run")?;
     if let Some((document, stop)) = unfinished {
         let order: Order = stored("order", &document)?;
-        if let Some(deployment) = &order.deployment
-            && claimant.body.run != Some(order.run)
-            && warrants::is_lacking(db, &device.id, deployment, claimant).await?
-        {
-            if stop == 0 {
-                return Ok(waits_for_warrant(deployment));
+        match held_back(db, device, claimant, &order).await? {
+            Some(waits) if stop == 0 => return Ok(waits),
+            Some(_) => end_unbegun(db, order.run).await?,
+            None => {
+                return Ok(Errand::Run(Task {
+                    go_on: true,
+                    stop: stop != 0,
+                    ..Task::new(order)
+                }));
             }
-            end_unbegun(db, order.run).await?;
-        } else {
-            return Ok(Errand::Run(Task {
-                go_on: true,
-                stop: stop != 0,
-                ..Task::new(order)
-            }));
         }
     }
     if let Some(said) = retired(device) {
@@ -168,7 +165,26 @@ async fn find_errand(
     Ok(nothing)
 }
 
-/// A run was stopped before its machine could begin it. The machine would refuse the order, and so never tell that it has ended.
+/// What a run that was made already waits for, if its machine hasn't begun it and may not now.
+async fn held_back(
+    db: &mut Write,
+    device: &StoredDevice,
+    claimant: &Claimant,
+    order: &Order,
+) -> Result<Option<Errand>, Failure> {
+    let Some(deployment) = &order.deployment else {
+        return Ok(None);
+    };
+    if claimant.body.run == Some(order.run) {
+        return Ok(None);
+    }
+    if warrants::is_lacking(db, &device.id, deployment, claimant).await? {
+        return Ok(Some(waits_for_warrant(deployment)));
+    }
+    lacks_secret(db, device, deployment, order).await
+}
+
+/// A run was stopped before its machine could begin it. The machine has no order, and so never tells that it has ended.
 async fn end_unbegun(db: &mut Write, run: RunId) -> Result<(), Failure> {
     sqlx::query("UPDATE runs SET state = 'aborted', ended_at_ms = $1 WHERE id = $2")
         .bind(now_ms())
@@ -184,8 +200,25 @@ fn waits_for_warrant(deployment: &DeploymentName) -> Errand {
     let deployment = deployment.to_string();
     Errand::Nothing {
         said: MachineReason::NeedsWarrant { deployment },
-        retry_seconds: Some(WARRANT_RETRY_SECONDS),
+        retry_seconds: Some(PERSON_RETRY_SECONDS),
     }
+}
+
+/// A machine that began would be wiped first and stop for good at the step that is refused its secret.
+async fn lacks_secret(
+    db: &mut Write,
+    device: &StoredDevice,
+    deployment: &DeploymentName,
+    order: &Order,
+) -> Result<Option<Errand>, Failure> {
+    let lacking = vault::lacking(db, device, order).await?;
+    Ok(lacking.map(|secret| Errand::Nothing {
+        said: MachineReason::NeedsSecret {
+            deployment: deployment.to_string(),
+            secret: secret.to_string(),
+        },
+        retry_seconds: Some(PERSON_RETRY_SECONDS),
+    }))
 }
 
 /// A machine that waits for no place stands in no queue.
@@ -254,7 +287,12 @@ async fn from_deployment(
         return Ok(Errand::nothing(MachineReason::NoSequence { deployment }));
     };
     // A run that failed is tried again as it was, unless someone has mended what it runs.
-    if let Some(failed) = failed.filter(|failed| is_same_work(failed, &order)) {
+    let failed = failed.filter(|failed| is_same_work(failed, &order));
+    let goes_on = is_begun && failed.is_some();
+    if !goes_on && let Some(waits) = lacks_secret(db, device, &deployment.name, &order).await? {
+        return Ok(waits);
+    }
+    if let Some(failed) = failed {
         return Ok(Errand::Run(Task::new(failed)));
     }
     store(db, device, deployment, version, &order, evidence).await?;

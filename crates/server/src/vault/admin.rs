@@ -18,7 +18,7 @@ use crate::error::{Doing as _, Failure, stored, stored_text};
 use crate::limits::SECRET_CHANGE_BYTES_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
-use crate::routes::{parse, read_json};
+use crate::routes::{parse, read_secret_json};
 use crate::runs::orders::latest_sequence;
 use crate::state::{AppState, now_ms};
 
@@ -144,7 +144,7 @@ pub(crate) async fn set(
     body: Body,
 ) -> Result<Json<SecretRow>, Failure> {
     let name: SecretName = parse(&name)?;
-    let change: SecretChange = read_json(body, SECRET_CHANGE_BYTES_MAX).await?;
+    let change: SecretChange = read_secret_json(body, SECRET_CHANGE_BYTES_MAX).await?;
     let (value, site) = (Secret::new(change.value), change.site.as_str());
     check(&value)?;
     if !site.is_empty() {

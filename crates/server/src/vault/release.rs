@@ -1,4 +1,4 @@
-//! Secrets for a run: released once to the session that asks, for minutes, sealed to a key that the device made for the run.
+//! Secrets for a run: released once to the session that asks, sealed to a key that the device made for the run.
 //!
 //! Who has heard everything that went over the line gets nothing by it: the request is signed by the device's key, and the answer
 //! opens with a key that never left the device's memory. See `docs/decisions/0034-secrets-are-released-once.md`.
@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use sequence::secret::Secret;
+use sequence::select;
 use sequence::steps::secrets_of;
 use sequence::view::StepState;
 use sqlx::{AnyConnection, FromRow};
@@ -25,6 +26,7 @@ use crate::people::audit::audit;
 use crate::people::auth::{DeviceSession, millis};
 use crate::routes::{parse, read_json};
 use crate::runs::check_in::signed_by;
+use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
 
 /// A run whose device asks, as stored.
@@ -56,7 +58,7 @@ enum Verdict {
     Release,
     /// The same again, by the release with this id.
     Repeat(i64),
-    /// No: this session's release was taken by another key, or its time is over.
+    /// No: this session's release was taken by another key, or this key's time in other sessions is over.
     Taken,
     /// No: the run has had all it gets.
     TooOften,
@@ -71,7 +73,8 @@ fn judge(
     open_for_ms: i64,
 ) -> Verdict {
     if let Some(same) = before.iter().find(|release| release.run_key == run_key) {
-        return match now_ms - same.released_at_ms < open_for_ms {
+        let is_open = same.session == session || now_ms - same.released_at_ms < open_for_ms;
+        return match is_open {
             true => Verdict::Repeat(same.id),
             false => Verdict::Taken,
         };
@@ -109,9 +112,10 @@ pub(crate) async fn post(
     let run: RunId = parse(&run)?;
     let request: SecretRequest = read_json(body, SECRET_REQUEST_BYTES_MAX).await?;
     let (wanted, run_key) = read_wanted(&request.body)?;
-    // Other devices' runs are told from unknown ones to nobody; nor does a session get the secrets of another run.
+    // Other devices' runs are told from unknown ones to nobody. A machine that tries a failed run again by itself may have a
+    // session of a later check-in, which came with no run.
     let not_ours = || Failure::not_found(format!("run {run} of this session"));
-    if session.run != Some(run) || wanted.run != run {
+    if wanted.run != run {
         return Err(not_ours());
     }
     let done = done_steps(&state, run).await?;
@@ -220,7 +224,9 @@ async fn release(
     .fetch_all(&mut **db)
     .await
     .doing("read the releases of a secret")?;
-    let site = site_of(db, secret, &asking.site).await?;
+    let site = site_of(db, secret, &asking.site)
+        .await?
+        .ok_or_else(|| not_set(secret))?;
     let now = now_ms();
     match judge(
         &before,
@@ -271,25 +277,40 @@ async fn release(
     Ok(site)
 }
 
-/// The site whose value counts for machines of `site`: its own, or the one for all.
+/// The site whose value counts for machines of `site`: its own, or the one for all; `None` if there is neither.
 async fn site_of(
     db: &mut AnyConnection,
     secret: &SecretName,
     site: &str,
-) -> Result<String, Failure> {
-    let found: Option<String> = sqlx::query_scalar(
+) -> Result<Option<String>, Failure> {
+    sqlx::query_scalar(
         "SELECT site FROM secrets WHERE name = $1 AND (site = $2 OR site = '') ORDER BY site DESC LIMIT 1",
     )
     .bind(secret.as_str())
     .bind(site)
     .fetch_optional(db)
     .await
-    .doing("look for a secret")?;
-    found.ok_or_else(|| {
-        Failure::not_found(format!("secret {secret} for machines of this site")).hint(format!(
-            "an administrator sets it with `forestage secret set {secret}`, and retries the run"
-        ))
-    })
+    .doing("look for a secret")
+}
+
+fn not_set(secret: &SecretName) -> Failure {
+    Failure::not_found(format!("secret {secret} for machines of this site")).hint(format!(
+        "an administrator sets it with `forestage secret set {secret}`, and retries the run"
+    ))
+}
+
+/// A secret that the device could need for this order and that has no value for its site, if there is one.
+pub(crate) async fn lacking(
+    db: &mut AnyConnection,
+    device: &StoredDevice,
+    order: &Order,
+) -> Result<Option<SecretName>, Failure> {
+    for secret in select::secrets(&order.sequence, &device.model(), &order.variables) {
+        if site_of(db, &secret, &device.site).await?.is_none() {
+            return Ok(Some(secret));
+        }
+    }
+    Ok(None)
 }
 
 async fn value(
@@ -368,7 +389,9 @@ mod tests {
             (1, "s1", "k1", 599, Verdict::Repeat(1)),
             // The same machine with a new session, whose answer was lost.
             (1, "s2", "k1", 599, Verdict::Repeat(1)),
-            (1, "s1", "k1", 600, Verdict::Taken),
+            // As long as its session lives: a machine may need it at several steps, hours apart.
+            (1, "s1", "k1", 600, Verdict::Repeat(1)),
+            (3, "s1", "k1", 9000, Verdict::Repeat(1)),
             (1, "s2", "k1", 600, Verdict::Taken),
             (1, "s1", "k2", 1, Verdict::Taken),
             (1, "s2", "k2", 1, Verdict::Release),

@@ -13,7 +13,8 @@ use sequence::secret::{Secret, wipe};
 use wire::device_api::{SECRET_CONTEXT, SealedSecret};
 use wire::names::SecretName;
 
-use crate::error::Failure;
+use crate::db::Db;
+use crate::error::{Doing as _, Failure};
 use crate::secret;
 
 /// What the keys are derived for; another use of the same file gives another key.
@@ -61,9 +62,13 @@ pub(crate) struct Vault {
 }
 
 impl Vault {
-    /// Reads the key from `folder`, making it at the first start.
-    pub(crate) fn open(folder: &Utf8Path) -> Result<Self, Failure> {
-        let mut seed = secret::seed(&folder.join("secrets.key"))?;
+    /// Reads the key from `folder`, making it at the first start. Never a new one beside secrets that the lost one has sealed.
+    pub(crate) async fn open(db: &Db, folder: &Utf8Path) -> Result<Self, Failure> {
+        let path = folder.join("secrets.key");
+        if !path.exists() {
+            refuse_lost(db).await?;
+        }
+        let mut seed = secret::seed(&path)?;
         let vault = Self::new(&seed);
         wipe(&mut seed);
         Ok(vault)
@@ -139,6 +144,21 @@ impl Vault {
     }
 }
 
+async fn refuse_lost(db: &Db) -> Result<(), Failure> {
+    let sealed: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM secrets")
+        .fetch_one(db.read())
+        .await
+        .doing("count the secrets")?;
+    match sealed {
+        0 => Ok(()),
+        _ => Err(broken(
+            "open the secrets in the database",
+            "`keys/secrets.key` of the data folder is missing, and they were sealed by it; put it back from a copy of the folder or \
+             a backup. If it is lost for good, write a new one (`openssl rand -hex 32`) and set every secret anew",
+        )),
+    }
+}
+
 /// Neither name nor site holds a line break.
 fn bound_to(name: &SecretName, site: &str) -> Aad<Vec<u8>> {
     Aad::from(format!("{name}\n{site}").into_bytes())
@@ -153,9 +173,41 @@ fn broken(what: &'static str, why: &'static str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use camino::Utf8Path;
     use sequence::secret::Secret;
 
     use super::{RunKey, Vault};
+    use crate::db::{Db, commit};
+    use crate::error::chain;
+
+    #[tokio::test]
+    async fn a_lost_key_is_not_replaced_while_there_are_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let db = Db::open(&folder.join("a.db"), None).await.unwrap();
+        let key = folder.join("secrets.key");
+        Vault::open(&db, folder).await.unwrap();
+        let first = std::fs::read(&key).unwrap();
+        // Nothing was sealed by it yet.
+        std::fs::remove_file(&key).unwrap();
+        Vault::open(&db, folder).await.unwrap();
+        assert_ne!(std::fs::read(&key).unwrap(), first);
+        let mut write = db.write().await.unwrap();
+        let row = "INSERT INTO secrets (name, site, sealed, changed_by, changed_at_ms) VALUES ('wifi', '', $1, 'a', 1)";
+        sqlx::query(row)
+            .bind(vec![0_u8; 28])
+            .execute(&mut *write)
+            .await
+            .unwrap();
+        commit(write).await.unwrap();
+        Vault::open(&db, folder).await.unwrap();
+        std::fs::remove_file(&key).unwrap();
+        let Err(refused) = Vault::open(&db, folder).await else {
+            panic!("it must not begin with another key");
+        };
+        assert!(chain(&refused).contains("put it back"), "{refused}");
+        assert!(!key.exists());
+    }
 
     #[test]
     fn a_secret_opens_with_its_key_under_its_name_and_site_alone() {

@@ -101,7 +101,7 @@ fn form(words: Words, is_first: bool, sites: &[(String, String)]) -> Markup {
                     @for (code, name) in sites { option value=(code) { (code) " · " (name) } }
                 }
                 label for="value" { (words.t("Secret")) }
-                textarea #value.unseen name="value" rows="3" required maxlength=(SECRET_BYTES_MAX) autocomplete="off" spellcheck="false" {}
+                textarea #value.unseen name="value" data-type="secret" rows="3" required maxlength=(SECRET_BYTES_MAX) autocomplete="off" spellcheck="false" {}
                 p.muted { (words.t("A value for a site wins over the one for all. Runs get what is set from their next request on.")) }
                 div.buttons { button.primary { (words.t("Set the secret")) } }
             }
@@ -133,6 +133,7 @@ mod tests {
             "site BJØ",
             "/sequences/teacher-laptop",
             "&lt;b&gt;kari&lt;/b&gt;",
+            "data-type=\"secret\"",
             "spellcheck=\"false\"></textarea>",
         ] {
             assert!(page.contains(expected), "{expected}: {page}");

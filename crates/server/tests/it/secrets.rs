@@ -6,8 +6,10 @@ use std::time::Duration;
 use client::{Client, ClientError, RunKey};
 use testkit::chance::Chance;
 use wire::admin_api::{AuditRow, RunDetail};
-use wire::device_api::{SecretRequest, SecretWanted};
+use wire::device_api::{CheckInReply, SecretRequest, SecretWanted};
 use wire::names::{RunId, SecretName};
+use wire::people::NewToken;
+use wire::reasons::MachineReason;
 use wire::secrets::{SECRET_BYTES_MAX, SecretChange, SecretRow};
 
 use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
@@ -246,12 +248,13 @@ fn a_run_gets_a_secret_once_for_each_session_and_three_times_at_most() {
 }
 
 #[test]
-fn a_release_is_over_after_its_time() {
+fn a_release_is_over_for_other_sessions_after_its_time() {
     let at_once = |patience: &mut server::Patience| patience.secrets_open_for = Duration::ZERO;
     let scene = Scene::on(Site::with_patience(at_once));
     assert_eq!(scene.get(&scene.session, &key(1)).unwrap(), SECRET);
     let over = (409, "released".to_owned());
-    assert_eq!(status(scene.get(&scene.session, &key(1))), over);
+    // For the session that it was released to, it is over with the session.
+    assert_eq!(scene.get(&scene.session, &key(1)).unwrap(), SECRET);
     let (second, _) = scene.machine.order(&scene.site);
     assert_eq!(status(scene.get(&second, &key(1))), over);
     assert_eq!(scene.get(&second, &key(2)).unwrap(), SECRET);
@@ -374,6 +377,107 @@ fn a_run_that_ended_or_is_to_stop_gets_nothing() {
     let _: serde_json::Value = stolen.site.admin.send("POST", &path, &reason).unwrap();
     let answer = status(stolen.get(&stolen.session, &key(1)));
     assert!(answer.0 == 409 || answer.0 == 401, "{answer:?}");
+}
+
+#[test]
+fn a_machine_whose_site_lacks_a_secret_does_not_begin() {
+    let site = Site::new();
+    site.prepare(100);
+    site.import("serial;site code;class\nPF1;BJO;8B\nPF2;TRO;8B\n");
+    set(&site, "domain-join", "BJO", "of Bjørnsletta");
+    site.admin
+        .put_sequence(&"deploy".parse().unwrap(), &joining())
+        .unwrap();
+    let mut machine = Machine::new("PF2");
+    let waits = |machine: &Machine| {
+        let reply = machine.check_in(&site);
+        let CheckInReply::Idle {
+            session,
+            retry_seconds: Some(_),
+            ..
+        } = reply
+        else {
+            panic!("it would be wiped, and stop for good: {reply:?}");
+        };
+        let said = site.device("PF2").said;
+        let needs = MachineReason::NeedsSecret {
+            deployment: "autumn".into(),
+            secret: "domain-join".into(),
+        };
+        assert_eq!(said, Some(needs));
+        site.server.anyone().with_token(&session)
+    };
+    waits(&machine);
+    assert!(matches!(
+        Machine::new("PF1").check_in(&site),
+        CheckInReply::Run { .. }
+    ));
+    set(&site, "domain-join", "TRO", "of Tromsø");
+    let (_, order) = machine.order(&site);
+    // Removed before it began, and while it is at work.
+    site.admin
+        .remove_secret(&name("domain-join"), "TRO")
+        .unwrap();
+    let idle = waits(&machine);
+    machine.run = Some(order.run);
+    assert_eq!(machine.order(&site).1.run, order.run);
+    // A machine that goes on by itself has whichever session its last check-in gave it.
+    set(&site, "domain-join", "TRO", "of Tromsø");
+    let request = machine.ask_for("domain-join", order.run, &key(1));
+    let answer = idle.secret(order.run, &request).unwrap();
+    let opened = key(1).open(&answer, &request.body).unwrap();
+    assert_eq!(opened, "of Tromsø".as_bytes());
+    // Stopped while it waits, the run ends, and the next one waits as this one did.
+    machine.run = None;
+    site.admin
+        .remove_secret(&name("domain-join"), "TRO")
+        .unwrap();
+    waits(&machine);
+    let path = format!("/api/v1/runs/{}", order.run);
+    let _: serde_json::Value = site
+        .admin
+        .send("POST", &format!("{path}/stop"), &())
+        .unwrap();
+    machine.check_in(&site);
+    let detail: RunDetail = site.admin.get(&path).unwrap();
+    assert_eq!(detail.row.state.to_string(), "stopped");
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_said_without_it() {
+    let site = Site::new();
+    let body = serde_json::json!({ "value": 47_114_711, "site": "" });
+    let refused: Result<serde_json::Value, ClientError> =
+        site.admin.send("PUT", "/api/v1/secrets/wifi", &body);
+    let error = refused.unwrap_err();
+    assert_eq!(error.code(), Some("bad-json"));
+    assert!(
+        !format!("{error} {error:?}").contains("47114711"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_token_that_publishes_brings_in_no_further_secret() {
+    let scene = Scene::new();
+    let new = NewToken {
+        title: "build".into(),
+        scopes: vec!["publish".into()],
+        days: 1,
+    };
+    let token = scene.site.admin.create_token(&new).unwrap().token;
+    let publisher = scene.site.server.anyone().with_token(&token);
+    let put = |name: &str, text: &str| {
+        let name = name.parse().unwrap();
+        status(publisher.put_sequence(&name, text).map(|_| ()))
+    };
+    let forbidden = (403, "forbidden".to_owned());
+    assert_eq!(put("another", &joining()), forbidden);
+    assert_eq!(put("another", SEQUENCE).0, 200);
+    assert_eq!(put("another", &joining()), forbidden);
+    // That sequence had it from an administrator.
+    let changed = joining().replace("script: join", "script: join-again");
+    assert_eq!(put("deploy", &changed).0, 200);
 }
 
 #[test]

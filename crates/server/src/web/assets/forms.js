@@ -1,7 +1,7 @@
 // Forms that call the admin API: `<form data-api="PUT /api/v1/sites/{code}">`.
 //
 // The fields become the JSON body by their names; those named in the path go there, with `data-too` into both. `data-type` on a field says what it
-// is: `number`, `minutes` (`16` or `1:30`, sent as seconds), `boolean`, `json`, `value` (JSON or a text), `list` (comma or line separated), `lines`, `omit` (left out), `text` (the default);
+// is: `number`, `minutes` (`16` or `1:30`, sent as seconds), `boolean`, `json`, `value` (JSON or a text), `list` (comma or line separated), `lines`, `secret` (without a line break at the end), `omit` (left out), `text` (the default);
 // an empty field is left out unless `data-empty="send"`. A name with dots makes objects. Several checkboxes of one name
 // with `data-type="each"` make a list. `<input type="file" data-body>` sends the file's bytes as the whole body, and the
 // other fields become the query; `data-named="file"` puts the file's name there under that key. `data-query` on a field puts
@@ -37,6 +37,8 @@
     }
     if (type === "list") return text.split(/[,\n]/).map((part) => part.trim()).filter(Boolean);
     if (type === "lines") return text.split("\n").map((part) => part.trim()).filter(Boolean);
+    // As `forestage secret set` reads it: the line break that an editor leaves at the end is no part of it.
+    if (type === "secret") return text.replace(/\n$/, "");
     return text;
   };
   const put = (body, name, value) => {
