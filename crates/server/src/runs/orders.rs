@@ -115,7 +115,7 @@ async fn find_errand(
     if let Some((document, stop)) = unfinished {
         let order: Order = stored("order", &document)?;
         if let Some(deployment) = &order.deployment
-            && claimant.body.run != Some(order.run)
+            && !warrants::is_in_the_middle_of(claimant, order.run)
             && warrants::is_lacking(db, &device.id, deployment, claimant).await?
         {
             if stop == 0 {
@@ -219,11 +219,12 @@ async fn from_deployment(
     let failed: Option<Order> = failed
         .map(|(_, document)| stored("order", document))
         .transpose()?;
-    // Whoever is in the middle of a run has had its warrant.
+    let is_lacking = warrants::is_lacking(db, &device.id, &deployment.name, claimant).await?;
+    // Whoever is in the middle of a run has had its warrant, and goes on with that one.
     let is_begun = failed
         .as_ref()
-        .is_some_and(|failed| claimant.body.run == Some(failed.run));
-    if !is_begun && warrants::is_lacking(db, &device.id, &deployment.name, claimant).await? {
+        .is_some_and(|failed| warrants::is_in_the_middle_of(claimant, failed.run));
+    if is_lacking && !is_begun {
         queue::leave(db, &device.id).await?;
         return Ok(waits_for_warrant(&deployment.name));
     }
@@ -256,6 +257,10 @@ async fn from_deployment(
     // A run that failed is tried again as it was, unless someone has mended what it runs.
     if let Some(failed) = failed.filter(|failed| is_same_work(failed, &order)) {
         return Ok(Errand::Run(Task::new(failed)));
+    }
+    if is_lacking {
+        queue::leave(db, &device.id).await?;
+        return Ok(waits_for_warrant(&deployment.name));
     }
     store(db, device, deployment, version, &order, evidence).await?;
     Ok(Errand::Run(Task::new(order)))
