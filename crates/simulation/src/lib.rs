@@ -94,7 +94,8 @@ impl Beginning {
             .iter()
             .map(|laptop| laptop.state.layout.is_some())
             .collect();
-        let wipe_key = (seed.is_multiple_of(WITH_WIPE_KEY)).then(|| SigningKey::from_bytes(&[7; 32]));
+        let wipe_key =
+            (seed.is_multiple_of(WITH_WIPE_KEY)).then(|| SigningKey::from_bytes(&[7; 32]));
         if let Some(key) = &wipe_key {
             office.trust_for_warrants(key)?;
         }
