@@ -18,7 +18,7 @@ use wire::warrant::{
 };
 
 use crate::admin::refusal;
-use crate::harness::{Machine, Site, good_run, send};
+use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
 
 fn wipe_key() -> SigningKey {
     SigningKey::from_bytes(&[77; 32])
@@ -340,6 +340,45 @@ fn a_warrant_by_a_key_that_the_machine_does_not_know_is_left_out_and_the_key_is_
     waits(&site, &one);
     assert_eq!(bring(&wipe_key()).taken, 1);
     assert!(warrant(&site, &one).is_some());
+}
+
+#[test]
+fn what_was_mended_after_a_failure_wants_a_warrant_of_its_own() {
+    let site = site();
+    let mut one = laptop("PF1");
+    deploy(&site, &mut one);
+    begin_winter(&site);
+    waits(&site, &one);
+    let request = site.admin.warrant_request(&winter()).unwrap();
+    site.admin
+        .bring_warrants(&sign(&request, &wipe_key()))
+        .unwrap();
+    let (client, order) = one.order(&site);
+    let mut failed = good_run(order.run);
+    failed.truncate(1);
+    let why = json!({"kind": "run-failed", "path": "os", "errors": ["no space"]});
+    failed.push(event(order.run, 2, why));
+    send(&client, order.run, &failed);
+    one.run = Some(order.run);
+    // Its warrant no longer fits, as its disk tells another run than was signed for.
+    one.mark = Some(ToldMark {
+        state: MarkState::Deployed,
+        run: Some(RunId::random()),
+    });
+    assert_eq!(one.order(&site).1.run, order.run);
+    // Somebody mends what it runs: that is another order, and it isn't stored before it may begin.
+    let mended = SEQUENCE.replace("class == '8B'", "class == '9B'");
+    site.admin
+        .put_sequence(&"deploy".parse().unwrap(), &mended)
+        .unwrap();
+    for _ in 0..2 {
+        let CheckInReply::Idle { message, .. } = one.check_in(&site) else {
+            panic!("no order may be handed out");
+        };
+        assert!(message.contains("waits for a warrant"), "{message}");
+    }
+    let runs: Value = site.admin.get("/api/v1/runs").unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 2);
 }
 
 #[test]
