@@ -370,6 +370,11 @@ pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) 
             Ok(CheckInReply::Run {
                 order: next, go_on, ..
             }) if go_on || next.run != order.run => {
+                // Where it isn't let in, nothing is to change either: not the screen, nor what starts next.
+                if let Err(why) = warrant::check(&*site.host, &site.connection, &next) {
+                    tell_refused(&next, &why);
+                    continue;
+                }
                 log::milestone("goes-on", json!({ "run": next.run }));
                 reporter.end();
                 return next;
@@ -380,16 +385,22 @@ pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) 
     }
 }
 
-/// An order that this machine doesn't take: nothing was written, and the server is asked again.
+/// An order that this machine doesn't take: nothing was written, and it is where it was when it was switched on.
 fn wait_for_warrant(site: &Site, order: &Order, why: &NoWarrant) -> Order {
-    let why = chain(why);
-    log::milestone("order-refused", json!({ "run": order.run, "why": why }));
+    let why = tell_refused(order, why);
     site.board.set_phase(
         Phase::Refused,
         &format!("{why}. Nothing was written; asking again by itself."),
     );
     site.pause(REFUSED_PAUSE);
-    ask(site, false)
+    site.connection.set_run(None);
+    next_order(site)
+}
+
+fn tell_refused(order: &Order, why: &NoWarrant) -> String {
+    let why = chain(why);
+    log::milestone("order-refused", json!({ "run": order.run, "why": why }));
+    why
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -19,6 +19,7 @@ use wire::device_api::{Challenge, CheckInReply, EventAck};
 use wire::event::Environment;
 use wire::facts::Facts;
 use wire::keys::{DevicePublicKey, PublicKey};
+use wire::layout::VolumeRole;
 use wire::mark::{MarkState, StagingMark};
 use wire::names::{DeviceId, RunId};
 use wire::order::Order;
@@ -35,6 +36,7 @@ use crate::host::{Host, KeySource, State, Tpm};
 use crate::machine::boot;
 use crate::machine::linux::LinuxMachine;
 use crate::machine::made_of_files::FileMachine;
+use crate::resume;
 use crate::screen::Phase;
 use crate::secrets::Secrets;
 use crate::test_bundle::{self, TestBundle};
@@ -60,6 +62,8 @@ steps:
 struct Deployed {
     machine: FileMachine,
     answer: Arc<Mutex<Option<CheckInReply>>>,
+    /// This warrant comes with the answer after so many without one.
+    later: Arc<Mutex<Option<(u32, SignedWarrant)>>>,
     packages: Vec<Package>,
     /// Waits that were asked for, in milliseconds.
     waited: AtomicU64,
@@ -82,6 +86,7 @@ impl Deployed {
         Arc::new(Self {
             machine,
             answer: Arc::default(),
+            later: Arc::default(),
             packages: bundle.root.packages,
             waited: AtomicU64::new(0),
         })
@@ -115,13 +120,8 @@ impl Deployed {
         }
     }
 
-    /// The server answers with this, and the machine does what it does.
-    fn gets(
-        &self,
-        site: &Site,
-        order: &Order,
-        warrant: Option<&SignedWarrant>,
-    ) -> Result<RunEnd, NotRun> {
+    /// The server answers with this from now on.
+    fn server_says(&self, order: &Order, warrant: Option<&SignedWarrant>) {
         *lock(&self.answer) = Some(CheckInReply::Run {
             device: order.device,
             session: "session".into(),
@@ -130,6 +130,16 @@ impl Deployed {
             stop: false,
             warrant: warrant.cloned().map(Box::new),
         });
+    }
+
+    /// The server answers with this, and the machine does what it does.
+    fn gets(
+        &self,
+        site: &Site,
+        order: &Order,
+        warrant: Option<&SignedWarrant>,
+    ) -> Result<RunEnd, NotRun> {
+        self.server_says(order, warrant);
         let reply = site.connection.check_in().expect("an answer");
         let CheckInReply::Run { order, .. } = reply else {
             panic!("another answer: {reply:?}");
@@ -166,6 +176,20 @@ fn signed(text: String, key: &SigningKey) -> SignedWarrant {
         text,
         key: public(key),
         signature: SignatureText::from_bytes(&signature.to_bytes()),
+    }
+}
+
+/// One more answer is asked for.
+fn come(later: &mut Option<(u32, SignedWarrant)>, answer: &mut Option<CheckInReply>) {
+    match later {
+        Some((0, signed)) => {
+            if let Some(CheckInReply::Run { warrant, .. }) = answer {
+                *warrant = Some(Box::new(signed.clone()));
+            }
+            *later = None;
+        }
+        Some((left, _)) => *left -= 1,
+        None => {}
     }
 }
 
@@ -217,6 +241,10 @@ impl Host for On {
         self.0.machine.volumes().mark()
     }
 
+    fn let_in_without_warrant(&self, run: Option<RunId>) {
+        self.0.machine.volumes().let_in_without_warrant(run);
+    }
+
     fn mount_staging(&self) -> Result<Option<Utf8PathBuf>> {
         Ok(self.folder())
     }
@@ -239,13 +267,18 @@ impl Host for On {
 
     fn client(&self, url: &str, _ca_pem: &str, _timeout: Duration) -> Result<Client, ClientError> {
         let answer = Arc::clone(&self.0.answer);
+        let later = Arc::clone(&self.0.later);
         Ok(Client::over(url, move |request| {
             let path = request.uri().path();
             let body = match path {
                 "/device/v1/challenge" => serde_json::to_vec(&Challenge {
                     challenge: "ab".repeat(32),
                 }),
-                "/device/v1/check-in" => serde_json::to_vec(&*lock(&answer)),
+                "/device/v1/check-in" => {
+                    let mut answer = lock(&answer);
+                    come(&mut lock(&later), &mut answer);
+                    serde_json::to_vec(&*answer)
+                }
                 _ if path.ends_with("/events") => serde_json::to_vec(&EventAck {
                     acknowledged: 1000,
                     stop: false,
@@ -278,7 +311,12 @@ impl Host for On {
     }
 
     fn set_default_boot(&self, target: BootTarget) -> Result<()> {
-        boot::set_default(self.0.machine.volumes(), target == BootTarget::Os)
+        let volumes = self.0.machine.volumes();
+        match target {
+            BootTarget::BootImage => boot::set_default(volumes, false),
+            // It has none; as if it had.
+            BootTarget::Os => volumes.own_disk().map(drop),
+        }
     }
 
     fn disable_agent(&self) -> Result<()> {
@@ -498,6 +536,117 @@ fn a_disk_that_cannot_be_told_from_others_is_not_written() {
     let refused = crate::warrant::check(&*site.host, &site.connection, &order);
     assert!(matches!(refused, Err(NoWarrant::Unknown(_))), "{refused:?}");
     assert_eq!(deployed.machine.written(), [""; 0]);
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_not_taken_for_none() {
+    let deployed = Deployed::by(None);
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let order = deployed.order("summer", TAKE_OVER);
+    deployed.machine.disk_is_readable(false);
+    let unreadable = deployed.gets(&site, &order, None);
+    assert!(
+        matches!(unreadable, Err(NotRun::Refused(NoWarrant::Unknown(_)))),
+        "{unreadable:?}"
+    );
+    deployed.machine.disk_is_readable(true);
+    let said = refused(deployed.gets(&site, &order, None));
+    assert!(said.contains("brings no warrant"), "{said}");
+    assert_eq!(deployed.machine.written(), [""; 0]);
+}
+
+#[test]
+fn a_deployed_disk_that_shows_late_is_not_used_by_the_run_that_began_without_it() {
+    let deployed = Deployed::by(Some(RunId::random()));
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let order = deployed.order("summer", TAKE_OVER);
+    let volumes = deployed.machine.volumes();
+    deployed.machine.shows_disk(false);
+    crate::warrant::check(&*site.host, &site.connection, &order).unwrap();
+    deployed.machine.shows_disk(true);
+    let machine = LinuxMachine::new(Arc::clone(volumes));
+    let refused_at = |what: &str, result: String| {
+        assert!(result.contains("wasn't there when"), "{what}: {result}");
+    };
+    let marked = machine.mark_finished(order.run, true).unwrap_err();
+    refused_at("mark", marked.chain().join(": "));
+    let esp = volumes.find(VolumeRole::Esp).unwrap_err();
+    refused_at("volume", format!("{esp:#}"));
+    let booted = site.host.set_default_boot(BootTarget::Os).unwrap_err();
+    refused_at("boot", format!("{booted:#}"));
+    assert_eq!(deployed.machine.written(), [""; 0]);
+    // The next check sees the disk.
+    let said = refused(deployed.gets(&site, &order, None));
+    assert!(said.contains("brings no warrant"), "{said}");
+    let warrant = signed(warrant_for(&deployed, &site, &order).text(), &wipe_key());
+    let end = deployed.gets(&site, &order, Some(&warrant));
+    assert!(matches!(end, Ok(RunEnd::Done(_))), "{end:?}");
+}
+
+#[test]
+fn a_serial_number_is_the_same_however_the_server_keeps_it() {
+    let deployed = Deployed::by(None);
+    deployed.machine.says_serial(" PF3\u{200b}ABC ");
+    let (_, uuid) = FileMachine::identity();
+    let serial = deployed.machine.volumes().kernel.facts().serial;
+    deployed
+        .machine
+        .mark(&StagingMark::new(&serial, uuid, MarkState::Deployed));
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let order = deployed.order("summer", TAKE_OVER);
+    // Signed as the server tells it.
+    let warrant = warrant_for(&deployed, &site, &order);
+    assert_ne!(warrant.serial, serial);
+    let warrant = signed(warrant.text(), &wipe_key());
+    let end = deployed.gets(&site, &order, Some(&warrant));
+    assert!(matches!(end, Ok(RunEnd::Done(_))), "{end:?}");
+}
+
+/// Stops at the first step, as the power may go there.
+const FAILS: &str = "sequence: fails
+steps:
+  - id: fails
+    apply-image: { image: missing }
+";
+
+#[test]
+fn after_a_failed_run_an_order_without_a_warrant_changes_nothing() {
+    let deployed = Deployed::by(None);
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let failed = deployed.order("summer", FAILS);
+    let warrant = signed(warrant_for(&deployed, &site, &failed).text(), &wipe_key());
+    let end = deployed.gets(&site, &failed, Some(&warrant));
+    assert!(matches!(end, Ok(RunEnd::Failed)), "{end:?}");
+    deployed.machine.age();
+    let other = deployed.order("winter", TAKE_OVER);
+    let good = signed(warrant_for(&deployed, &site, &other).text(), &wipe_key());
+    deployed.server_says(&other, None);
+    // Its next answers have none, and the one after those does.
+    *lock(&deployed.later) = Some((3, good));
+    // The service of the installed OS: it leaves its OS only now.
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| resume::go_on(&site)));
+    let why = left.unwrap_err();
+    assert_eq!(why.downcast_ref::<&str>(), Some(&"restarted"));
+    assert!(lock(&deployed.later).is_none());
+}
+
+#[test]
+#[should_panic(expected = "restarted")]
+fn a_finished_machine_that_refused_an_order_starts_its_os() {
+    let deployed = Deployed::by(None);
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let done = deployed.order("summer", TAKE_OVER);
+    let warrant = signed(warrant_for(&deployed, &site, &done).text(), &wipe_key());
+    let end = deployed.gets(&site, &done, Some(&warrant));
+    assert!(matches!(end, Ok(RunEnd::Done(_))), "{end:?}");
+    let other = deployed.order("winter", TAKE_OVER);
+    *lock(&deployed.answer) = Some(CheckInReply::Idle {
+        device: other.device,
+        session: "session".into(),
+        message: String::new(),
+        retry_seconds: None,
+    });
+    let _next = deploy::execute(&site, &other);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use sequence::ports::{BootTarget, Content, Machine};
 use wire::event::Environment;
 use wire::facts::Facts;
 use wire::mark::StagingMark;
+use wire::names::RunId;
 use wire::package::Package;
 
 use crate::connection::Connection;
@@ -64,8 +65,12 @@ pub trait Host: Clock + KeySource {
     /// The mark of the machine's own disk; `None` if no disk carries one for this machine.
     ///
     /// # Errors
-    /// It can't be told which disk that is.
+    /// It can't be told which disk that is, or whether there is one.
     fn mark(&self) -> Result<Option<StagingMark>>;
+
+    /// Says which run was let in without a warrant, as far as one could be wanted. Until the next word, a disk that was deployed
+    /// and only shows from now on is used by nobody, but after this very run has deployed it.
+    fn let_in_without_warrant(&self, run: Option<RunId>);
 
     /// Mounts the staging partition of the machine's own disk and says where; `None` if there is none.
     ///

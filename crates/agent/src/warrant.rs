@@ -6,9 +6,11 @@
 use std::error::Error;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use wire::facts::TEXT_CHARS_MAX;
 use wire::keys::{DevicePublicKey, PublicKey};
 use wire::mark::{MarkState, StagingMark};
 use wire::order::Order;
+use wire::plain::clean;
 use wire::warrant::{InvalidWarrant, SignedWarrant, Warrant, signed_bytes};
 
 use crate::connection::Connection;
@@ -33,7 +35,8 @@ pub(crate) enum NoWarrant {
     Other(&'static str),
 }
 
-/// Whether `order` may be begun or gone on with. Writes nothing.
+/// Whether `order` may be begun or gone on with. Writes nothing. What is let in without a warrant, because no deployed disk is
+/// there, may use none that shows later either.
 pub(crate) fn check(
     host: &dyn Host,
     connection: &Connection,
@@ -44,17 +47,20 @@ pub(crate) fn check(
         return Ok(());
     }
     let unknown = |error: anyhow::Error| NoWarrant::Unknown(error.into());
-    let Some(mark) = host.mark().map_err(unknown)? else {
-        // No disk of ours: the wipe guard lets no other be written but a blank one.
+    let mark = host.mark().map_err(unknown)?;
+    // Without a disk of ours the wipe guard lets no other be written but a blank one.
+    let Some(mark) = mark.filter(|mark| mark.state == MarkState::Deployed) else {
+        host.let_in_without_warrant(Some(order.run));
         return Ok(());
     };
-    if mark.state == MarkState::Staged || is_underway(host, order) {
-        return Ok(());
+    if !is_underway(host, order) {
+        let warrant = connection.warrant().ok_or(NoWarrant::None)?;
+        let warrant = read(&warrant, keys)?;
+        let key = connection.public_key().map_err(unknown)?;
+        fits(&warrant, &key, &host.facts().serial, &mark, order)?;
     }
-    let warrant = connection.warrant().ok_or(NoWarrant::None)?;
-    let warrant = read(&warrant, keys)?;
-    let key = connection.public_key().map_err(unknown)?;
-    fits(&warrant, &key, &host.facts().serial, &mark, order)
+    host.let_in_without_warrant(None);
+    Ok(())
 }
 
 /// Whether this very order is on the disk and hasn't ended: it was let in before. Its mark may be set already, as the power may
@@ -98,7 +104,7 @@ fn fits(
 ) -> Result<(), NoWarrant> {
     let other = if warrant.device_key != *key {
         "another device"
-    } else if warrant.serial != serial {
+    } else if told(&warrant.serial) != told(serial) {
         "another serial number"
     } else if order.deployment.as_ref() != Some(&warrant.deployment) {
         "another deployment"
@@ -108,6 +114,11 @@ fn fits(
         return Ok(());
     };
     Err(NoWarrant::Other(other))
+}
+
+/// A serial number as a server stores it, which whoever signs gets it from.
+fn told(serial: &str) -> String {
+    clean(serial, TEXT_CHARS_MAX)
 }
 
 #[cfg(test)]

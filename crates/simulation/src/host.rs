@@ -26,6 +26,7 @@ use wire::facts::{DiskContent, Facts};
 use wire::layout::VolumeRole;
 use wire::mark::{MarkState, StagingMark};
 use wire::names::{RunId, SecretName};
+use wire::order::Order;
 use wire::package::Package;
 
 use crate::time::{End, end, lock, now_ms, wait_until};
@@ -140,30 +141,48 @@ impl PoweredOn {
         done
     }
 
-    /// A call that changes the disk. One that a person may use is written only by an order for this machine.
+    /// A call that changes the disk. One that a person may use is written only by an order for this machine; in a county with a
+    /// wipe key, only by one that somebody signed for.
     fn write<T>(
         &self,
         what: &str,
         progress: Option<&dyn Progress>,
         call: impl FnOnce(&FakeMachine) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
-        let (is_in_use, order, serial, device) = self.laptop(|laptop| {
+        let (is_in_use, deployed_by, order, serial, device) = self.laptop(|laptop| {
             let order = laptop.disk.read(Utf8Path::new("/staging/order.json"));
             (
                 laptop.state.content == Some(DiskContent::DeployedHere),
+                laptop.state.run,
                 order.map(<[u8]>::to_vec),
                 laptop.serial.clone(),
                 laptop.device.clone(),
             )
         });
         if is_in_use {
-            let order = order.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            if !order.is_some_and(|order| order.contains(&device)) {
+            let order = order.and_then(|bytes| serde_json::from_slice::<Order>(&bytes).ok());
+            let order = order.filter(|order| order.device.to_string() == device);
+            if order.is_none() {
                 let text = format!("{serial}: {what} on a disk in use without an order for it");
+                self.world.wrong(text);
+            }
+            if let Some(order) = order
+                && self.world.wipe_key.is_some()
+                && deployed_by != Some(order.run)
+                && !self.is_signed_for(&serial, &order, deployed_by)
+            {
+                let text = format!("{serial}: {what} on a disk in use, and nobody signed for it");
                 self.world.wrong(text);
             }
         }
         self.call(what, progress, call)
+    }
+
+    fn is_signed_for(&self, serial: &str, order: &Order, deployed_by: Option<RunId>) -> bool {
+        order.deployment.clone().is_some_and(|deployment| {
+            let signed = (serial.to_owned(), deployment, deployed_by);
+            self.world.change(|world| world.signed.contains(&signed))
+        })
     }
 
     /// An OS starts only if it is there.
@@ -304,6 +323,10 @@ impl Host for Shared {
                 ..StagingMark::new(&facts.serial, facts.uuid, state)
             })
         }))
+    }
+
+    fn let_in_without_warrant(&self, _run: Option<RunId>) {
+        // Its disk is there from the start.
     }
 
     fn mount_staging(&self) -> Result<Option<Utf8PathBuf>> {

@@ -595,11 +595,17 @@ fn sign(world: &World, name: &DeploymentName) {
         return;
     };
     match world.office.sign_warrants(name, key) {
-        Ok(0) => {}
-        Ok(machines) => world.tell(
-            "people",
-            &format!("{name} is signed for {machines} machines"),
-        ),
+        Ok(machines) if machines.is_empty() => {}
+        Ok(machines) => {
+            world.tell(
+                "people",
+                &format!("{name} is signed for {} machines", machines.len()),
+            );
+            let signed = machines
+                .into_iter()
+                .map(|machine| (machine.serial, name.clone(), machine.run));
+            world.change(|world| world.signed.extend(signed));
+        }
         Err(error) => world.tell("people", &format!("{name} can't be signed for: {error}")),
     }
 }

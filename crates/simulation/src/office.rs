@@ -19,7 +19,7 @@ use wire::names::DeploymentName;
 use wire::package::{Package, PackageKind};
 use wire::people::{NewToken, TOKEN_DAYS_MAX};
 use wire::secrets::SecretChange;
-use wire::warrant::{WarrantFile, WarrantPart, signed_bytes};
+use wire::warrant::{WarrantFile, WarrantPart, WarrantWanted, signed_bytes};
 
 use crate::time::lock;
 
@@ -217,15 +217,15 @@ impl Office {
         Ok(())
     }
 
-    /// Somebody signs for all machines of a deployment that need it, and says for how many.
+    /// Somebody signs for all machines of a deployment that need it, and says for which.
     pub(crate) fn sign_warrants(
         self: &Arc<Self>,
         name: &DeploymentName,
         key: &SigningKey,
-    ) -> Result<u32, client::ClientError> {
+    ) -> Result<Vec<WarrantWanted>, client::ClientError> {
         let request = self.admin().warrant_request(name)?;
         if request.machines.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let warrants = request.machines.iter().map(|machine| {
             let text = request.warrant(machine).text();
@@ -241,7 +241,8 @@ impl Office {
             key: public_half(key),
             warrants: warrants.collect(),
         };
-        Ok(self.admin().bring_warrants(&file)?.taken)
+        self.admin().bring_warrants(&file)?;
+        Ok(request.machines)
     }
 
     /// What the database says, while the server is closed or open.

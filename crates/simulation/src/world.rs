@@ -17,6 +17,7 @@ use wire::digest::Digest;
 use wire::event::{Environment, EventBody};
 use wire::facts::{DiskContent, Facts};
 use wire::layout::VolumeRole;
+use wire::names::{DeploymentName, RunId};
 
 use crate::disk::Disk;
 use crate::office::Office;
@@ -172,6 +173,8 @@ pub(crate) struct Changing {
     /// Hears each line of the story.
     pub(crate) teller: fn(&str),
     pub(crate) wrongs: Vec<String>,
+    /// What somebody signed for: that this deployment may write over this machine's disk, which that run had deployed.
+    pub(crate) signed: BTreeSet<(String, DeploymentName, Option<RunId>)>,
     /// The server was restored, now or at an earlier deployment.
     pub(crate) was_restored: bool,
     /// It was restored during this deployment.
@@ -213,6 +216,7 @@ impl World {
                 numbers: 0,
                 teller,
                 wrongs: Vec::new(),
+                signed: BTreeSet::new(),
                 was_restored: false,
                 is_restored: false,
                 deployments: 0,

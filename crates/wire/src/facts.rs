@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// How much of each text a server keeps, in characters, and of which letters: see [`clean`](crate::plain::clean).
+pub const TEXT_CHARS_MAX: usize = 128;
+
 /// Everything observed on a device at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]

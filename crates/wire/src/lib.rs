@@ -34,6 +34,7 @@ pub mod names;
 pub mod order;
 pub mod package;
 pub mod people;
+pub mod plain;
 pub mod problem;
 pub mod pupils;
 pub mod quarantine;

@@ -180,13 +180,16 @@ impl WarrantFile {
 }
 
 /// What became of the warrants that somebody brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct WarrantsTaken {
     /// So many machines have one now.
     pub taken: u32,
-    /// So many were left out, because their machine has changed since.
+    /// So many were left out, because their machine has changed since, or its boot image doesn't know the key.
     pub left_out: u32,
+    /// The keys that such boot images know: one of them must sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needed_keys: Vec<PublicKey>,
     /// So many machines of the deployment still wait for one.
     pub wait: u32,
 }

@@ -174,6 +174,32 @@ impl FileMachine {
         }
     }
 
+    /// The firmware calls it something else.
+    pub(crate) fn says_serial(&self, serial: &str) {
+        let path = self.path("sys/class/dmi/id/product_serial");
+        fs::write(path, serial).expect("a file");
+    }
+
+    /// Whether the kernel has found the disk yet.
+    pub(crate) fn shows_disk(&self, is_there: bool) {
+        let mib = if is_there { DISK_MIB } else { 0 };
+        let size = self.path(&format!("sys/block/{DISK}/size"));
+        fs::write(size, (mib * MIB / 512).to_string()).expect("a file");
+    }
+
+    /// The disk gives nothing to read, or does again.
+    pub(crate) fn disk_is_readable(&self, is_readable: bool) {
+        let (disk, away) = (self.path("dev").join(DISK), self.path("disk"));
+        if is_readable {
+            fs::remove_dir(&disk).expect("a folder");
+            fs::rename(&away, &disk).expect("a file");
+        } else {
+            fs::rename(&disk, &away).expect("a file");
+            // It is there, and every read fails.
+            fs::create_dir(&disk).expect("a folder");
+        }
+    }
+
     /// Writes the mark of its disk.
     pub(crate) fn mark(&self, mark: &StagingMark) {
         let disk = BlockFile::read_write(self.path("dev").join(DISK)).expect("a disk");

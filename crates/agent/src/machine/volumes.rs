@@ -1,9 +1,10 @@
 //! Finding, mounting and letting go of the volumes of this machine's own disk.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +14,8 @@ use rustix::mount::{
 };
 use wire::event::Environment;
 use wire::layout::VolumeRole;
-use wire::mark::StagingMark;
+use wire::mark::{MarkState, StagingMark};
+use wire::names::RunId;
 use wire::package::Package;
 
 use super::facts::{Kernel, KernelPartition};
@@ -41,6 +43,16 @@ pub(crate) struct Volumes {
     /// Where trees are made in memory.
     scratch: Utf8PathBuf,
     mounting: Mutex<()>,
+    /// The run that was let in without a warrant: no deployed disk is used but one that this run deployed.
+    without_warrant: Mutex<Option<RunId>>,
+}
+
+/// What the disks' marks say.
+#[derive(Debug)]
+struct Marked {
+    own: Option<(PathBuf, StagingMark)>,
+    /// A disk that may be our own, as far as we can tell.
+    unreadable: Option<(PathBuf, io::Error)>,
 }
 
 impl Volumes {
@@ -58,6 +70,7 @@ impl Volumes {
             target: folder.join("target"),
             scratch: folder.join("scratch"),
             mounting: Mutex::new(()),
+            without_warrant: Mutex::default(),
         }
     }
 
@@ -70,26 +83,51 @@ impl Volumes {
 
     /// The one disk that carries our mark for this machine and has our volumes.
     pub(crate) fn own_disk(&self) -> Result<Option<PathBuf>> {
-        Ok(self.marked_disk()?.map(|(path, _)| path))
+        let Some((path, mark)) = self.marked()?.own else {
+            return Ok(None);
+        };
+        if mark.state == MarkState::Deployed
+            && let Some(run) = *lock(&self.without_warrant)
+        {
+            ensure!(
+                mark.run == Some(run),
+                "{} was deployed, and wasn't there when this run was let in without a warrant: switch off and on again",
+                path.display()
+            );
+        }
+        Ok(Some(path))
     }
 
-    /// What the mark of that disk says.
+    /// What the mark of that disk says. An error if there is no such disk and another one can't be read.
     pub(crate) fn mark(&self) -> Result<Option<StagingMark>> {
-        Ok(self.marked_disk()?.map(|(_, mark)| mark))
+        match self.marked()? {
+            Marked {
+                own: Some((_, mark)),
+                ..
+            } => Ok(Some(mark)),
+            Marked {
+                unreadable: Some((path, error)),
+                ..
+            } => Err(error).with_context(|| format!("cannot read the mark of {}", path.display())),
+            Marked { .. } => Ok(None),
+        }
     }
 
-    fn marked_disk(&self) -> Result<Option<(PathBuf, StagingMark)>> {
+    /// Says which run was let in without a warrant; `None` if the last one had one, or needs none at all.
+    pub(crate) fn let_in_without_warrant(&self, run: Option<RunId>) {
+        *lock(&self.without_warrant) = run;
+    }
+
+    fn marked(&self) -> Result<Marked> {
         let (serial, uuid) = self.kernel.identity();
         let mut own = Vec::new();
+        let mut unreadable = None;
         for name in self.kernel.disk_names() {
             let path = self.kernel.dev.join(&name);
-            // An unreadable disk is not ours, as far as we can tell.
-            let mark = BlockFile::read_only(&path)
-                .and_then(|disk| guard::read_mark(&disk))
-                .ok()
-                .flatten();
-            if let Some(mark) = mark.filter(|mark| mark.is_for(&serial, uuid)) {
-                own.push((path, mark));
+            match BlockFile::read_only(&path).and_then(|disk| guard::read_mark(&disk)) {
+                Ok(Some(mark)) if mark.is_for(&serial, uuid) => own.push((path, mark)),
+                Ok(_) => {}
+                Err(error) => unreadable = Some((path, error)),
             }
         }
         ensure!(
@@ -97,7 +135,10 @@ impl Volumes {
             "several disks carry the staging mark of this machine: {:?}",
             own.iter().map(|(path, _)| path).collect::<Vec<_>>()
         );
-        Ok(own.pop())
+        Ok(Marked {
+            own: own.pop(),
+            unreadable,
+        })
     }
 
     /// The partition for `role` on this machine's own disk, if it is there.
@@ -258,12 +299,14 @@ impl Volumes {
             .any(|line| line.split(' ').next() == Some(&node))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
-        // The lock guards no data, so a thread that panicked with it left nothing half done.
-        self.mounting
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        lock(&self.mounting)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing, or a value that is replaced as a whole: a thread that panicked with it left nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn mounted_at(table: &str, folder: &Utf8Path) -> bool {

@@ -193,9 +193,12 @@ fn render_taken(deployment: &DeploymentName, taken: &WarrantsTaken) -> String {
     );
     if taken.left_out > 0 {
         text.push_str(&format!(
-            "left out, as their machine has changed since or needs none: {}\n",
+            "left out, as their machine has changed since, needs none, or doesn't know the key: {}\n",
             taken.left_out
         ));
+    }
+    for key in &taken.needed_keys {
+        text.push_str(&format!("a key that such a machine knows: {key}\n"));
     }
     if taken.wait > 0 {
         text.push_str(&format!("machines that wait for one: {}\n", taken.wait));

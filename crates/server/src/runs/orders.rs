@@ -175,7 +175,7 @@ async fn held_back(
     let Some(deployment) = &order.deployment else {
         return Ok(None);
     };
-    if claimant.body.run == Some(order.run) {
+    if warrants::is_in_the_middle_of(claimant, order.run) {
         return Ok(None);
     }
     if warrants::is_lacking(db, &device.id, deployment, claimant).await? {
@@ -252,11 +252,12 @@ async fn from_deployment(
     let failed: Option<Order> = failed
         .map(|(_, document)| stored("order", document))
         .transpose()?;
-    // Whoever is in the middle of a run has had its warrant.
+    let is_lacking = warrants::is_lacking(db, &device.id, &deployment.name, claimant).await?;
+    // Whoever is in the middle of a run has had its warrant, and goes on with that one.
     let is_begun = failed
         .as_ref()
-        .is_some_and(|failed| claimant.body.run == Some(failed.run));
-    if !is_begun && warrants::is_lacking(db, &device.id, &deployment.name, claimant).await? {
+        .is_some_and(|failed| warrants::is_in_the_middle_of(claimant, failed.run));
+    if is_lacking && !is_begun {
         queue::leave(db, &device.id).await?;
         return Ok(waits_for_warrant(&deployment.name));
     }
@@ -290,10 +291,15 @@ async fn from_deployment(
     let failed = failed.filter(|failed| is_same_work(failed, &order));
     let goes_on = is_begun && failed.is_some();
     if !goes_on && let Some(waits) = lacks_secret(db, device, &deployment.name, &order).await? {
+        queue::leave(db, &device.id).await?;
         return Ok(waits);
     }
     if let Some(failed) = failed {
         return Ok(Errand::Run(Task::new(failed)));
+    }
+    if is_lacking {
+        queue::leave(db, &device.id).await?;
+        return Ok(waits_for_warrant(&deployment.name));
     }
     store(db, device, deployment, version, &order, evidence).await?;
     Ok(Errand::Run(Task::new(order)))

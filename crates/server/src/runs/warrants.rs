@@ -3,7 +3,7 @@
 //!
 //! The server decides nothing by them: it saves a machine an order that the machine would refuse, and says what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::body::Body;
@@ -27,7 +27,9 @@ use wire::warrant::{
 use crate::catalog::keys;
 use crate::db::{Write, commit};
 use crate::error::{Doing as _, Failure, stored, stored_text, to_json};
+use crate::fleet::asset_state::retired;
 use crate::fleet::targeting::lifecycle::find;
+use crate::limits::DEVICE_TEXT_CHARS_MAX;
 use crate::people::audit::audit;
 use crate::people::auth::User;
 use crate::routes::{parse, read_body};
@@ -35,6 +37,7 @@ use crate::runs::check_in::Claimant;
 use crate::runs::due;
 use crate::runs::rows::{StoredDevice, devices_sql};
 use crate::state::{AppState, blocking, now_ms};
+use crate::text::clean;
 
 /// What a device told last of its disk, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,8 +62,8 @@ struct Disk {
     device_key: DevicePublicKey,
     serial: String,
     run: Option<RunId>,
-    /// The keys that the machine's boot image knows; none if that isn't known.
-    wipe_keys: Vec<PublicKey>,
+    /// The keys that the machine's boot image knows, if that is known.
+    wipe_keys: Option<Vec<PublicKey>>,
 }
 
 impl Disk {
@@ -77,21 +80,30 @@ impl Disk {
             device_key: stored_text("device key", &claimant.key)?,
             serial: body.facts.serial.clone(),
             run,
-            wipe_keys: body.wipe_keys.clone(),
+            wipe_keys: Some(body.wipe_keys.clone()),
         }))
     }
 
-    /// Whether this warrant is about it, and by a key that counts.
+    /// Whether this warrant is about it, and by a key that its machine knows.
     fn is_allowed_by(&self, signed: &SignedWarrant, deployment: &DeploymentName) -> bool {
-        let Ok(warrant) = Warrant::parse(&signed.text) else {
-            return false;
-        };
-        let is_known = self.wipe_keys.is_empty() || self.wipe_keys.contains(&signed.key);
-        is_known
-            && warrant.deployment == *deployment
-            && warrant.device_key == self.device_key
-            && warrant.serial == self.serial
+        Warrant::parse(&signed.text).is_ok_and(|warrant| {
+            warrant.deployment == *deployment
+                && self.is_meant_by(&warrant)
+                && self.knows(&signed.key)
+        })
+    }
+
+    /// Whether it is this disk, as it is now.
+    fn is_meant_by(&self, warrant: &Warrant) -> bool {
+        warrant.device_key == self.device_key
+            && clean(&warrant.serial, DEVICE_TEXT_CHARS_MAX) == self.serial
             && warrant.run == self.run
+    }
+
+    fn knows(&self, key: &PublicKey) -> bool {
+        self.wipe_keys
+            .as_ref()
+            .is_none_or(|keys| keys.contains(key))
     }
 }
 
@@ -131,6 +143,12 @@ pub(crate) async fn is_lacking(
     Ok(Disk::of(claimant)?.is_some() && fitting(db, device, deployment, claimant).await?.is_none())
 }
 
+/// Whether the machine that asks has begun this run: it says so, or its mark was set by it.
+pub(crate) fn is_in_the_middle_of(claimant: &Claimant, run: RunId) -> bool {
+    let body = &claimant.body;
+    body.run == Some(run) || body.mark.and_then(|mark| mark.run) == Some(run)
+}
+
 fn signed_of((text, key, signature): (String, String, String)) -> Result<SignedWarrant, Failure> {
     Ok(SignedWarrant {
         text,
@@ -141,8 +159,15 @@ fn signed_of((text, key, signature): (String, String, String)) -> Result<SignedW
 
 /// The machines of a deployment whose disk was deployed before: those that need a warrant, and how many have one.
 struct Stand {
-    wanted: Vec<(String, WarrantWanted)>,
+    wanted: Vec<Wanting>,
     ready: u32,
+}
+
+/// A machine that waits for one.
+struct Wanting {
+    device: String,
+    disk: Disk,
+    wanted: WarrantWanted,
 }
 
 impl Stand {
@@ -158,6 +183,7 @@ impl Stand {
         let keys = keys::wipe_keys(db).await?;
         let signed = all_signed(db, name).await?;
         let disks = deployed_disks(db).await?;
+        let underway = underway(db, name).await?;
         let devices: Vec<StoredDevice> =
             sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
                 .fetch_all(&mut *db)
@@ -180,15 +206,23 @@ impl Stand {
             let Some(disk) = disks.get(&device.id) else {
                 continue;
             };
+            let is_marked_by = disk
+                .run
+                .is_some_and(|run| underway.contains(&run.to_string()));
+            if is_marked_by || retired(&device).is_some() {
+                continue;
+            }
             let has_one = signed.get(&device.id).is_some_and(|signed| {
                 keys.contains(&signed.key) && disk.is_allowed_by(signed, name)
             });
             if has_one {
                 stand.ready += 1;
             } else {
-                stand
-                    .wanted
-                    .push((device.id.clone(), wanted(&device, disk)));
+                stand.wanted.push(Wanting {
+                    wanted: wanted(&device, disk),
+                    disk: disk.clone(),
+                    device: device.id,
+                });
             }
         }
         Ok(stand)
@@ -210,6 +244,20 @@ fn wanted(device: &StoredDevice, disk: &Disk) -> WarrantWanted {
     }
 }
 
+/// The runs of a deployment that aren't over. The machine whose mark names one is at its end, and needs nothing to go on.
+async fn underway(
+    db: &mut AnyConnection,
+    deployment: &DeploymentName,
+) -> Result<BTreeSet<String>, Failure> {
+    let runs: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM runs WHERE deployment = $1 AND state = 'running'")
+            .bind(deployment.as_str())
+            .fetch_all(db)
+            .await
+            .doing("read which runs are under way")?;
+    Ok(runs.into_iter().collect())
+}
+
 async fn all_signed(
     db: &mut AnyConnection,
     deployment: &DeploymentName,
@@ -228,7 +276,8 @@ async fn all_signed(
 
 /// The disks of the machines that are known to be deployed, as far as the server knows: a machine tells what its mark says when
 /// it checks in, and a run that has finished since has put its own name there. One that never told has an agent of an earlier
-/// release, whose marks name no run.
+/// release, whose marks name no run. One that told of a boot image without wipe keys needs no warrant; but what a run that has
+/// finished since has put there isn't known.
 async fn deployed_disks(db: &mut AnyConnection) -> Result<BTreeMap<String, Disk>, Failure> {
     let finished: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT device, id, ended_at_ms FROM runs WHERE state = 'completed' ORDER BY ended_at_ms, id",
@@ -254,10 +303,16 @@ async fn deployed_disks(db: &mut AnyConnection) -> Result<BTreeMap<String, Disk>
             mark => Some(stored("mark of a disk", mark)?),
         };
         let finished = finished.get(&device);
-        let run = match (&told, finished) {
-            (Some(_), Some((run, at_ms))) if *at_ms > mark_at_ms => Some(stored_text("run", run)?),
-            (Some(told), _) if told.mark.state == MarkState::Deployed => told.mark.run,
-            (None, Some(_)) => None,
+        let (run, wipe_keys) = match (told, finished) {
+            (Some(_), Some((run, at_ms))) if *at_ms > mark_at_ms => {
+                (Some(stored_text("run", run)?), None)
+            }
+            (Some(told), _)
+                if told.mark.state == MarkState::Deployed && !told.wipe_keys.is_empty() =>
+            {
+                (told.mark.run, Some(told.wipe_keys))
+            }
+            (None, Some(_)) => (None, None),
             (Some(_) | None, _) => continue,
         };
         let facts: Facts = stored("facts", &facts)?;
@@ -265,7 +320,7 @@ async fn deployed_disks(db: &mut AnyConnection) -> Result<BTreeMap<String, Disk>
             device_key: stored_text("device key", &key)?,
             serial: facts.serial,
             run,
-            wipe_keys: told.map(|told| told.wipe_keys).unwrap_or_default(),
+            wipe_keys,
         };
         disks.insert(device, disk);
     }
@@ -311,7 +366,7 @@ pub(crate) async fn request(
     let request = WarrantRequest {
         format: 1,
         deployment: name.clone(),
-        machines: stand.wanted.into_iter().map(|(_, wanted)| wanted).collect(),
+        machines: stand.wanted.into_iter().map(|one| one.wanted).collect(),
     };
     let disposition = format!("attachment; filename=\"{name}.request\"");
     Ok(([(header::CONTENT_DISPOSITION, disposition)], Json(request)).into_response())
@@ -338,21 +393,26 @@ pub(crate) async fn bring(
     let mut db = state.db().write().await?;
     let stand = Stand::read(&state, &mut db, &name).await?;
     let (mut taken, mut left_out) = (0, 0);
-    let by_key: BTreeMap<&DevicePublicKey, &(String, WarrantWanted)> = stand
+    let mut needed_keys = BTreeSet::new();
+    let by_key: BTreeMap<&DevicePublicKey, &Wanting> = stand
         .wanted
         .iter()
-        .map(|wanted| (&wanted.1.device_key, wanted))
+        .map(|one| (&one.disk.device_key, one))
         .collect();
     for (warrant, part) in warrants {
-        let known = by_key
+        let meant = by_key
             .get(&warrant.device_key)
-            .filter(|(_, wanted)| wanted.serial == warrant.serial && wanted.run == warrant.run);
-        match known {
-            Some((device, _)) => {
-                store(&mut db, device, &name, &public_key, &part).await?;
+            .filter(|one| one.disk.is_meant_by(&warrant));
+        match meant {
+            Some(one) if one.disk.knows(&public_key) => {
+                store(&mut db, &one.device, &name, &public_key, &part).await?;
                 taken += 1;
             }
-            None => left_out += 1,
+            meant => {
+                left_out += 1;
+                let keys = meant.and_then(|one| one.disk.wipe_keys.as_ref());
+                needed_keys.extend(keys.into_iter().flatten());
+            }
         }
     }
     let wait = stand.wait().saturating_sub(taken);
@@ -369,6 +429,7 @@ pub(crate) async fn bring(
     Ok(Json(WarrantsTaken {
         taken,
         left_out,
+        needed_keys: needed_keys.into_iter().collect(),
         wait,
     }))
 }

@@ -18,7 +18,7 @@ use wire::warrant::{
 };
 
 use crate::admin::refusal;
-use crate::harness::{Machine, Site, good_run, send};
+use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
 
 fn wipe_key() -> SigningKey {
     SigningKey::from_bytes(&[77; 32])
@@ -180,6 +180,7 @@ fn a_deployed_machine_is_written_over_once_somebody_has_signed() {
         WarrantsTaken {
             taken: 2,
             left_out: 0,
+            needed_keys: Vec::new(),
             wait: 0
         }
     );
@@ -314,6 +315,113 @@ fn a_wipe_key_never_lies_on_the_server_and_signs_no_bundle() {
         refusal(add_key(&site, "again", Some(public(&wipe_key())))),
         (409, "key-exists".into())
     );
+}
+
+#[test]
+fn a_warrant_by_a_key_that_the_machine_does_not_know_is_left_out_and_the_key_is_named() {
+    let site = site();
+    let other_key = SigningKey::from_bytes(&[78; 32]);
+    add_key(&site, "spare", Some(public(&other_key))).unwrap();
+    let mut one = laptop("PF1");
+    deploy(&site, &mut one);
+    begin_winter(&site);
+    waits(&site, &one);
+    let request = site.admin.warrant_request(&winter()).unwrap();
+    let bring = |key| site.admin.bring_warrants(&sign(&request, key)).unwrap();
+    assert_eq!(
+        bring(&other_key),
+        WarrantsTaken {
+            taken: 0,
+            left_out: 1,
+            needed_keys: vec![public(&wipe_key())],
+            wait: 1
+        }
+    );
+    waits(&site, &one);
+    assert_eq!(bring(&wipe_key()).taken, 1);
+    assert!(warrant(&site, &one).is_some());
+}
+
+#[test]
+fn what_was_mended_after_a_failure_wants_a_warrant_of_its_own() {
+    let site = site();
+    let mut one = laptop("PF1");
+    deploy(&site, &mut one);
+    begin_winter(&site);
+    waits(&site, &one);
+    let request = site.admin.warrant_request(&winter()).unwrap();
+    site.admin
+        .bring_warrants(&sign(&request, &wipe_key()))
+        .unwrap();
+    let (client, order) = one.order(&site);
+    let mut failed = good_run(order.run);
+    failed.truncate(1);
+    let why = json!({"kind": "run-failed", "path": "os", "errors": ["no space"]});
+    failed.push(event(order.run, 2, why));
+    send(&client, order.run, &failed);
+    one.run = Some(order.run);
+    // Its warrant no longer fits, as its disk tells another run than was signed for.
+    one.mark = Some(ToldMark {
+        state: MarkState::Deployed,
+        run: Some(RunId::random()),
+    });
+    assert_eq!(one.order(&site).1.run, order.run);
+    // Somebody mends what it runs: that is another order, and it isn't stored before it may begin.
+    let mended = SEQUENCE.replace("class == '8B'", "class == '9B'");
+    site.admin
+        .put_sequence(&"deploy".parse().unwrap(), &mended)
+        .unwrap();
+    for _ in 0..2 {
+        let CheckInReply::Idle { message, .. } = one.check_in(&site) else {
+            panic!("no order may be handed out");
+        };
+        assert!(message.contains("waits for a warrant"), "{message}");
+    }
+    let runs: Value = site.admin.get("/api/v1/runs").unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn only_machines_that_want_one_are_asked_for() {
+    let site = site();
+    let [mut one, mut two] = ["PF1", "PF2"].map(laptop);
+    one.wipe_keys.clear();
+    let first = deploy(&site, &mut one);
+    deploy(&site, &mut two);
+    begin_winter(&site);
+    // What the last run put there isn't known before they tell.
+    assert_eq!(stand(&site).unwrap().wait, 2);
+    let CheckInReply::Run { order, warrant, .. } = one.check_in(&site) else {
+        panic!("no order");
+    };
+    assert_eq!(warrant, None);
+    waits(&site, &two);
+    let serials = || -> Vec<String> {
+        let request = site.admin.warrant_request(&winter()).unwrap();
+        let machines = request.machines.into_iter();
+        machines.map(|machine| machine.serial).collect()
+    };
+    assert_eq!(serials(), ["PF2"]);
+    // At the end of its run it names that, whatever its new boot image knows.
+    one.wipe_keys = vec![public(&wipe_key())];
+    one.mark = Some(ToldMark {
+        state: MarkState::Deployed,
+        run: Some(order.run),
+    });
+    assert_eq!(self::warrant(&site, &one), None);
+    assert_eq!(serials(), ["PF2"]);
+    // One that was to begin anew, and is no longer used.
+    one.mark = Some(ToldMark {
+        state: MarkState::Deployed,
+        run: Some(first),
+    });
+    waits(&site, &one);
+    assert_eq!(serials(), ["PF1", "PF2"]);
+    let device = site.device("PF1").device;
+    let retire = format!("/api/v1/devices/{device}/retire");
+    let why = json!({ "reason": "worn out" });
+    let _: Value = site.admin.send("POST", &retire, &why).unwrap();
+    assert_eq!(serials(), ["PF2"]);
 }
 
 #[test]

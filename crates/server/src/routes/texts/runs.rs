@@ -21,7 +21,7 @@ pub(super) fn texts(texts: Texts) -> Texts {
         .fails(422, "sequence-refused", "The document to be planned has errors.")
         .of("GET", "/api/v1/deployments/{name}/warrants", "Fetch what is to be signed before a deployment may write over the disks of its machines.", "Those whose disk was deployed before and that have no warrant yet. It is signed where the key is.")
         .answers::<WarrantRequest>()
-        .of("PUT", "/api/v1/deployments/{name}/warrants", "Bring the warrants that were signed.", "All signatures are checked before anything is stored. Machines that have changed since are left out and counted.")
+        .of("PUT", "/api/v1/deployments/{name}/warrants", "Bring the warrants that were signed.", "All signatures are checked before anything is stored. Machines that have changed since, or that don't know the key, are left out and counted.")
         .takes::<WarrantFile>(r#"{"format":1,"deployment":"autumn","key":"fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618","warrants":[{"text":"{\"format\":1,\"deployment\":\"autumn\",\"device-key\":\"0101010101010101010101010101010101010101010101010101010101010101\",\"serial\":\"PF1\",\"run\":\"0a9d2c1e-5b7f-4c3d-8e6a-000000000001\"}","signature":"00c49a406d21e036dc3ee2169854f366d9c4c4d70980566dc93e5157bfe58de6c2b15e23c0d8d2b3f7758abdcf9268461a25b84893c11c49f2722cd4b2108f04"}]}"#)
         .answers::<WarrantsTaken>()
         .fails(400, "bad-warrants", "It is no file with warrants.")

@@ -89,7 +89,7 @@ fn unsigned(words: Words, status: &DeploymentStatus, stand: WarrantsStand) -> Ma
                 li { (words.t("Sign it there:")) " " code { "forestage warrant sign " (name) ".request --key KEY --output " (name) ".warrants" } }
                 li { (words.t("Bring the warrants back.")) }
             }
-            form.stacked data-api={ "PUT " (path) } data-done=(words.t("Taken: their machines may begin.")) {
+            form.stacked data-api={ "PUT " (path) } data-done=(words.t("Handed in. If machines still wait, this page says how many.")) {
                 label for="warrants" { (words.t("File with the warrants")) }
                 input #warrants type="file" data-body required accept=".warrants,.json";
                 div.buttons { button.primary { (words.t("Hand the warrants in")) } }
