@@ -269,12 +269,12 @@ mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 modules=$(find /lib/modules -name '*.ko' | grep -E '/(efivarfs|nvme|nvme-core|t10-pi|crc[^/]*|libcrc32c|mbcache|jbd2|ext4)\.ko')
-for pass in 1 2 3; do for module in $modules; do insmod $module; done; done 2> /dev/null
+for pass in 1 2 3 4 5 6 7 8; do for module in $modules; do insmod $module; done; done 2> /dev/null
 mount -t efivarfs none /sys/firmware/efi/efivars
 entry=$(tr -cd 'a-z.-' < /sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f)
 update=none
 if [ "$entry" = forestage-os.conf ]; then
-  while [ ! -b /dev/nvme0n1p2 ]; do sleep 1; done
+  for second in 1 2 3 4 5 6 7 8 9; do [ -b /dev/nvme0n1p2 ] || sleep 1; done
   mkdir /os
   mount -t ext4 /dev/nvme0n1p2 /os
   cp /os/boot/vmlinuz-6.1.0-tiny /os/boot/vmlinuz-6.2.0-tiny
