@@ -38,7 +38,7 @@ pub(crate) struct WouldNotStart(pub(crate) String);
 impl WouldNotStart {
     /// What to do.
     pub(crate) const HINT: &'static str = "sign the boot image with a key whose certificate is in this firmware's db, or \
-        enrol that certificate in the firmware setup";
+        enrol that certificate in the firmware setup; instead of one that was withdrawn, build a newer one";
 }
 
 /// What this machine's firmware starts.

@@ -99,6 +99,15 @@ fn begin_winter(site: &Site) {
     });
 }
 
+/// A machine that was deployed once and waits for a warrant now, and what is to be signed.
+fn waiting(site: &Site) -> (Machine, WarrantRequest) {
+    let mut one = laptop("PF1");
+    deploy(site, &mut one);
+    begin_winter(site);
+    waits(site, &one);
+    (one, site.admin.warrant_request(&winter()).unwrap())
+}
+
 fn sign(request: &WarrantRequest, key: &SigningKey) -> WarrantFile {
     let warrants = request.machines.iter().map(|machine| {
         let text = request.warrant(machine).text();
@@ -238,11 +247,7 @@ fn a_deployed_machine_is_written_over_once_somebody_has_signed() {
 #[test]
 fn what_is_not_signed_for_just_that_is_not_taken() {
     let site = site();
-    let mut one = laptop("PF1");
-    deploy(&site, &mut one);
-    begin_winter(&site);
-    waits(&site, &one);
-    let request = site.admin.warrant_request(&winter()).unwrap();
+    let (one, request) = waiting(&site);
     let good = sign(&request, &wipe_key());
     let refused = |file: &WarrantFile| refusal(site.admin.bring_warrants(file));
     let changed = |change: &dyn Fn(&mut WarrantFile)| {
@@ -322,11 +327,7 @@ fn a_warrant_by_a_key_that_the_machine_does_not_know_is_left_out_and_the_key_is_
     let site = site();
     let other_key = SigningKey::from_bytes(&[78; 32]);
     add_key(&site, "spare", Some(public(&other_key))).unwrap();
-    let mut one = laptop("PF1");
-    deploy(&site, &mut one);
-    begin_winter(&site);
-    waits(&site, &one);
-    let request = site.admin.warrant_request(&winter()).unwrap();
+    let (one, request) = waiting(&site);
     let bring = |key| site.admin.bring_warrants(&sign(&request, key)).unwrap();
     assert_eq!(
         bring(&other_key),
@@ -345,11 +346,7 @@ fn a_warrant_by_a_key_that_the_machine_does_not_know_is_left_out_and_the_key_is_
 #[test]
 fn what_was_mended_after_a_failure_wants_a_warrant_of_its_own() {
     let site = site();
-    let mut one = laptop("PF1");
-    deploy(&site, &mut one);
-    begin_winter(&site);
-    waits(&site, &one);
-    let request = site.admin.warrant_request(&winter()).unwrap();
+    let (mut one, request) = waiting(&site);
     site.admin
         .bring_warrants(&sign(&request, &wipe_key()))
         .unwrap();
