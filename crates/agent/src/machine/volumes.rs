@@ -236,7 +236,13 @@ impl Volumes {
                     c"mode=0755",
                 ),
             };
-            mounted.with_context(|| format!("cannot mount {path}"))?;
+            match mounted {
+                // Some firmware has none that can be read; the boot image does without them, too.
+                Err(error) if folder == EFI_VARIABLES => {
+                    log::note(&format!("cannot mount {path}: {error}"));
+                }
+                mounted => mounted.with_context(|| format!("cannot mount {path}"))?,
+            }
         }
         Ok(self.target.clone())
     }
