@@ -215,9 +215,10 @@ fn power_cuts(_no_figures: &Path) -> Result<()> {
                 "test",
                 "--package",
                 "agent",
-                "power_cuts",
                 "--",
                 "--nocapture",
+                "power_cuts",
+                "failing_media",
             ])
             .env("FORESTAGE_CRASH_STATES", CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", FAILING_OPERATIONS),

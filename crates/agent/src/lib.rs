@@ -13,6 +13,8 @@ pub mod deploy;
 mod device_key;
 mod durable;
 mod esp;
+#[cfg(test)]
+mod failing_media;
 pub mod files;
 #[cfg(test)]
 mod flipped_bits;
