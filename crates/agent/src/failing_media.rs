@@ -104,5 +104,7 @@ fn a_medium_that_fails_or_is_pulled_out_stages_nothing_by_half() {
         }
     }
     assert!(failed * 2 > tried, "only {failed} of {tried} were noticed");
-    eprintln!("{tried} media failed or were pulled out at one of {reads} reads; {failed} ended there");
+    eprintln!(
+        "{tried} media failed or were pulled out at one of {reads} reads; {failed} ended there"
+    );
 }
