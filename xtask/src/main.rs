@@ -26,7 +26,8 @@ Commands:
   nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
               --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `attacks`; `fuzz`, every
                                 reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
-                                server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
+                                server that is killed every ten seconds for a quarter of an hour; `storm-power`, on one
+                                that loses its power in a virtual machine instead; `wan`, a line to the
                                 server that fails at fifty points of a deployment; `api`, a hundred thousand random
                                 questions to the admin API; `years`, ten thousand histories of a county in virtual time;
                                 `keyboard`, ten thousand keys pressed at a machine; `supply-chain`, what the programs
