@@ -378,7 +378,8 @@ impl Vm {
         }
     }
 
-    /// Pulls the plug: QEMU is killed, what the guest had not flushed is lost with it.
+    /// Pulls the plug: QEMU is killed, and what the guest had not written is lost with it. What it had written and not flushed survives,
+    /// but on a [`Bus::Volatile`] disk.
     pub fn cut_power(self) {
         drop(self);
     }

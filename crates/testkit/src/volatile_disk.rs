@@ -10,7 +10,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,6 +21,9 @@ use crate::nbd::{self, Kind, Request, SECTOR_BYTES};
 
 /// No disk's cache is larger; what is older goes to the platter by itself.
 const CACHE_BYTES_MAX: usize = 1 << 30;
+
+/// A cut that waits for something to be written waits for one to so many writes.
+const WRITES_MAX: usize = 4;
 
 /// What a disk does when it is told to flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ struct Shared {
     bytes: u64,
     is_ended: AtomicBool,
     state: Mutex<State>,
+    /// Something was written.
+    written: Condvar,
 }
 
 #[derive(Debug)]
@@ -108,6 +114,7 @@ impl VolatileDisk {
                 flushes,
                 cuts: 0,
             }),
+            written: Condvar::new(),
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || accepting.accept(&listener));
@@ -123,13 +130,48 @@ impl VolatileDisk {
         &self.socket
     }
 
-    /// The power goes. From now on, nobody who is connected is heard or answered; chance decides what becomes of the cache.
+    /// Everything that was written until now is on the platter, whatever becomes of flushes.
+    ///
+    /// # Errors
+    /// This computer's own disk fails.
+    pub fn settle(&self) -> Result<()> {
+        let mut state = self.shared.lock();
+        while !state.cache.is_empty() {
+            state
+                .write_oldest()
+                .context("cannot write the disk's image")?;
+        }
+        Ok(())
+    }
+
+    /// The power goes as soon as something is on its way to the platter, or after `at_most`: nearly always a machine has just flushed,
+    /// and a cut in such a moment tells little. Otherwise as [`VolatileDisk::cut`].
+    ///
+    /// # Errors
+    /// This computer's own disk fails.
+    pub fn cut_while_it_writes(&self, at_most: Duration, chance: &mut Chance) -> Result<Lost> {
+        let wanted = 1 + chance.place(WRITES_MAX);
+        let waited = self
+            .shared
+            .written
+            .wait_timeout_while(self.shared.lock(), at_most, |state| {
+                state.cache.len() < wanted
+            });
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        Self::cut_now(state, chance)
+    }
+
+    /// The power goes. From now on, nobody who is connected is heard; at most one answer that was given already is still on its way.
+    /// Chance decides what becomes of the cache.
     /// Whoever connects next finds what is left.
     ///
     /// # Errors
     /// This computer's own disk fails.
     pub fn cut(&self, chance: &mut Chance) -> Result<Lost> {
-        let mut state = self.shared.lock();
+        Self::cut_now(self.shared.lock(), chance)
+    }
+
+    fn cut_now(mut state: MutexGuard<'_, State>, chance: &mut Chance) -> Result<Lost> {
         state.cuts += 1;
         state.lose(chance).context("cannot write the disk's image")
     }
@@ -138,7 +180,7 @@ impl VolatileDisk {
 impl Drop for VolatileDisk {
     fn drop(&mut self) {
         self.shared.is_ended.store(true, Ordering::Relaxed);
-        // It waits for somebody to come. If nobody can, nobody listens.
+        // It waits for somebody to come. If the socket is gone, it waits until this process ends.
         let _ = UnixStream::connect(&self.socket);
     }
 }
@@ -186,6 +228,8 @@ impl nbd::Disk for Connection {
             Kind::Flush => state.flush(),
             Kind::Disconnect | Kind::Other => Ok(()),
         };
+        drop(state);
+        self.shared.written.notify_all();
         Some(done)
     }
 }
@@ -293,10 +337,11 @@ impl Write {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use camino::Utf8PathBuf;
 
-    use super::{Flushes, Lost, VolatileDisk};
+    use super::{Flushes, Lost, VolatileDisk, WRITES_MAX};
     use crate::chance::Chance;
     use crate::nbd::tests::{HELLO_ANSWER_BYTES, answer, hello, request};
 
@@ -427,6 +472,31 @@ mod tests {
         before.0.read_to_end(&mut said).unwrap();
         assert!(said.is_empty());
         assert_eq!(bench.connect().read()[0], 1);
+    }
+
+    #[test]
+    fn a_cut_waits_for_something_to_be_lost() {
+        let bench = Bench::new(Flushes::Kept);
+        let mut chance = Chance::new(1);
+        let moment = Duration::from_millis(1);
+        let lost = bench.disk.cut_while_it_writes(moment, &mut chance).unwrap();
+        assert_eq!(lost.writes, 0);
+        let mut machine = bench.connect();
+        std::thread::scope(|scope| {
+            let longer_than_any_test = Duration::from_secs(600);
+            let disk = &bench.disk;
+            let cut = scope.spawn(|| disk.cut_while_it_writes(longer_than_any_test, &mut chance));
+            // Not all are answered: the power goes.
+            for sector in 0..WRITES_MAX as u64 {
+                let head = request(1, 0, sector * SECTOR as u64, SECTOR as u32);
+                machine
+                    .0
+                    .write_all(&[&head[..], &[7; SECTOR]].concat())
+                    .unwrap();
+            }
+            let lost = cut.join().unwrap().unwrap();
+            assert!((1..=WRITES_MAX).contains(&lost.writes), "{lost:?}");
+        });
     }
 
     #[test]

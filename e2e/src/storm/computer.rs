@@ -32,6 +32,8 @@ const BUSYBOX: &str = "/bin/busybox";
 /// Before one cut in so many somebody publishes a package. Not before each: what is synced for it takes along what else was
 /// written, so that nothing else could be lost.
 const PUBLISHES_ONE_IN: usize = 4;
+/// A server at work has written something this soon.
+const WRITES_WITHIN: Duration = Duration::from_secs(10);
 /// What a package weighs that is published before a cut.
 const PACKAGE_BYTES: usize = 300_000;
 /// Where programs are that are for administrators.
@@ -79,6 +81,8 @@ pub(super) struct Computer {
     vm: Option<Vm>,
     is_ready: bool,
     chance: Chance,
+    /// Whether packages are published; a server that forgets may not be able to.
+    publishes: bool,
     lost: Vec<Lost>,
     /// Names of packages of which the server said that they are published.
     published: Vec<String>,
@@ -98,6 +102,8 @@ impl Computer {
         ready["ca"] = authority.as_str().into();
         world.sign_in(&ready)?;
         let fleet = Fleet::on(world, &guides::root().join(SEQUENCE), machines, load::SITES)?;
+        // A disk that forgets flushes forgets what comes from here on.
+        computer.disk.settle()?;
         Ok((computer, fleet))
     }
 
@@ -143,6 +149,7 @@ impl Computer {
             vm: None,
             is_ready: false,
             chance: Chance::new(seed),
+            publishes: flushes == Flushes::Kept,
             lost: Vec::new(),
             published: Vec::new(),
         })
@@ -158,6 +165,9 @@ impl Computer {
 
     /// Somebody publishes a package. When this returns, the server has said that it is.
     fn publish(&mut self, fleet: &Fleet) -> Result<()> {
+        if !self.publishes {
+            return Ok(());
+        }
         let name = format!("before-cut-{}", self.lost.len() + 1);
         let tree = fleet.work().join(&name);
         std::fs::create_dir_all(&tree)?;
@@ -191,7 +201,10 @@ impl Computer {
 
     /// First the disk, then the rest: no answer of a machine that is without power already counts.
     fn cut(&mut self) -> Result<()> {
-        self.lost.push(self.disk.cut(&mut self.chance)?);
+        self.lost.push(
+            self.disk
+                .cut_while_it_writes(WRITES_WITHIN, &mut self.chance)?,
+        );
         if let Some(vm) = self.vm.take() {
             vm.cut_power();
         }
@@ -274,7 +287,7 @@ impl Harm for Computer {
             );
         }
         self.cut()?;
-        self.take_data_out(&fleet.world().folder().to_owned())?;
+        self.take_data_out(fleet.world().folder())?;
         let held = fleet.ask_database("SELECT name FROM packages")?;
         let is_lost = |name: &&String| !held.lines().any(|held| held == name.as_str());
         let lost = self.published.iter().filter(is_lost);
