@@ -483,9 +483,9 @@ mod tests {
         assert_eq!(lost.writes, 0);
         let mut machine = bench.connect();
         std::thread::scope(|scope| {
-            let longer_than_any_test = Duration::from_secs(600);
+            const LONGER_THAN_ANY_TEST: Duration = Duration::from_secs(600);
             let disk = &bench.disk;
-            let cut = scope.spawn(|| disk.cut_while_it_writes(longer_than_any_test, &mut chance));
+            let cut = scope.spawn(|| disk.cut_while_it_writes(LONGER_THAN_ANY_TEST, &mut chance));
             // Not all are answered: the power goes.
             for sector in 0..WRITES_MAX as u64 {
                 let head = request(1, 0, sector * SECTOR as u64, SECTOR as u32);
