@@ -3,6 +3,7 @@
 //! Each scenario is one machine (or two) with the real boot image, the real agent and a real server, but a tiny OS. The
 //! kernel is loaded directly, because none of this is about firmware; `first_light` is.
 
+mod cuts;
 mod factory;
 mod keyboard;
 mod planted;
@@ -24,6 +25,7 @@ type Scenario = fn(&Shared) -> Result<()>;
 
 /// All scenarios, the longest first so that two at a time end together.
 const SCENARIOS: &[(&str, Scenario)] = &[
+    ("power cuts at any moment", cuts::at_any_moment),
     (
         "a power cut in the middle of the deployment",
         school::power_cut,

@@ -24,10 +24,11 @@ Commands:
   test      Run all tests, those in virtual machines included
   check     Formatting, lints and the tests that need no virtual machine
   nightly   What takes too long for every change, each by its name; the results are kept in target/nightly
-              --only NAME       Only this one: `engine`, long property tests; `power-cuts`; `attacks`; `fuzz`, every
-                                reader of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work on a
-                                server that is killed every ten seconds for a quarter of an hour; `wan`, a line to the
-                                server that fails at fifty points of a deployment; `api`, a hundred thousand random
+              --only NAME       Only this one: `engine`, long property tests; `power-cuts`, states of a disk after one;
+                                `vm-cuts`, two hundred power cuts of virtual machines; `attacks`; `fuzz`, every reader
+                                of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work
+                                on a server that is killed every ten seconds for a quarter of an hour; `wan`, a line to
+                                the server that fails at fifty points of a deployment; `api`, a hundred thousand random
                                 questions to the admin API; `years`, ten thousand histories of a county in virtual time;
                                 `keyboard`, ten thousand keys pressed at a machine; `supply-chain`, what the programs
                                 are made of, and the agent compiled twice

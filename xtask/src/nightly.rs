@@ -29,6 +29,8 @@ const ATTACKS: [(&str, &str); 6] = [
 ];
 /// Histories of a county, fifty times as many as in every test run.
 const YEARS: &str = "10000";
+/// Real cuts of virtual machines.
+const VM_CUTS: &str = "200";
 const KEY_PRESSES: &str = "10000";
 /// Inputs for each reader.
 const FUZZ_RUNS: &str = "10000000";
@@ -41,7 +43,7 @@ struct Proof {
     prove: fn(&Path) -> Result<()>,
 }
 
-static PROOFS: [Proof; 11] = [
+static PROOFS: [Proof; 12] = [
     Proof {
         name: "engine",
         what: "long property tests of the engine",
@@ -51,6 +53,11 @@ static PROOFS: [Proof; 11] = [
         name: "power-cuts",
         what: "power cuts and failing disks",
         prove: power_cuts,
+    },
+    Proof {
+        name: "vm-cuts",
+        what: "two hundred power cuts of virtual machines",
+        prove: vm_cuts,
     },
     Proof {
         name: "attacks",
@@ -208,12 +215,22 @@ fn power_cuts(_no_figures: &Path) -> Result<()> {
                 "test",
                 "--package",
                 "agent",
-                "power_cuts",
                 "--",
                 "--nocapture",
+                "power_cuts",
+                "failing_media",
             ])
             .env("FORESTAGE_CRASH_STATES", CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", FAILING_OPERATIONS),
+    )
+}
+
+fn vm_cuts(_no_figures: &Path) -> Result<()> {
+    build_programs()?;
+    run_program(
+        e2e()?
+            .args(["scenarios", "power cuts"])
+            .env("FORESTAGE_VM_CUTS", VM_CUTS),
     )
 }
 

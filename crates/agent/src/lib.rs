@@ -13,6 +13,8 @@ pub mod deploy;
 mod device_key;
 mod durable;
 mod esp;
+#[cfg(test)]
+mod failing_media;
 pub mod files;
 #[cfg(test)]
 mod flipped_bits;
@@ -51,6 +53,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde_json::json;
 use wire::boot_config::BootMode;
 use wire::event::Environment;
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect();
+    keep_memory_private();
     if rustix::process::getpid() == rustix::process::Pid::INIT {
         init::run();
     }
@@ -97,6 +101,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(WRONG_USAGE)
         }
     }
+}
+
+/// A crash leaves no copy of our memory on the disk, and nobody but root reads it: it may hold a secret of the run or the device's key.
+/// Programs that we start are as they always are.
+fn keep_memory_private() {
+    // Nothing but a kernel of another kind refuses this.
+    let _set = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// In an OS that got another kernel: from the next start on it starts with that one.
@@ -169,5 +180,16 @@ fn worker() -> ! {
             log::milestone("no-mode", json!({}));
             power::stay()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+
+    #[test]
+    fn a_crash_leaves_nothing() {
+        super::keep_memory_private();
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
     }
 }

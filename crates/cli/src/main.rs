@@ -8,6 +8,7 @@ mod ask;
 mod bundle;
 mod chapters;
 mod commands;
+mod core_dumps;
 mod failure;
 #[cfg(test)]
 mod in_console;

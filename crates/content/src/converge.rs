@@ -7,6 +7,7 @@ pub(crate) mod flush;
 pub(crate) mod image;
 pub(crate) mod library;
 pub(crate) mod tree;
+mod tree_new;
 mod tree_target;
 mod tree_writer;
 mod volume;

@@ -214,6 +214,8 @@ sayings! {
         NoPrestage { model: String, devices: u32 } = "no prestage is defined for {model} ({devices} devices): they fetch everything over the network",
         NoDrivers { model: String, devices: u32 } = "{model} ({devices} devices): no driver package matches it",
         NeverBuilt { model: String, devices: u32, prestage: String } = "{model} ({devices} devices): prestage {prestage} was never built",
+        NeedWarrants { devices: u32 } = "{devices} devices were deployed before and have no warrant for this deployment: they wait until somebody signs one where the key is",
+        NeedSecret { secret: String, devices: u32, sites: String } = "{devices} devices wait until the secret {secret} has a value for their site ({sites})",
     }
 
     /// What a machine waits for, or what should be known of it.

@@ -239,6 +239,11 @@ fn deploys(shared: &Shared, laptop: &Laptop) -> Result<()> {
 pub(super) fn finishes(shared: &Shared, laptop: &Laptop, vm: &mut Vm) -> Result<()> {
     vm.wait_for_milestone("reported")?;
     vm.wait_for_power_off()?;
+    is_deployed(shared, laptop)
+}
+
+/// The server says so, and so does its disk.
+pub(super) fn is_deployed(shared: &Shared, laptop: &Laptop) -> Result<()> {
     let serial = &laptop.identity.serial;
     let device = shared.world.device(serial)?;
     ensure!(

@@ -66,6 +66,7 @@ struct ReadyFile {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(command: &Serve, output: &Output) -> Outcome<()> {
+    crate::core_dumps::forbid();
     let filter = tracing_subscriber::EnvFilter::try_from_env("FORESTAGE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     start_log(filter)?;

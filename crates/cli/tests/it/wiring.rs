@@ -63,6 +63,19 @@ fn set_secret(world: &World, words: &[&str], value: &[u8]) -> Command {
 #[test]
 fn secrets() {
     let world = World::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.server_id())).unwrap();
+    let of_core = |line: &&str| line.starts_with("Max core file size");
+    let of_core: Vec<&str> = limits
+        .lines()
+        .find(of_core)
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(
+        of_core[4..6],
+        ["0", "0"],
+        "a crash would leave secrets on the disk"
+    );
     assert_eq!(world.run(&["secret", "list"]), "no secrets yet\n");
     world.run(&["site", "set", "BJO", "--name", "Bjørnøya skole"]);
     let said = succeeded(set_secret(&world, &["domain-join"], b"seven sheep\n"));

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::thread;
 
 use camino::Utf8Path;
 use rustix::fs::{FileType, Stat};
@@ -14,6 +15,7 @@ use wire::digest::Digest;
 use wire::event::ContentBytes;
 
 use super::flush::while_flushing;
+use super::tree_new::{New, Progress};
 use super::tree_target::{Found, Place, Target, special};
 use super::tree_writer::{WantedFile, Writer};
 use super::{by_digest, missing, offsets};
@@ -55,33 +57,37 @@ pub fn converge_tree(
     let mut tally = Tally::new(meter, tree.content_bytes());
     let mut target = Target::open(folder)?;
     let mut counts = ContentBytes::default();
-    let mut folders = Vec::new();
-    let mut made = HashSet::new();
+    let mut new = New::default();
+    let mut new_folders = HashSet::new();
     let mut files = Vec::new();
     let names = other_names(tree.entries());
     let mut offset = 0;
     for (index, entry) in tree.entries().iter().enumerate() {
         tally.check()?;
-        let is_new = made.contains(entry.path.split().0);
+        let is_new = new_folders.contains(entry.path.split().0);
         match &entry.kind {
             EntryKind::Folder => {
                 if is_new || !target.has_folder(&entry.path)? {
-                    target.make_folder(entry)?;
-                    folders.push(entry);
-                    made.insert(entry.path.as_bytes());
+                    new.folders.push(entry);
+                    new_folders.insert(entry.path.as_bytes());
                 }
             }
-            EntryKind::Link { target: to } if is_new => {
-                target.make_link(entry, to)?;
-            }
-            EntryKind::Link { target: to } => link(&mut target, entry, to)?,
             // What it is another name of may yet be written.
             EntryKind::HardLink { .. } => {}
+            EntryKind::Link { .. }
+            | EntryKind::Fifo
+            | EntryKind::Socket
+            | EntryKind::Device(_)
+            | EntryKind::File { bytes: 0, .. }
+                if is_new =>
+            {
+                new.others.push(entry);
+            }
+            EntryKind::Link { target: to } => link(&mut target, entry, to)?,
             EntryKind::Fifo | EntryKind::Socket | EntryKind::Device(_) => {
                 special_entry(&mut target, entry)?;
             }
             EntryKind::File { bytes, digest, .. } => {
-                let place = if is_new { Place::New } else { Place::Beside };
                 let others = names.get(&index).map_or(&[][..], Vec::as_slice);
                 if !is_new
                     && file_is_equal(&mut target, entry, others, (*bytes, *digest), &mut tally)?
@@ -89,29 +95,35 @@ pub fn converge_tree(
                     counts.unchanged += bytes;
                     tally.add(*bytes)?;
                 } else if *bytes == 0 {
-                    target.write_file(entry, place, &[])?;
+                    target.write_file(entry, Place::Beside, &[])?;
                 } else {
+                    let (place, folders) = match is_new {
+                        true => (Place::New, new.folders.len()),
+                        false => (Place::Beside, 0),
+                    };
                     files.push(WantedFile {
                         entry,
                         offset,
                         bytes: *bytes,
                         place,
+                        folders,
                     });
                 }
                 offset += bytes;
             }
         }
     }
-    while_flushing(
-        || target.flush(),
-        || write_files(manifest, &files, &target, sources, &mut counts, &mut tally),
-    )?;
+    let write = |progress: &Progress| {
+        let writer = Writer::new(&files, &target, progress);
+        write_files(manifest, &files, &writer, sources, &mut counts, &mut tally)
+    };
+    while_flushing(|| target.flush(), || beside(&new, target.another(), write))?;
     for entry in tree.entries() {
         if let EntryKind::HardLink { to } = entry.kind {
             other_name(&mut target, entry, &tree.entries()[to as usize])?;
         }
     }
-    for entry in folders.iter().rev() {
+    for entry in new.folders.iter().rev() {
         target.touch_folder(entry)?;
     }
     target.sync()?;
@@ -244,7 +256,9 @@ fn link(target: &mut Target<'_>, entry: &Entry, to: &[u8]) -> Result<(), Content
                 target.touch_link(entry)
             }
         }
-        Found::Nothing | Found::Link(_) | Found::File(_) => target.make_link(entry, to),
+        Found::Nothing | Found::Link(_) | Found::File(_) => {
+            target.make_link(entry, to, Place::Beside)
+        }
         Found::Folder | Found::Special(_) => Err(in_the_way(target, &entry.path)),
     }
 }
@@ -260,7 +274,7 @@ fn special_entry(target: &mut Target<'_>, entry: &Entry) -> Result<(), ContentEr
             Ok(())
         }
         Found::Folder => Err(in_the_way(target, &entry.path)),
-        _ => target.make_special(entry),
+        _ => target.make_special(entry, Place::Beside),
     }
 }
 
@@ -361,10 +375,28 @@ fn metadata_is_equal(stat: &Stat, metadata: &Metadata, with_mode: bool, with_own
         && u32::try_from(stat.st_mtime_nsec) == Ok(metadata.mtime_nanoseconds)
 }
 
+/// Writes files while another thread makes what else is new.
+fn beside(
+    new: &New<'_>,
+    mut target: Target<'_>,
+    write: impl FnOnce(&Progress) -> Result<(), ContentError>,
+) -> Result<(), ContentError> {
+    let progress = Progress::default();
+    thread::scope(|scope| {
+        let maker = scope.spawn(|| new.make(&mut target, &progress));
+        let written = write(&progress);
+        // Files that wait in vain for their folder say less than whoever couldn't make it.
+        match maker.join() {
+            Ok(made) => made.and(written),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 fn write_files(
     manifest: &Manifest,
     files: &[WantedFile<'_>],
-    target: &Target<'_>,
+    writer: &Writer<'_, '_>,
     sources: &[&dyn ChunkSource],
     counts: &mut ContentBytes,
     tally: &mut Tally<'_>,
@@ -372,7 +404,6 @@ fn write_files(
     let chunks = manifest.chunks();
     let offsets = offsets(chunks);
     let (wanted, places) = by_digest(chunks, &needed_chunks(chunks, &offsets, files));
-    let writer = Writer::new(files, target);
     let mut fetched = ContentBytes::default();
     let result = source::fetch(
         sources,

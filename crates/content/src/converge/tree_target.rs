@@ -238,28 +238,33 @@ impl<'a> Target<'a> {
         result.map_err(self.error("create", &entry.path))
     }
 
-    /// Makes or replaces a symbolic link, all at once.
-    pub(super) fn make_link(&mut self, entry: &Entry, to: &[u8]) -> Result<(), ContentError> {
+    /// Makes or replaces a symbolic link. One that is replaced is replaced all at once.
+    pub(super) fn make_link(
+        &mut self,
+        entry: &Entry,
+        to: &[u8],
+        place: Place,
+    ) -> Result<(), ContentError> {
         let is_root = self.is_root;
-        self.make_aside(&entry.path, |parent, aside| {
-            rustix::fs::symlinkat(to, parent, aside)?;
-            set_link_metadata(parent, aside, entry, is_root)
+        self.make_at(&entry.path, place, |parent, name| {
+            rustix::fs::symlinkat(to, parent, name)?;
+            set_link_metadata(parent, name, entry, is_root)
         })
     }
 
-    /// Makes or replaces a FIFO, a socket or a device, all at once.
-    pub(super) fn make_special(&mut self, entry: &Entry) -> Result<(), ContentError> {
+    /// Makes or replaces a FIFO, a socket or a device. One that is replaced is replaced all at once.
+    pub(super) fn make_special(&mut self, entry: &Entry, place: Place) -> Result<(), ContentError> {
         let is_root = self.is_root;
         let (kind, device) = special(&entry.kind);
-        self.make_aside(&entry.path, |parent, aside| {
+        self.make_at(&entry.path, place, |parent, name| {
             let mode = Mode::from_raw_mode(entry.metadata.mode.into());
-            rustix::fs::mknodat(parent, aside, kind, Mode::RUSR | Mode::WUSR, device)?;
+            rustix::fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, device)?;
             if is_root {
-                set_owner(parent, aside, &entry.metadata)?;
+                set_owner(parent, name, &entry.metadata)?;
             }
-            rustix::fs::chmodat(parent, aside, mode, AtFlags::empty())?;
-            Holder::Named(&named(parent, aside)).make_have(&entry.attributes, is_root)?;
-            set_times(parent, aside, &entry.metadata)
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+            Holder::Named(&named(parent, name)).make_have(&entry.attributes, is_root)?;
+            set_times(parent, name, &entry.metadata)
         })
     }
 
@@ -268,27 +273,33 @@ impl<'a> Target<'a> {
         let (folder, name) = self.parent(of)?;
         let folder = folder.try_clone();
         let folder = folder.map_err(|error| ContentError::io("open", &self.shown(of))(error))?;
-        self.make_aside(path, |parent, aside| {
+        self.make_at(path, Place::Beside, |parent, aside| {
             rustix::fs::linkat(&folder, name, parent, aside, AtFlags::empty())
         })
     }
 
-    /// Makes something under the name beside, and renames it.
-    fn make_aside(
+    /// Makes something in its place.
+    fn make_at(
         &mut self,
         path: &TreePath,
+        place: Place,
         make: impl FnOnce(&OwnedFd, &[u8]) -> Result<(), Errno>,
     ) -> Result<(), ContentError> {
-        let aside = aside(path).into_bytes();
         let (parent, name) = self.parent(path)?;
-        let result = remove(parent, &*aside).and_then(|()| {
-            let result = make(parent, &aside)
-                .and_then(|()| rustix::fs::renameat(parent, &*aside, parent, name));
-            if result.is_err() {
-                let _ = remove(parent, &*aside);
+        let unfinished = unfinished(path, name, place);
+        let made = || {
+            if place == Place::New {
+                return make(parent, &unfinished);
             }
-            result
-        });
+            remove(parent, &*unfinished)?;
+            let made = make(parent, &unfinished)
+                .and_then(|()| rustix::fs::renameat(parent, &*unfinished, parent, name));
+            if made.is_err() {
+                let _ = remove(parent, &*unfinished);
+            }
+            made
+        };
+        let result = made();
         result.map_err(self.error("create", path))
     }
 

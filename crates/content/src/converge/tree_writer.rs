@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Mutex;
 
+use super::tree_new::Progress;
 use super::tree_target::{Place, Target};
 use crate::error::ContentError;
 use crate::manifest;
@@ -15,6 +16,8 @@ pub(super) struct WantedFile<'a> {
     pub(super) offset: u64,
     pub(super) bytes: u64,
     pub(super) place: Place,
+    /// How many new folders there must be before it can be made.
+    pub(super) folders: usize,
 }
 
 /// A file that lies in one chunk is made, written and finished at once. One of several chunks is begun with the first that
@@ -23,6 +26,7 @@ pub(super) struct Writer<'a, 't> {
     /// In the order of the stream; none is empty.
     files: &'a [WantedFile<'a>],
     target: &'a Target<'t>,
+    progress: &'a Progress,
     /// Each thread takes one, which holds the folder of its last file open.
     spare: Mutex<Vec<Target<'t>>>,
     /// Files that were begun, by their place in `files`, and how many bytes each lacks.
@@ -30,10 +34,15 @@ pub(super) struct Writer<'a, 't> {
 }
 
 impl<'a, 't> Writer<'a, 't> {
-    pub(super) fn new(files: &'a [WantedFile<'a>], target: &'a Target<'t>) -> Self {
+    pub(super) fn new(
+        files: &'a [WantedFile<'a>],
+        target: &'a Target<'t>,
+        progress: &'a Progress,
+    ) -> Self {
         Self {
             files,
             target,
+            progress,
             spare: Mutex::default(),
             begun: Mutex::default(),
         }
@@ -62,6 +71,7 @@ impl<'a, 't> Writer<'a, 't> {
             if from >= to {
                 break;
             }
+            self.progress.wait_for(file.folders)?;
             let at = |position: u64| usize::try_from(position - offset).unwrap_or(usize::MAX);
             let part = &raw[at(from)..at(to)];
             if part.len() as u64 == file.bytes {

@@ -201,3 +201,31 @@ const INNERMOST: &str = "SELECT devices.id AS device_id, devices.serial, devices
     LEFT JOIN assignments ON assignments.device = devices.id AND assignments.returned_at_ms = 0 \
     AND assignments.undone = 0 \
     LEFT JOIN pupils ON pupils.id = assignments.pupil AND pupils.erased_at_ms = 0";
+
+#[cfg(test)]
+mod tests {
+    use super::NAME;
+    use crate::db::Db;
+
+    /// What it does for each computer may not grow with the number of computers.
+    #[tokio::test]
+    async fn each_computer_is_looked_up_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = camino::Utf8Path::from_path(folder.path()).unwrap();
+        let db = Db::open(&path.join("a.db"), None).await.unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN SELECT * FROM {NAME}");
+        let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(plan))
+            .fetch_all(db.read())
+            .await
+            .unwrap();
+        let of_runs = |alias: &str| {
+            let searches = format!("SEARCH {alias} ");
+            let mut found = steps.iter().filter(|step| step.3.starts_with(&searches));
+            let step = found.next().unwrap_or_else(|| panic!("{steps:?}"));
+            step.3.clone()
+        };
+        for alias in ["latest", "done"] {
+            assert!(of_runs(alias).contains("device=?"), "{}", of_runs(alias));
+        }
+    }
+}

@@ -170,6 +170,56 @@ struct Wanting {
     wanted: WarrantWanted,
 }
 
+/// What is known of the disks that a deployment would write over, and of what was signed for it.
+struct Known {
+    deployment: DeploymentName,
+    keys: Vec<PublicKey>,
+    signed: BTreeMap<String, SignedWarrant>,
+    disks: BTreeMap<String, Disk>,
+    underway: BTreeSet<String>,
+}
+
+impl Known {
+    async fn read(db: &mut AnyConnection, deployment: &DeploymentName) -> Result<Self, Failure> {
+        Ok(Self {
+            deployment: deployment.clone(),
+            keys: keys::wipe_keys(db).await?,
+            signed: all_signed(db, deployment).await?,
+            disks: deployed_disks(db).await?,
+            underway: underway(db, deployment).await?,
+        })
+    }
+
+    /// The disk of a device that needs a warrant before the deployment begins on it, and whether it has one.
+    fn needs(&self, device: &str) -> Option<(&Disk, bool)> {
+        let disk = self.disks.get(device)?;
+        let is_marked_by = disk
+            .run
+            .is_some_and(|run| self.underway.contains(&run.to_string()));
+        if is_marked_by {
+            return None;
+        }
+        let has_one = self.signed.get(device).is_some_and(|signed| {
+            self.keys.contains(&signed.key) && disk.is_allowed_by(signed, &self.deployment)
+        });
+        Some((disk, has_one))
+    }
+}
+
+/// How many of these devices would wait for a warrant if the deployment were to begin on them now.
+pub(crate) async fn would_wait(
+    db: &mut AnyConnection,
+    deployment: &DeploymentName,
+    devices: &BTreeSet<String>,
+) -> Result<u32, Failure> {
+    if keys::wipe_keys(db).await?.is_empty() {
+        return Ok(0);
+    }
+    let known = Known::read(db, deployment).await?;
+    let waits = |device: &&String| matches!(known.needs(device), Some((_, false)));
+    Ok(u32::try_from(devices.iter().filter(waits).count()).unwrap_or(u32::MAX))
+}
+
 impl Stand {
     async fn read(
         state: &AppState,
@@ -180,10 +230,7 @@ impl Stand {
         let members = state.members().members(db, &deployment.collection).await?;
         let latest = due::latest_states(db, None).await?;
         let cancelled = due::cancelled(db, None).await?;
-        let keys = keys::wipe_keys(db).await?;
-        let signed = all_signed(db, name).await?;
-        let disks = deployed_disks(db).await?;
-        let underway = underway(db, name).await?;
+        let known = Known::read(db, name).await?;
         let devices: Vec<StoredDevice> =
             sqlx::query_as(devices_sql!("ORDER BY devices.site, devices.serial"))
                 .fetch_all(&mut *db)
@@ -200,29 +247,20 @@ impl Stand {
                 Some(_) => true,
                 None => false,
             };
-            if cancelled.contains(&key) || !(is_begun || members.contains(&device.id)) {
+            if cancelled.contains(&key)
+                || !(is_begun || members.contains(&device.id))
+                || retired(&device).is_some()
+            {
                 continue;
             }
-            let Some(disk) = disks.get(&device.id) else {
-                continue;
-            };
-            let is_marked_by = disk
-                .run
-                .is_some_and(|run| underway.contains(&run.to_string()));
-            if is_marked_by || retired(&device).is_some() {
-                continue;
-            }
-            let has_one = signed.get(&device.id).is_some_and(|signed| {
-                keys.contains(&signed.key) && disk.is_allowed_by(signed, name)
-            });
-            if has_one {
-                stand.ready += 1;
-            } else {
-                stand.wanted.push(Wanting {
+            match known.needs(&device.id) {
+                None => {}
+                Some((_, true)) => stand.ready += 1,
+                Some((disk, false)) => stand.wanted.push(Wanting {
                     wanted: wanted(&device, disk),
                     disk: disk.clone(),
                     device: device.id,
-                });
+                }),
             }
         }
         Ok(stand)

@@ -7,7 +7,7 @@ pub(crate) mod release;
 pub(crate) mod seal;
 
 pub(crate) use self::admin::{refuse_unset, set_names};
-pub(crate) use self::release::lacking;
+pub(crate) use self::release::{Unset, lacking, would_lack};
 
 use crate::people::roles::May;
 use crate::routes::Routes;

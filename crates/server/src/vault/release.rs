@@ -3,6 +3,8 @@
 //! Who has heard everything that went over the line gets nothing by it: the request is signed by the device's key, and the answer
 //! opens with a key that never left the device's memory. See `docs/decisions/0034-secrets-are-released-once.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -17,6 +19,7 @@ use wire::device_api::{SECRET_CONTEXT, SealedSecret, SecretRequest, SecretWanted
 use wire::names::{RunId, SecretName, StepPath};
 use wire::order::Order;
 use wire::secrets::ReleaseRow;
+use wire::sequence::CompiledSequence;
 
 use super::seal::RunKey;
 use crate::db::{Write, commit};
@@ -26,6 +29,7 @@ use crate::people::audit::audit;
 use crate::people::auth::{DeviceSession, millis};
 use crate::routes::{parse, read_json};
 use crate::runs::check_in::signed_by;
+use crate::runs::orders::{STAGED_NAME, device_values};
 use crate::runs::rows::StoredDevice;
 use crate::state::{AppState, Change, now_ms};
 
@@ -311,6 +315,53 @@ pub(crate) async fn lacking(
         }
     }
     Ok(None)
+}
+
+/// What a secret without a value holds back.
+#[derive(Debug, Default)]
+pub(crate) struct Unset {
+    pub(crate) devices: u32,
+    /// The codes of the sites that have no value.
+    pub(crate) sites: BTreeSet<String>,
+}
+
+/// The secrets that these devices could need for a sequence and that have no value for their sites. Variables that only an
+/// order would have aren't known yet: what hangs on them could be needed.
+pub(crate) async fn would_lack(
+    db: &mut AnyConnection,
+    devices: impl Iterator<Item = &StoredDevice>,
+    sequence: &CompiledSequence,
+) -> Result<BTreeMap<SecretName, Unset>, Failure> {
+    let mut unset: BTreeMap<SecretName, Unset> = BTreeMap::new();
+    if secrets_of(sequence).is_empty() {
+        return Ok(unset);
+    }
+    let set: Vec<(String, String)> = sqlx::query_as("SELECT name, site FROM secrets")
+        .fetch_all(db)
+        .await
+        .doing("look for secrets")?;
+    let set: BTreeSet<(String, String)> = set.into_iter().collect();
+    let is_set = |secret: &SecretName, site: &str| {
+        [site, ""]
+            .iter()
+            .any(|site| set.contains(&(secret.to_string(), (*site).to_owned())))
+    };
+    for device in devices {
+        let known = device_values(device, None)?;
+        let known = known
+            .into_iter()
+            .filter(|(name, _)| *name != STAGED_NAME)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        for secret in select::secrets(sequence, &device.model(), &known) {
+            if !is_set(&secret, &device.site) {
+                let unset = unset.entry(secret).or_default();
+                unset.devices += 1;
+                unset.sites.insert(device.site.clone());
+            }
+        }
+    }
+    Ok(unset)
 }
 
 async fn value(

@@ -87,8 +87,8 @@ fn cards(words: Words, told: &Insights, links: Links<'_>) -> Markup {
     html! {
         div.insights {
             (card(words.t("Progress over the days"), &rollout(words, told)))
-            (card(words.t("Progress of each site"), &sites(words, &told.sites, links)))
             (card(words.t("How long runs took"), &times(words, &told.times)))
+            div.wide { (card(words.t("Progress of each site"), &sites(words, &told.sites, links))) }
             (card(words.t("When runs began"), &hours(words, &told.hours)))
             (card(words.t("Content from the disk and from the network"), &bytes(words, told)))
             (card(words.t("Slowest steps"), &steps(words, &told.steps)))

@@ -9,7 +9,7 @@ use wire::admin_api::{AuditRow, RunDetail};
 use wire::device_api::{CheckInReply, SecretRequest, SecretWanted};
 use wire::names::{RunId, SecretName};
 use wire::people::NewToken;
-use wire::reasons::MachineReason;
+use wire::reasons::{MachineReason, WarningReason};
 use wire::secrets::{SECRET_BYTES_MAX, SecretChange, SecretRow};
 
 use crate::harness::{Machine, SEQUENCE, Site, event, good_run, send};
@@ -388,6 +388,17 @@ fn a_machine_whose_site_lacks_a_secret_does_not_begin() {
     site.admin
         .put_sequence(&"deploy".parse().unwrap(), &joining())
         .unwrap();
+    let preview = || {
+        let mut winter = site.admin.deployments().unwrap()[0].clone();
+        winter.name = "winter".parse().unwrap();
+        site.admin.preview_deployment(&winter).unwrap()
+    };
+    let needs_secret = WarningReason::NeedSecret {
+        secret: "domain-join".into(),
+        devices: 1,
+        sites: "TRO".into(),
+    };
+    assert!(preview().said.contains(&needs_secret));
     let mut machine = Machine::new("PF2");
     let waits = |machine: &Machine| {
         let reply = machine.check_in(&site);
@@ -413,6 +424,7 @@ fn a_machine_whose_site_lacks_a_secret_does_not_begin() {
         CheckInReply::Run { .. }
     ));
     set(&site, "domain-join", "TRO", "of Tromsø");
+    assert!(!preview().said.contains(&needs_secret));
     let (_, order) = machine.order(&site);
     // Removed before it began, and while it is at work.
     site.admin

@@ -12,7 +12,7 @@ use wire::device_api::{CheckInReply, RefusalReason, RefusedOrder, ToldMark};
 use wire::keys::{KeyPurpose, KeyState, NewKey, PublicKey};
 use wire::mark::MarkState;
 use wire::names::{DeploymentName, RunId};
-use wire::reasons::MachineReason;
+use wire::reasons::{MachineReason, WarningReason};
 use wire::warrant::{
     SignedWarrant, Warrant, WarrantFile, WarrantPart, WarrantRequest, WarrantsTaken, signed_bytes,
 };
@@ -85,7 +85,11 @@ fn deploy(site: &Site, machine: &mut Machine) -> RunId {
 /// The same machines are to be deployed anew.
 fn begin_winter(site: &Site) {
     site.import("serial;class\nPF1;8B\nPF2;8B\n");
-    site.create(&Deployment {
+    site.create(&winter_deployment());
+}
+
+fn winter_deployment() -> Deployment {
+    Deployment {
         name: winter(),
         collection: "laptops".parse().unwrap(),
         sequence: "deploy".parse().unwrap(),
@@ -96,7 +100,16 @@ fn begin_winter(site: &Site) {
         stopped: false,
         slots: 0,
         window: None,
-    });
+    }
+}
+
+/// How many machines would wait for a warrant, as it is told before the deployment is made or changed.
+fn would_wait(site: &Site) -> Option<u32> {
+    let preview = site.admin.preview_deployment(&winter_deployment()).unwrap();
+    preview.said.iter().find_map(|said| match said {
+        WarningReason::NeedWarrants { devices } => Some(*devices),
+        _ => None,
+    })
 }
 
 /// A machine that was deployed once and waits for a warrant now, and what is to be signed.
@@ -164,8 +177,11 @@ fn a_deployed_machine_is_written_over_once_somebody_has_signed() {
     // A first deployment needs none.
     let [mut one, mut two] = ["PF1", "PF2"].map(laptop);
     let first = deploy(&site, &mut one);
+    site.import("serial;class\nPF1;8B\nPF2;8B\n");
+    assert_eq!(would_wait(&site), Some(1));
     deploy(&site, &mut two);
     begin_winter(&site);
+    assert_eq!(would_wait(&site), Some(2));
     for machine in [&one, &two] {
         waits(&site, machine);
     }
@@ -194,6 +210,7 @@ fn a_deployed_machine_is_written_over_once_somebody_has_signed() {
         }
     );
     assert_eq!(stand(&site), Some(WarrantsStand { ready: 2, wait: 0 }));
+    assert_eq!(would_wait(&site), None);
     let audit: Value = site.admin.get("/api/v1/audit").unwrap();
     assert!(audit.to_string().contains("warrants-added"));
 

@@ -24,7 +24,9 @@ use crate::routes::read_json;
 use crate::runs::due::{self, Standing};
 use crate::runs::orders::{current_packages, latest_sequence, reach_of};
 use crate::runs::rows::StoredDevice;
+use crate::runs::warrants;
 use crate::state::{AppState, now_ms};
+use crate::vault::{self, Unset};
 
 /// Runs that a median is taken of.
 const MEDIAN_OF_MAX: i64 = 5000;
@@ -120,6 +122,7 @@ async fn preview_of(
     let second_person = !deployment.stopped
         && may_reach_more
         && state.needs_second(db, deployment, deployment.cap).await?;
+    let waiting = waiting(db, deployment, &sequence, &sorted).await?;
     let mut preview = DeploymentPreview {
         name: deployment.name.clone(),
         members: number(sorted.members.len()),
@@ -136,6 +139,7 @@ async fn preview_of(
         models,
     };
     preview.said = warnings(deployment, &preview, reach.all);
+    preview.said.extend(waiting);
     preview.warnings = texts(&preview.said);
     Ok(preview)
 }
@@ -331,6 +335,28 @@ fn models(
             }
         })
         .collect()
+}
+
+/// What machines would wait for that only a person can give.
+async fn waiting(
+    db: &mut AnyConnection,
+    deployment: &Deployment,
+    sequence: &CompiledSequence,
+    sorted: &Sorted,
+) -> Result<Vec<WarningReason>, Failure> {
+    let due = (sorted.members.iter()).filter(|device| sorted.due.contains(&device.id));
+    let unset = vault::would_lack(db, due, sequence).await?;
+    let secrets =
+        unset.into_iter().map(
+            |(secret, Unset { devices, sites })| WarningReason::NeedSecret {
+                secret: secret.to_string(),
+                devices,
+                sites: sites.into_iter().collect::<Vec<_>>().join(", "),
+            },
+        );
+    let devices = warrants::would_wait(db, &deployment.name, &sorted.due).await?;
+    let warrants = (devices > 0).then_some(WarningReason::NeedWarrants { devices });
+    Ok(warrants.into_iter().chain(secrets).collect())
 }
 
 fn warnings(

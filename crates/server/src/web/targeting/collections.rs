@@ -124,7 +124,7 @@ fn members(words: Words, preview: &CollectionPreview, can_change: bool) -> Marku
     let columns = if can_change { columns } else { &columns[..6] };
     html! {
         dl.identity.plain { @for (word, number) in figures { div { dt { (words.t(word)) } dd { (words.number(number.into())) } } } }
-        (table(words, words.t("Devices"), columns, &rows, en("Nobody is in, and nobody is kept out.")))
+        (table(words, words.t("Devices"), columns, &[], &rows, en("Nobody is in, and nobody is kept out.")))
     }
 }
 

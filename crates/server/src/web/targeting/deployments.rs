@@ -212,7 +212,7 @@ fn failed(words: Words, status: &DeploymentStatus) -> Markup {
         .collect();
     let columns = [en("Serial number"), en("Step"), en("Why")];
     let title = words.t("Failed");
-    let table = table(words, title, &columns, &rows, en("None."));
+    let table = table(words, title, &columns, &[], &rows, en("None."));
     draw::block("failed-title", title, "", &table)
 }
 
@@ -243,7 +243,7 @@ fn cancelled(words: Words, status: &DeploymentStatus, can_operate: bool) -> Mark
         "cancelled-title",
         title,
         "",
-        &table(words, title, &columns, &rows, en("None.")),
+        &table(words, title, &columns, &[], &rows, en("None.")),
     )
 }
 
@@ -393,10 +393,10 @@ fn would_do(
                 p { (words.t("Earlier runs took (median):")) " " (format::clock(median)) }
             }
             @if !preview.said.is_empty() { ul { @for warning in &preview.said { li { "⚠ " (words.say(warning)) } } } }
-            (table(words, words.t("Models"), &[en("Model"), en("Devices"), en("Prestage"), en("Missing")], &models, en("The collection is empty.")))
+            (table(words, words.t("Models"), &[en("Model"), en("Devices"), en("Prestage"), en("Missing")], &[1], &models, en("The collection is empty.")))
             @if !held.is_empty() {
                 h2 { (words.t("Held back")) }
-                (table(words, words.t("Held back"), &[en("Devices"), en("Why"), en("Serial number")], &held, en("None.")))
+                (table(words, words.t("Held back"), &[en("Devices"), en("Why"), en("Serial number")], &[0], &held, en("None.")))
             }
             button.danger data-api={ "PUT /api/v1" (page) (query) } data-body=(body) data-then=(page)
                 data-confirm=(asked) data-confirm-type=[preview.confirm.as_deref()] { (does) }

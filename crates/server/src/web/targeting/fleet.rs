@@ -47,7 +47,7 @@ pub(super) fn sites(words: Words, rows: &[SiteRow], can_change: bool) -> Markup 
     ];
     html! {
         div.headline.page-title { h1 { (words.t("Sites")) } span.muted { (words.number(rows.len() as u64)) } }
-        (table(words, words.t("Sites"), &columns, &lines, en("No sites yet: an import makes them, or you do.")))
+        (table(words, words.t("Sites"), &columns, &[2, 3, 4, 5], &lines, en("No sites yet: an import makes them, or you do.")))
         @if can_change { details { summary { (words.t("New site")) } (site_form(words, None)) } }
     }
 }
@@ -139,9 +139,9 @@ pub(super) fn site(
             @for (state, number) in &row.states { div { dt { (layout::state_named(words, state)) } dd { (number) } } }
         }
         (draw::block("waiting-title", words.t("Waiting for a place"), "",
-            &table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &queue, en("Nobody waits."))))
+            &table(words, words.t("Waiting for a place"), &[en("Place"), en("Serial number"), en("Deployment"), en("Since")], &[0], &queue, en("Nobody waits."))))
         (draw::block("misplaced-title", words.t("Not where the import says"), "",
-            &table(words, words.t("Not where the import says"), &[en("Serial number"), en("Import says"), en("Seen at"), en("Action")], &misplaced, en("Every machine is where it belongs."))))
+            &table(words, words.t("Not where the import says"), &[en("Serial number"), en("Import says"), en("Seen at"), en("Action")], &[], &misplaced, en("Every machine is where it belongs."))))
         @if all.len() > 1 {
             button data-api="POST /api/v1/devices/move-to-seen-site" data-body=(json!({ "devices": all }))
                 data-confirm=(words.t("Move all of them to where they were seen?")) { (words.t("Move all to where they were seen")) }
@@ -192,7 +192,7 @@ pub(super) fn classes(words: Words, rows: &[ClassRow], can_change: bool) -> Mark
     let columns = &columns[..if can_change { 10 } else { 9 }];
     html! {
         div.headline.page-title { h1 { (words.t("Classes")) } span.muted { (words.number(rows.len() as u64)) } }
-        (table(words, words.t("Classes"), columns, &lines, en("No classes yet: an import makes them, or you do.")))
+        (table(words, words.t("Classes"), columns, &[5], &lines, en("No classes yet: an import makes them, or you do.")))
         @if can_change { details { summary { (words.t("Make a class")) } (class_form(words, None)) } }
     }
 }
@@ -305,7 +305,7 @@ pub(super) fn models(
     ];
     html! {
         div.headline.page-title { h1 { (words.t("Models")) } span.muted { (words.number(rows.len() as u64)) } }
-        (table(words, words.t("Models"), &columns, &lines, en("No models yet: they come with devices.")))
+        (table(words, words.t("Models"), &columns, &[2, 5], &lines, en("No models yet: they come with devices.")))
         @if !aliases.is_empty() || known.is_some() {
             (draw::block("aliases-title", words.t("Names that vendors use"), words.t("what asset files call a model, and which one it is"),
                 &alias_list(words, aliases, known)))
@@ -335,7 +335,7 @@ fn alias_list(words: Words, aliases: &[ModelAlias], known: Option<&KnownModels>)
         en("Action"),
     ];
     html! {
-        (table(words, words.t("Names that vendors use"), &columns, &lines, en("None.")))
+        (table(words, words.t("Names that vendors use"), &columns, &[], &lines, en("None.")))
         @if let Some(known) = known.filter(|known| !known.is_empty()) {
             details.edit { summary { (words.t("Add a vendor's name")) }
                 form.stacked.card data-api="PUT /api/v1/model-aliases/{name}" data-done=(words.t("Stored.")) {

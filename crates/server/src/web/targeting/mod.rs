@@ -31,6 +31,7 @@ fn table(
     words: Words,
     label: &str,
     columns: &[&'static str],
+    numbers: &[usize],
     rows: &[Markup],
     empty: &'static str,
 ) -> Markup {
@@ -38,7 +39,7 @@ fn table(
         @if rows.is_empty() {
             p.muted { (words.t(empty)) }
         } @else {
-            (draw::table(label, &columns.iter().map(|column| words.t(column)).collect::<Vec<_>>(), &[], rows))
+            (draw::table(label, &columns.iter().map(|column| words.t(column)).collect::<Vec<_>>(), numbers, rows))
         }
     }
 }
