@@ -156,6 +156,8 @@ fn script(blocks: &[Block]) -> String {
     script
 }
 
+const ELSEWHERE: &str = "the server is elsewhere";
+
 /// Any port that is free.
 pub(crate) const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -166,7 +168,8 @@ pub(crate) struct World {
     program: Utf8PathBuf,
     /// Of `forestage serve`.
     options: Vec<String>,
-    server: Child,
+    /// None while it is elsewhere.
+    server: Option<Child>,
     url: String,
     /// Where it listens.
     address: String,
@@ -185,6 +188,21 @@ impl World {
         address: &str,
         options: &[&str],
     ) -> Result<Self> {
+        let mut world = Self::without_server(root, forestage, name)?;
+        world.options = options.iter().map(|&option| option.to_owned()).collect();
+        let server = serve(forestage, &world.folder, address, &world.options)?;
+        world.server = Some(server);
+        let ready = world.wait_until_ready()?;
+        world.sign_in(&ready)?;
+        Ok(world)
+    }
+
+    /// A terminal alone. The server is elsewhere; [`Self::sign_in`] comes next.
+    pub(crate) fn without_server(
+        root: &Utf8Path,
+        forestage: &Utf8Path,
+        name: &str,
+    ) -> Result<Self> {
         let folder = root.join("target/guides").join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {folder}"))?;
@@ -193,27 +211,22 @@ impl World {
             std::fs::create_dir_all(folder.join(inner))?;
         }
         wrap(forestage, &folder)?;
-        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        let mut world = Self {
-            server: serve(forestage, &folder, address, &options)?,
+        Ok(Self {
             folder,
             examples: root.join("examples"),
             program: forestage.to_owned(),
-            options,
+            options: Vec::new(),
+            server: None,
             url: String::new(),
             address: String::new(),
-        };
-        let ready = world.wait_until_ready()?;
-        let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
-        (world.url, world.address) = (text("url"), text("address"));
-        world.sign_in(&ready)?;
-        Ok(world)
+        })
     }
 
     /// Ends the server with SIGKILL, whatever it is doing.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.server.kill().context("cannot kill the server")?;
-        self.server.wait().context("cannot wait for the server")?;
+        let server = self.server.as_mut().context(ELSEWHERE)?;
+        server.kill().context("cannot kill the server")?;
+        server.wait().context("cannot wait for the server")?;
         Ok(())
     }
 
@@ -226,13 +239,15 @@ impl World {
             }
             _ => {}
         }
-        self.server = serve(&self.program, &self.folder, &self.address, &self.options)?;
+        let server = serve(&self.program, &self.folder, &self.address, &self.options)?;
+        self.server = Some(server);
         Ok(())
     }
 
     /// Whether the server listens. Fails if it has ended.
     pub(crate) fn is_ready(&mut self) -> Result<bool> {
-        if let Some(status) = self.server.try_wait()? {
+        let server = self.server.as_mut().context(ELSEWHERE)?;
+        if let Some(status) = server.try_wait()? {
             bail!(
                 "the server ended with {status}: see {}/server.log",
                 self.folder
@@ -247,8 +262,13 @@ impl World {
     }
 
     /// The server's process.
-    pub(crate) fn server_id(&self) -> u32 {
-        self.server.id()
+    pub(crate) fn server_id(&self) -> Result<u32> {
+        Ok(self.server.as_ref().context(ELSEWHERE)?.id())
+    }
+
+    /// Where everything lies.
+    pub(crate) fn folder(&self) -> &Utf8Path {
+        &self.folder
     }
 
     /// The folder that commands are typed in.
@@ -292,8 +312,10 @@ impl World {
         serde_json::from_slice(&text).with_context(|| format!("cannot read {file}"))
     }
 
-    fn sign_in(&self, ready: &Value) -> Result<()> {
+    /// Signs in at a server for the first time, as its ready file says.
+    pub(crate) fn sign_in(&mut self, ready: &Value) -> Result<()> {
         let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        (self.url, self.address) = (text("url"), text("address"));
         let output = self
             .command("forestage")
             .args([
@@ -404,9 +426,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // It may have ended by itself, which the log tells.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        if let Some(server) = &mut self.server {
+            // It may have ended by itself, which the log tells.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 }
 

@@ -67,7 +67,7 @@ enum Command {
     Import(load::Load),
     /// Measure how long the rule of a collection takes; with `--devices 10000`, for instance
     Rules(load::Load),
-    /// Kill the server every ten seconds while a simulated fleet is at work, and compare every event afterwards
+    /// Kill the server every ten seconds while a simulated fleet is at work, or cut its power, and compare every event afterwards
     Storm(storm::Options),
     /// Cut the line to the server at many points of a deployment, in virtual machines, and compare every event afterwards
     Wan(wan::Options),

@@ -43,13 +43,7 @@ impl Places {
             std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {work}"))?;
         }
         std::fs::create_dir_all(&work)?;
-        let home = std::env::var("XDG_CACHE_HOME")
-            .map(Utf8PathBuf::from)
-            .or_else(|_| std::env::var("HOME").map(|home| Utf8Path::new(&home).join(".cache")));
-        let cache = home
-            .context("neither XDG_CACHE_HOME nor HOME is set")?
-            .join("forestage");
-        std::fs::create_dir_all(&cache)?;
+        let cache = cache()?;
         Ok(Self { root, work, cache })
     }
 
@@ -68,6 +62,18 @@ impl Places {
     pub(crate) fn example(&self, path: &str) -> Utf8PathBuf {
         self.root.join("examples").join(path)
     }
+}
+
+/// Downloads and OS images that outlive a run.
+pub(crate) fn cache() -> Result<Utf8PathBuf> {
+    let home = std::env::var("XDG_CACHE_HOME")
+        .map(Utf8PathBuf::from)
+        .or_else(|_| std::env::var("HOME").map(|home| Utf8Path::new(&home).join(".cache")));
+    let cache = home
+        .context("neither XDG_CACHE_HOME nor HOME is set")?
+        .join("forestage");
+    std::fs::create_dir_all(&cache)?;
+    Ok(cache)
 }
 
 /// A running server, and an admin who is signed in.

@@ -27,8 +27,9 @@ Commands:
               --only NAME       Only this one: `engine`, long property tests; `power-cuts`, states of a disk after one;
                                 `vm-cuts`, two hundred power cuts of virtual machines; `attacks`; `fuzz`, every reader
                                 of outside data with ten million inputs; `storm` and `storm-postgres`, a county at work
-                                on a server that is killed every ten seconds for a quarter of an hour; `wan`, a line to
-                                the server that fails at fifty points of a deployment; `api`, a hundred thousand random
+                                on a server that is killed every ten seconds for a quarter of an hour; `storm-power`, on
+                                one that loses its power in a virtual machine instead; `wan`, a line to the server that
+                                fails at fifty points of a deployment; `api`, a hundred thousand random
                                 questions to the admin API; `years`, ten thousand histories of a county in virtual time;
                                 `keyboard`, ten thousand keys pressed at a machine; `supply-chain`, what the programs
                                 are made of, and the agent compiled twice

@@ -1,7 +1,8 @@
 //! Media that fail at a read, and media that are pulled out at one: the agent's own staging, on a machine made of files, says so, starts
 //! nothing, and ends well with a good one.
 //!
-//! `FORESTAGE_FAILING_OPERATIONS=1000000` fails at every read instead of about forty (`cargo xtask nightly` does).
+//! `FORESTAGE_FAILING_OPERATIONS=1000000` fails at every read instead of about forty (`cargo xtask nightly` does; `power_cuts.rs` heeds
+//! it, too).
 
 use std::io;
 use std::sync::Arc;

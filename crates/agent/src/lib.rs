@@ -189,6 +189,7 @@ mod tests {
 
     #[test]
     fn a_crash_leaves_nothing() {
+        // From here on, neither do these tests.
         super::keep_memory_private();
         assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
     }

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -49,12 +49,14 @@ pub enum Bus {
     Nvme,
     /// A removable USB mass storage device on an xHCI controller.
     Usb,
+    /// A virtio disk with a cache that forgets: [`crate::volatile_disk::VolatileDisk`].
+    Volatile,
 }
 
 /// A disk of a machine.
 #[derive(Debug, Clone)]
 pub struct VmDisk {
-    /// The raw image.
+    /// The raw image; of a volatile disk, its socket.
     pub path: Utf8PathBuf,
     /// Its bus.
     pub bus: Bus,
@@ -95,6 +97,14 @@ pub enum Network {
     Silent,
     /// A card with DHCP, behind a wall: nothing else answers, the server neither.
     Walled,
+    /// The same, but this computer's programs reach one of the machine's ports (TCP) on one of their own. The machine must take
+    /// the address 10.0.2.15.
+    Reachable {
+        /// On this computer.
+        port: u16,
+        /// On the machine.
+        machine_port: u16,
+    },
 }
 
 /// A machine to start.
@@ -269,6 +279,29 @@ impl Vm {
         }
     }
 
+    /// A line of the agent that `wanted` accepts, among those that came since somebody looked last. Doesn't wait.
+    ///
+    /// # Errors
+    /// The machine ended.
+    pub fn heard(&mut self, wanted: impl Fn(&AgentLine) -> bool) -> Result<Option<AgentLine>> {
+        loop {
+            match self.lines.try_recv() {
+                Ok(line) => {
+                    let found = AgentLine::parse(&line).filter(&wanted);
+                    self.seen.push((self.seconds(), line));
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => {
+                    let status = self.child.wait()?;
+                    bail!("{}: ended ({status})\n{}", self.name, self.tail());
+                }
+            }
+        }
+    }
+
     /// Waits for the milestone `at`. Stops early, with the agent's own words, if it reports a failure instead.
     ///
     /// # Errors
@@ -345,7 +378,8 @@ impl Vm {
         }
     }
 
-    /// Pulls the plug: QEMU is killed, what the guest had not flushed is lost with it.
+    /// Pulls the plug: QEMU is killed, and what the guest had not written is lost with it. What it had written and not flushed survives,
+    /// but on a [`Bus::Volatile`] disk.
     pub fn cut_power(self) {
         drop(self);
     }
@@ -564,12 +598,14 @@ fn qemu_command(spec: &VmSpec, qmp: &Utf8Path) -> Result<Command> {
     }
     for (number, disk) in spec.disks.iter().enumerate() {
         let boot = number + 1;
+        let source = match disk.bus {
+            // What the machine flushes is flushed on the other side, which is what that is about.
+            Bus::Volatile => format!("nbd:unix:{},cache=writeback", disk.path),
+            Bus::Nvme | Bus::Usb => format!("{},cache=unsafe,discard=unmap", disk.path),
+        };
         command.args([
             "-drive",
-            &format!(
-                "if=none,id=d{number},file={},format=raw,cache=unsafe,discard=unmap",
-                disk.path
-            ),
+            &format!("if=none,id=d{number},format=raw,file={source}"),
         ]);
         command.args([
             "-device",
@@ -578,6 +614,7 @@ fn qemu_command(spec: &VmSpec, qmp: &Utf8Path) -> Result<Command> {
                 Bus::Usb => {
                     format!("usb-storage,bus=xhci.0,drive=d{number},removable=on,bootindex={boot}")
                 }
+                Bus::Volatile => format!("virtio-blk-pci,drive=d{number},bootindex={boot}"),
             },
         ]);
     }
@@ -600,6 +637,14 @@ fn qemu_command(spec: &VmSpec, qmp: &Utf8Path) -> Result<Command> {
             command.args([
                 "-netdev",
                 "user,id=n,restrict=on",
+                "-device",
+                "virtio-net-pci,netdev=n,romfile=",
+            ]);
+        }
+        Network::Reachable { port, machine_port } => {
+            command.args([
+                "-netdev",
+                &format!("user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{machine_port}"),
                 "-device",
                 "virtio-net-pci,netdev=n,romfile=",
             ]);

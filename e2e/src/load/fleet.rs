@@ -53,9 +53,22 @@ impl Fleet {
             &options,
         )?;
         let database = url.and_then(|url| Some(url.rsplit_once('/')?.1.to_owned()));
-        let fleet = Self { world, database };
+        Self { world, database }.prepared(sequence, devices, sites)
+    }
+
+    /// On the server of this world, wherever it is. It keeps its data in SQLite.
+    pub(crate) fn on(world: World, sequence: &Utf8Path, devices: u32, sites: u32) -> Result<Self> {
+        let fleet = Self {
+            world,
+            database: None,
+        };
+        fleet.prepared(sequence, devices, sites)
+    }
+
+    /// Does the drill up to the moment at which devices are switched on.
+    fn prepared(self, sequence: &Utf8Path, devices: u32, sites: u32) -> Result<Self> {
         for words in drill::commands(sequence, devices, sites) {
-            let output = fleet
+            let output = self
                 .forestage()
                 .args(&words)
                 .output()
@@ -63,7 +76,7 @@ impl Fleet {
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "{words:?} failed: {said}");
         }
-        Ok(fleet)
+        Ok(self)
     }
 
     /// The program for people, signed in.
@@ -80,8 +93,9 @@ impl Fleet {
         self.world.url()
     }
 
-    pub(crate) fn server(&self) -> Process {
-        Process(self.world.server_id())
+    /// Fails if it is elsewhere.
+    pub(crate) fn server(&self) -> Result<Process> {
+        self.world.server_id().map(Process)
     }
 
     /// Its server, for whoever does it harm.
@@ -89,7 +103,8 @@ impl Fleet {
         &mut self.world
     }
 
-    /// What the database itself answers, past the server: a line for each row, with `|` between the columns.
+    /// What the database itself answers, past the server: a line for each row, with `|` between the columns. A server elsewhere
+    /// must have left its data where they were if it ran here.
     pub(crate) fn ask_database(&self, query: &str) -> Result<String> {
         if let Some(database) = &self.database {
             return postgres::cluster()?.psql("forestage", database, query);
@@ -192,7 +207,7 @@ impl Process {
 }
 
 /// Another one than a program beside us takes, if possible: each begins to look elsewhere.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let first = std::process::id() % u32::from(PORTS.end - PORTS.start);
     let first = PORTS.start + u16::try_from(first)?;
     (first..PORTS.end)

@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Load) -> Result<()> {
         SITES,
         options.postgres,
     )?;
-    let before = fleet.server().cpu_seconds()?;
+    let before = fleet.server()?.cpu_seconds()?;
     let output = fleet
         .forestage()
         .args(["--json", "simulate", "run"])
@@ -65,8 +65,8 @@ pub(crate) fn run(options: &Load) -> Result<()> {
     let figures = json!({
         "name": "console",
         "report": report,
-        "server-cpu-seconds": fleet.server().cpu_seconds()? - before,
-        "server-peak-memory-mib": fleet.server().peak_memory_mib()?,
+        "server-cpu-seconds": fleet.server()?.cpu_seconds()? - before,
+        "server-peak-memory-mib": fleet.server()?.peak_memory_mib()?,
     });
     rows(&figures).iter().for_each(|row| console::say(row));
     write(options.json.as_deref(), &figures)?;

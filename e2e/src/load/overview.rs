@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Overview) -> Result<()> {
         fleet.switch_on(&["--within", WITHIN, "--speed", "1", "--workers", WORKERS])?;
     under_way(&mut browser, &fleet, &mut running, devices)?;
     browser.go("about:blank")?;
-    let alone = Share::over(&fleet.server(), || {
+    let alone = Share::over(&fleet.server()?, || {
         std::thread::sleep(ALONE);
         Ok(())
     })?;
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Overview) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let before = page(&mut browser)?;
     let mut noted = Noted::default();
-    let watched = Share::over(&fleet.server(), || {
+    let watched = Share::over(&fleet.server()?, || {
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(options.seconds) {
             std::thread::sleep(LOOK_EVERY);
@@ -127,8 +127,8 @@ pub(crate) fn run(options: &Overview) -> Result<()> {
         "server": {
             "cpu-percent-alone": alone.cpu_percent,
             "cpu-percent-watched": watched.cpu_percent,
-            "memory-mib": fleet.server().memory_mib()?,
-            "peak-memory-mib": fleet.server().peak_memory_mib()?,
+            "memory-mib": fleet.server()?.memory_mib()?,
+            "peak-memory-mib": fleet.server()?.peak_memory_mib()?,
         },
     });
     rows(&figures).iter().for_each(|row| console::say(row));

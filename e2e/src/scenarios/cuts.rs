@@ -1,5 +1,6 @@
 //! The power goes at any moment, while a machine is staged and while it is deployed, again and again. In the end it is staged as
-//! signed and deployed as ordered.
+//! signed and deployed as ordered. What the machine had written by then survives, flushed or not: states in which a disk has lost some of
+//! that are the agent's own tests' (`power_cuts.rs`).
 //!
 //! `FORESTAGE_VM_CUTS=200` cuts so often instead of 12 (`cargo xtask nightly` does), `FORESTAGE_VM_CUT_SEED=7` at other moments.
 

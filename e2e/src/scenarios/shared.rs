@@ -182,7 +182,10 @@ impl Shared {
 }
 
 /// Takes kernel and initrd out of a boot image.
-fn take_apart(image: &Utf8Path, folder: &Utf8Path) -> Result<(Utf8PathBuf, Utf8PathBuf)> {
+pub(crate) fn take_apart(
+    image: &Utf8Path,
+    folder: &Utf8Path,
+) -> Result<(Utf8PathBuf, Utf8PathBuf)> {
     let bytes = std::fs::read(image)?;
     let (kernel, initrd) = (folder.join("linux"), folder.join("initrd"));
     let sections = uki::parse_uki(&bytes)?;

@@ -67,7 +67,7 @@ pub fn converge_tree(
         let is_new = new_folders.contains(entry.path.split().0);
         match &entry.kind {
             EntryKind::Folder => {
-                if is_new || !target.has_folder(&entry.path)? {
+                if is_new || !is_there(&mut target, entry, &mut new)? {
                     new.folders.push(entry);
                     new_folders.insert(entry.path.as_bytes());
                 }
@@ -113,11 +113,15 @@ pub fn converge_tree(
             }
         }
     }
+    let progress = new.progress();
     let write = |progress: &Progress| {
         let writer = Writer::new(&files, &target, progress);
         write_files(manifest, &files, &writer, sources, &mut counts, &mut tally)
     };
-    while_flushing(|| target.flush(), || beside(&new, target.another(), write))?;
+    while_flushing(
+        || target.flush(),
+        || beside(&new, &progress, target.another(), write),
+    )?;
     for entry in tree.entries() {
         if let EntryKind::HardLink { to } = entry.kind {
             other_name(&mut target, entry, &tree.entries()[to as usize])?;
@@ -128,6 +132,22 @@ pub fn converge_tree(
     }
     target.sync()?;
     Ok(counts)
+}
+
+/// Whether a folder is there, directly or by a link. A link may lead to one that is still to be made.
+fn is_there(
+    target: &mut Target<'_>,
+    entry: &Entry,
+    new: &mut New<'_>,
+) -> Result<bool, ContentError> {
+    if target.has_folder(&entry.path)? {
+        return Ok(true);
+    }
+    if !matches!(target.look(&entry.path)?, Found::Link(_)) {
+        return Ok(false);
+    }
+    new.make_folders(target)?;
+    target.has_folder(&entry.path)
 }
 
 /// The other names of each entry that has some, by its place.
@@ -378,13 +398,16 @@ fn metadata_is_equal(stat: &Stat, metadata: &Metadata, with_mode: bool, with_own
 /// Writes files while another thread makes what else is new.
 fn beside(
     new: &New<'_>,
+    progress: &Progress,
     mut target: Target<'_>,
     write: impl FnOnce(&Progress) -> Result<(), ContentError>,
 ) -> Result<(), ContentError> {
-    let progress = Progress::default();
     thread::scope(|scope| {
-        let maker = scope.spawn(|| new.make(&mut target, &progress));
-        let written = write(&progress);
+        let maker = scope.spawn(|| new.make(&mut target, progress));
+        let written = write(progress);
+        if written.is_err() {
+            progress.stop();
+        }
         // Files that wait in vain for their folder say less than whoever couldn't make it.
         match maker.join() {
             Ok(made) => made.and(written),

@@ -183,6 +183,27 @@ fn no_symbolic_link_leads_out_of_the_folder() {
 }
 
 #[test]
+fn a_link_may_lead_to_a_folder_that_is_new() {
+    let temp = Temp::new();
+    let library = temp.library("l");
+    let (source, target) = (temp.join("source"), temp.join("target"));
+    for path in ["run/lock/x", "var/lock/y"] {
+        let path = source.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "ny").unwrap();
+    }
+    let manifest = capture_tree(&source, &library);
+    // As Debian has it: `var/lock` is `run/lock`, which isn't there yet.
+    fs::create_dir_all(target.join("var")).unwrap();
+    symlink("../run/lock", target.join("var/lock")).unwrap();
+    converge_tree(&manifest, &target, &[&library], &NoMeter).unwrap();
+    for name in ["x", "y"] {
+        assert_eq!(fs::read(target.join("run/lock").join(name)).unwrap(), b"ny");
+    }
+    assert_eq!(compare_tree(&manifest, &target, &NoMeter).unwrap(), []);
+}
+
+#[test]
 fn folders_that_exist_keep_their_mode_and_time() {
     let temp = Temp::new();
     let library = temp.library("l");

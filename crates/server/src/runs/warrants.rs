@@ -210,14 +210,14 @@ impl Known {
 pub(crate) async fn would_wait(
     db: &mut AnyConnection,
     deployment: &DeploymentName,
-    devices: &BTreeSet<String>,
+    devices: impl Iterator<Item = &str>,
 ) -> Result<u32, Failure> {
     if keys::wipe_keys(db).await?.is_empty() {
         return Ok(0);
     }
     let known = Known::read(db, deployment).await?;
-    let waits = |device: &&String| matches!(known.needs(device), Some((_, false)));
-    Ok(u32::try_from(devices.iter().filter(waits).count()).unwrap_or(u32::MAX))
+    let waits = |device: &&str| matches!(known.needs(device), Some((_, false)));
+    Ok(u32::try_from(devices.filter(waits).count()).unwrap_or(u32::MAX))
 }
 
 impl Stand {

@@ -333,9 +333,12 @@ pub(crate) async fn would_lack(
     sequence: &CompiledSequence,
 ) -> Result<BTreeMap<SecretName, Unset>, Failure> {
     let mut unset: BTreeMap<SecretName, Unset> = BTreeMap::new();
-    if secrets_of(sequence).is_empty() {
+    let uses: BTreeSet<StepPath> = secrets_of(sequence).into_values().flatten().collect();
+    if uses.is_empty() {
         return Ok(unset);
     }
+    let mut asking = sequence.clone();
+    asking.steps.retain(|step| uses.contains(&step.path));
     let set: Vec<(String, String)> = sqlx::query_as("SELECT name, site FROM secrets")
         .fetch_all(db)
         .await
@@ -353,7 +356,7 @@ pub(crate) async fn would_lack(
             .filter(|(name, _)| *name != STAGED_NAME)
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        for secret in select::secrets(sequence, &device.model(), &known) {
+        for secret in select::secrets(&asking, &device.model(), &known) {
             if !is_set(&secret, &device.site) {
                 let unset = unset.entry(secret).or_default();
                 unset.devices += 1;

@@ -60,6 +60,8 @@ impl AppState {
 struct Sorted {
     members: Vec<StoredDevice>,
     due: BTreeSet<String>,
+    /// Those of them that have a run of it already.
+    begun: BTreeSet<String>,
     held: BTreeMap<MemberReason, Vec<String>>,
 }
 
@@ -159,6 +161,7 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
     let mut sorted = Sorted {
         members: Vec::new(),
         due: stopped.iter().map(|(_, id)| id.to_string()).collect(),
+        begun: BTreeSet::new(),
         held: BTreeMap::new(),
     };
     for subject in subjects {
@@ -188,6 +191,9 @@ async fn sort(db: &mut AnyConnection, deployment: &Deployment) -> Result<Sorted,
             zone: zones.get(device.place()).unwrap_or(&utc),
             now: now_ms(),
         };
+        if standing.latest.is_some() {
+            sorted.begun.insert(device.id.clone());
+        }
         match due::is_due(&without_window(deployment), &standing) {
             Ok(()) => {
                 sorted.due.insert(device.id.clone());
@@ -344,8 +350,14 @@ async fn waiting(
     sequence: &CompiledSequence,
     sorted: &Sorted,
 ) -> Result<Vec<WarningReason>, Failure> {
-    let due = (sorted.members.iter()).filter(|device| sorted.due.contains(&device.id));
-    let unset = vault::would_lack(db, due, sequence).await?;
+    let due = |device: &&StoredDevice| sorted.due.contains(&device.id);
+    let due: Vec<&StoredDevice> = sorted.members.iter().filter(due).collect();
+    // Whoever has begun goes on with the order that it has.
+    let beginning = due
+        .iter()
+        .copied()
+        .filter(|device| !sorted.begun.contains(&device.id));
+    let unset = vault::would_lack(db, beginning, sequence).await?;
     let secrets =
         unset.into_iter().map(
             |(secret, Unset { devices, sites })| WarningReason::NeedSecret {
@@ -354,7 +366,8 @@ async fn waiting(
                 sites: sites.into_iter().collect::<Vec<_>>().join(", "),
             },
         );
-    let devices = warrants::would_wait(db, &deployment.name, &sorted.due).await?;
+    let due = due.iter().map(|device| device.id.as_str());
+    let devices = warrants::would_wait(db, &deployment.name, due).await?;
     let warrants = (devices > 0).then_some(WarningReason::NeedWarrants { devices });
     Ok(warrants.into_iter().chain(secrets).collect())
 }
