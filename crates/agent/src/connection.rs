@@ -9,7 +9,7 @@ use client::{Client, ClientError, RunKey};
 use sequence::secret::wipe;
 use serde_json::json;
 use wire::boot_config::{TRUST_PATH, Trust};
-use wire::device_api::{CheckInBody, CheckInReply, Staged, ToldMark};
+use wire::device_api::{CheckInBody, CheckInReply, RefusedOrder, Staged, ToldMark};
 use wire::keys::{DevicePublicKey, PublicKey};
 use wire::names::RunId;
 use wire::warrant::SignedWarrant;
@@ -46,6 +46,7 @@ pub struct Connection {
     run: Mutex<Option<RunId>>,
     wishes: Mutex<Option<Wishes>>,
     warrant: Mutex<Option<SignedWarrant>>,
+    refused: Mutex<Option<RefusedOrder>>,
 }
 
 /// What an admin wants of a run, as of the last check-in.
@@ -67,6 +68,7 @@ impl Connection {
             run: Mutex::default(),
             wishes: Mutex::default(),
             warrant: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -107,6 +109,11 @@ impl Connection {
     /// The warrant that came with the order of the last check-in.
     pub(crate) fn warrant(&self) -> Option<SignedWarrant> {
         lock(&self.warrant).clone()
+    }
+
+    /// The order that this machine didn't take, if it is so; told at every check-in until the server has another answer.
+    pub(crate) fn set_refused(&self, refused: Option<RefusedOrder>) {
+        *lock(&self.refused) = refused;
     }
 
     /// Whether an admin wants this run gone on with although it failed or was stopped here.
@@ -169,6 +176,11 @@ impl Connection {
         let server = self.host.client(url, &self.trust.ca_pem, CALL_TIMEOUT)?;
         let challenge = server.challenge()?.challenge;
         let reply = server.check_in(&key.check_in(&*self.host, challenge, body.to_owned())?)?;
+        let run = match &reply {
+            CheckInReply::Run { order, .. } => Some(order.run),
+            _ => None,
+        };
+        lock(&self.refused).take_if(|refused| Some(refused.run) != run);
         match &reply {
             CheckInReply::Run {
                 session,
@@ -236,6 +248,7 @@ impl Connection {
             run: *lock(&self.run),
             mark: self.mark(),
             wipe_keys: self.trust.wipe_keys.clone(),
+            refused: lock(&self.refused).clone(),
         };
         serde_json::to_string(&body).context("cannot write the check-in")
     }

@@ -9,7 +9,7 @@ use sequence::engine::{Journal, RunEnd, World};
 use sequence::ports::BootTarget;
 use serde_json::json;
 use wire::boot_config::Trust;
-use wire::device_api::CheckInReply;
+use wire::device_api::{CheckInReply, RefusedOrder};
 use wire::event::{Environment, FinishAction};
 use wire::order::Order;
 
@@ -317,7 +317,7 @@ pub(crate) fn execute(site: &Site, order: &Order) -> io::Result<Order> {
     let (end, reporter) = match run_order(site, order, Phase::Deploying) {
         Ok(run) => run,
         Err(NotRun::Journal(error)) => return Err(error),
-        Err(NotRun::Refused(why)) => return Ok(wait_for_warrant(site, order, &why)),
+        Err(NotRun::Refused(why)) => return Ok(wait_for_warrant(site, &why)),
     };
     match end {
         RunEnd::Suspended(environment) => {
@@ -372,7 +372,7 @@ pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) 
             }) if go_on || next.run != order.run => {
                 // Where it isn't let in, nothing is to change either: not the screen, nor what starts next.
                 if let Err(why) = warrant::check(&*site.host, &site.connection, &next) {
-                    tell_refused(&next, &why);
+                    refuse(site, &next, &why);
                     continue;
                 }
                 log::milestone("goes-on", json!({ "run": next.run }));
@@ -386,21 +386,28 @@ pub(crate) fn wait_for_another(site: &Site, order: &Order, reporter: &Reporter) 
 }
 
 /// An order that this machine doesn't take: nothing was written, and it is where it was when it was switched on.
-fn wait_for_warrant(site: &Site, order: &Order, why: &NoWarrant) -> Order {
-    let why = tell_refused(order, why);
+fn wait_for_warrant(site: &Site, why: &NoWarrant) -> Order {
     site.board.set_phase(
         Phase::Refused,
-        &format!("{why}. Nothing was written; asking again by itself."),
+        &format!(
+            "{}. Nothing was written; asking again by itself.",
+            chain(why)
+        ),
     );
     site.pause(REFUSED_PAUSE);
     site.connection.set_run(None);
     next_order(site)
 }
 
-fn tell_refused(order: &Order, why: &NoWarrant) -> String {
-    let why = chain(why);
-    log::milestone("order-refused", json!({ "run": order.run, "why": why }));
-    why
+/// The server is told at the next check-in.
+fn refuse(site: &Site, order: &Order, why: &NoWarrant) {
+    let refused = RefusedOrder {
+        run: order.run,
+        reason: why.reason(),
+        text: chain(why),
+    };
+    log::milestone("order-refused", json!(refused));
+    site.connection.set_refused(Some(refused));
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -428,8 +435,25 @@ pub(crate) fn run_order(
     order: &Order,
     phase: Phase,
 ) -> Result<(RunEnd, Arc<Reporter>), NotRun> {
-    warrant::check(&*site.host, &site.connection, order).map_err(NotRun::Refused)?;
+    if let Err(why) = warrant::check(&*site.host, &site.connection, order) {
+        refuse(site, order, &why);
+        tell_refused(site);
+        return Err(NotRun::Refused(why));
+    }
+    site.connection.set_refused(None);
     run_allowed(site, order, phase).map_err(NotRun::Journal)
+}
+
+/// Nobody would hear of it before this machine asks again, and from an installed OS never.
+fn tell_refused(site: &Site) {
+    if site.connection.is_online()
+        && let Err(error) = site.connection.check_in()
+    {
+        log::warn(
+            "the server isn't told yet that its order was refused",
+            &error,
+        );
+    }
 }
 
 fn run_allowed(site: &Site, order: &Order, phase: Phase) -> io::Result<(RunEnd, Arc<Reporter>)> {

@@ -15,7 +15,9 @@ use sequence::engine::{Clock, RunEnd};
 use sequence::ports::{BootTarget, Content, Machine};
 use wire::boot_config::Trust;
 use wire::bundle::SignatureText;
-use wire::device_api::{Challenge, CheckInReply, EventAck};
+use wire::device_api::{
+    Challenge, CheckIn, CheckInBody, CheckInReply, EventAck, RefusalReason, RefusedOrder,
+};
 use wire::event::Environment;
 use wire::facts::Facts;
 use wire::keys::{DevicePublicKey, PublicKey};
@@ -64,6 +66,8 @@ struct Deployed {
     answer: Arc<Mutex<Option<CheckInReply>>>,
     /// This warrant comes with the answer after so many without one.
     later: Arc<Mutex<Option<(u32, SignedWarrant)>>>,
+    /// What was told at the last check-in of an order that wasn't taken.
+    told: Arc<Mutex<Option<RefusedOrder>>>,
     packages: Vec<Package>,
     /// Waits that were asked for, in milliseconds.
     waited: AtomicU64,
@@ -87,6 +91,7 @@ impl Deployed {
             machine,
             answer: Arc::default(),
             later: Arc::default(),
+            told: Arc::default(),
             packages: bundle.root.packages,
             waited: AtomicU64::new(0),
         })
@@ -268,6 +273,7 @@ impl Host for On {
     fn client(&self, url: &str, _ca_pem: &str, _timeout: Duration) -> Result<Client, ClientError> {
         let answer = Arc::clone(&self.0.answer);
         let later = Arc::clone(&self.0.later);
+        let told = Arc::clone(&self.0.told);
         Ok(Client::over(url, move |request| {
             let path = request.uri().path();
             let body = match path {
@@ -275,6 +281,9 @@ impl Host for On {
                     challenge: "ab".repeat(32),
                 }),
                 "/device/v1/check-in" => {
+                    let check_in: CheckIn = serde_json::from_slice(request.body())?;
+                    let body: CheckInBody = serde_json::from_str(&check_in.body)?;
+                    *lock(&told) = body.refused;
                     let mut answer = lock(&answer);
                     come(&mut lock(&later), &mut answer);
                     serde_json::to_vec(&*answer)
@@ -456,6 +465,56 @@ fn without_a_warrant_that_fits_nothing_is_written() {
     let end = deployed.gets(&site, &order, Some(&signed(good.text(), &wipe_key())));
     assert!(matches!(end, Ok(RunEnd::Done(_))), "{end:?}");
     assert_ne!(deployed.machine.written(), [""; 0]);
+}
+
+#[test]
+fn the_server_is_told_which_order_was_refused_and_why() {
+    let deployed = Deployed::by(Some(RunId::random()));
+    let site = deployed.switched_on(&[&wipe_key()]);
+    let order = deployed.order("summer", TAKE_OVER);
+    let good = signed(warrant_for(&deployed, &site, &order).text(), &wipe_key());
+    let mut unknown = good.clone();
+    unknown.key = public(&SigningKey::from_bytes(&[8; 32]));
+    let mut altered = good.clone();
+    altered.text = altered.text.replace("summer", "winter");
+    let mut other = warrant_for(&deployed, &site, &order);
+    other.run = Some(RunId::random());
+    let other = signed(other.text(), &wipe_key());
+    let cases = [
+        (None, RefusalReason::NoWarrant),
+        (Some(&unknown), RefusalReason::UnknownKey),
+        (Some(&altered), RefusalReason::BadWarrant),
+        (Some(&other), RefusalReason::OtherWarrant),
+    ];
+    for (warrant, reason) in cases {
+        let text = refused(deployed.gets(&site, &order, warrant));
+        let run = order.run;
+        assert_eq!(
+            *lock(&deployed.told),
+            Some(RefusedOrder { run, reason, text })
+        );
+    }
+    deployed.machine.disk_is_readable(false);
+    let text = refused(deployed.gets(&site, &order, Some(&good)));
+    let told = lock(&deployed.told).clone().expect("a refusal");
+    assert_eq!(told.reason, RefusalReason::UnknownDisk);
+    assert!(
+        told.text.starts_with(&format!("{text}: ")),
+        "with its cause"
+    );
+    deployed.machine.disk_is_readable(true);
+
+    // Told until the server has another answer, and no more once an order was taken.
+    deployed.server_says(&deployed.order("winter", TAKE_OVER), None);
+    for is_told in [true, false] {
+        site.connection.check_in().expect("an answer");
+        assert_eq!(lock(&deployed.told).is_some(), is_told);
+    }
+    refused(deployed.gets(&site, &order, None));
+    let end = deployed.gets(&site, &order, Some(&good));
+    assert!(matches!(end, Ok(RunEnd::Done(_))), "{end:?}");
+    site.connection.check_in().expect("an answer");
+    assert_eq!(*lock(&deployed.told), None);
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl RunJournal {
                 let order = durable::with_checksum(&order);
                 durable::write(files, &folder.join(ORDER_FILE), &order, 0o600)?;
             }
+            if !self.unwritten.is_empty() {
+                // The server may have been told these already: going on after a part of them would be another story.
+                durable::write(files, &path, &self.unwritten, 0o644)?;
+                self.unwritten.clear();
+            }
             self.file = Some(files.append(&path)?);
             for folder in [parent, &folder.join("runs"), &folder] {
                 files.sync_folder(folder)?;
@@ -360,6 +365,89 @@ mod tests {
             load_order(&SystemFiles, folder).unwrap().unwrap().1,
             OrderState::Stopped
         );
+    }
+
+    /// The power goes in the middle of each write.
+    struct Torn(Box<dyn Written>);
+
+    impl Written for Torn {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(&bytes[..bytes.len() / 2])?;
+            Err(io::ErrorKind::Interrupted.into())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    struct Tearing;
+
+    impl Files for Tearing {
+        fn read(&self, path: &Utf8Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+            SystemFiles.read(path, bytes_max)
+        }
+
+        fn is_there(&self, path: &Utf8Path) -> io::Result<bool> {
+            SystemFiles.is_there(path)
+        }
+
+        fn make_folder(&self, path: &Utf8Path) -> io::Result<()> {
+            SystemFiles.make_folder(path)
+        }
+
+        fn create(&self, path: &Utf8Path, mode: u32) -> io::Result<Box<dyn Written>> {
+            Ok(Box::new(Torn(SystemFiles.create(path, mode)?)))
+        }
+
+        fn append(&self, path: &Utf8Path) -> io::Result<Box<dyn Written>> {
+            Ok(Box::new(Torn(SystemFiles.append(path)?)))
+        }
+
+        fn cut_off(&self, path: &Utf8Path, length: u64) -> io::Result<()> {
+            SystemFiles.cut_off(path, length)
+        }
+
+        fn rename(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+            SystemFiles.rename(from, to)
+        }
+
+        fn remove(&self, path: &Utf8Path) -> io::Result<()> {
+            SystemFiles.remove(path)
+        }
+
+        fn sync_folder(&self, path: &Utf8Path) -> io::Result<()> {
+            SystemFiles.sync_folder(path)
+        }
+    }
+
+    struct LaterTearing(Mutex<Option<Utf8PathBuf>>);
+
+    impl State for LaterTearing {
+        fn folder(&self) -> Option<Utf8PathBuf> {
+            self.0.lock().unwrap().clone()
+        }
+
+        fn files(&self) -> &dyn Files {
+            &Tearing
+        }
+    }
+
+    #[test]
+    fn what_was_in_memory_comes_to_the_disk_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let run = RunId::random();
+        let state = Arc::new(LaterTearing(Mutex::new(None)));
+        let mut journal = RunJournal::open(run, Arc::clone(&state) as _, None).unwrap();
+        for seq in 1..=2 {
+            journal.append(&event(run, seq, line("told"))).unwrap();
+        }
+        *state.0.lock().unwrap() = Some(folder.to_owned());
+        journal.append(&event(run, 3, line("three"))).unwrap_err();
+        let there = Later(Mutex::new(Some(folder.to_owned())));
+        let journal = RunJournal::open(run, Arc::new(there), None).unwrap();
+        assert!(journal.events().is_empty(), "a part is another story");
     }
 
     #[test]

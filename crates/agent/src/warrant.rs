@@ -6,6 +6,7 @@
 use std::error::Error;
 
 use ed25519_dalek::{Signature, VerifyingKey};
+use wire::device_api::RefusalReason;
 use wire::facts::TEXT_CHARS_MAX;
 use wire::keys::{DevicePublicKey, PublicKey};
 use wire::mark::{MarkState, StagingMark};
@@ -33,6 +34,19 @@ pub(crate) enum NoWarrant {
     Unreadable(#[source] InvalidWarrant),
     #[error("the order's warrant is for {0}")]
     Other(&'static str),
+}
+
+impl NoWarrant {
+    /// The same for programs.
+    pub(crate) const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Unknown(_) => RefusalReason::UnknownDisk,
+            Self::None => RefusalReason::NoWarrant,
+            Self::UnknownKey(_) => RefusalReason::UnknownKey,
+            Self::BadSignature | Self::Unreadable(_) => RefusalReason::BadWarrant,
+            Self::Other(_) => RefusalReason::OtherWarrant,
+        }
+    }
 }
 
 /// Whether `order` may be begun or gone on with. Writes nothing. What is let in without a warrant, because no deployed disk is

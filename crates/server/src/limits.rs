@@ -34,8 +34,8 @@ pub(crate) const ASSET_TEXT_CHARS_MAX: usize = 128;
 pub(crate) const TITLE_CHARS_MAX: usize = 200;
 /// A text that a device says of itself, in characters.
 pub(crate) const DEVICE_TEXT_CHARS_MAX: usize = wire::facts::TEXT_CHARS_MAX;
-/// Why a device's key isn't in its TPM, in characters: a chain of causes is longer than a name.
-pub(crate) const KEY_WHY_CHARS_MAX: usize = 400;
+/// Why a device's key isn't in its TPM or an order was refused, in characters: a chain of causes is longer than a name.
+pub(crate) const DEVICE_WHY_CHARS_MAX: usize = 400;
 /// Disks and network interfaces a device may list.
 pub(crate) const DEVICE_ITEMS_MAX: usize = 64;
 /// Candidates that one check-in is compared with.

@@ -69,8 +69,8 @@ impl PoweredOn {
     }
 
     fn tell(&self, what: &str) {
-        let serial = self.laptop(|laptop| laptop.serial.clone());
-        self.world.tell(&serial, what);
+        let name = self.laptop(|laptop| laptop.name());
+        self.world.tell(&name, what);
     }
 
     /// What a run came to.
@@ -141,14 +141,18 @@ impl PoweredOn {
         done
     }
 
-    /// A call that changes the disk. One that a person may use is written only by an order for this machine; in a county with a
-    /// wipe key, only by one that somebody signed for.
+    /// A call that changes the disk: never a second claimant's. One that a person may use is written only by an order for this
+    /// machine; in a county with a wipe key, only by one that somebody signed for.
     fn write<T>(
         &self,
         what: &str,
         progress: Option<&dyn Progress>,
         call: impl FnOnce(&FakeMachine) -> Result<T, StepError>,
     ) -> Result<T, StepError> {
+        if self.laptop(|laptop| laptop.is_claimant) {
+            let text = format!("{what} on the disk of a second claimant");
+            self.world.wrong(text);
+        }
         let (is_in_use, deployed_by, order, serial, device) = self.laptop(|laptop| {
             let order = laptop.disk.read(Utf8Path::new("/staging/order.json"));
             (
@@ -220,28 +224,36 @@ impl PoweredOn {
         }
         let copy = copy_of(&request);
         let doubled = copy_of(&request);
-        self.world.change(|world| world.requests += 1);
-        let Some(answer) = self.world.office.answer(request) else {
+        self.world.change(|world| world.figures.requests += 1);
+        let Some(answer) = self.world.answer(self.machine, request) else {
             return away("the server is away");
         };
         if !answer.status().is_success() {
             self.tell(&format!("{path}: {}", answer.status()));
         }
         if self.world.strikes(|rates| rates.server) {
+            let is_answered = self.world.between(0, 1) == 0;
+            let when = if is_answered { "as soon as" } else { "before" };
             self.world
-                .tell("server", &format!("killed before it answers {path}"));
-            self.world.office.stop();
+                .tell("server", &format!("killed {when} it answers {path}"));
+            self.world.office.kill().map_err(io::Error::other)?;
             let away_for = self.world.between(1, 600) * SECOND;
             self.world.after(away_for, world::Event::ServerUp);
-            return away("the connection breaks");
+            return if is_answered {
+                Ok(answer)
+            } else {
+                away("the connection breaks")
+            };
         }
         if self.world.strikes(|rates| rates.line) {
             let late = self.world.between(1, 100) * SECOND;
-            self.world.after(late, world::Event::Late(Box::new(copy)));
+            let (machine, request) = (self.machine, Box::new(copy));
+            self.world
+                .after(late, world::Event::Late { machine, request });
         }
         if self.world.strikes(|rates| rates.line) {
             self.tell(&format!("{path} arrives twice"));
-            if let Some(second) = self.world.office.answer(doubled)
+            if let Some(second) = self.world.answer(self.machine, doubled)
                 && self.world.between(0, 1) == 0
             {
                 return Ok(second);

@@ -5,6 +5,7 @@
 //! Deliberately absent: what the steps do to a real disk (the fake machine stands for it), TLS and HTTP below requests and
 //! answers, staging.
 
+mod answers;
 mod check;
 mod disk;
 mod host;
@@ -28,6 +29,8 @@ const MACHINES_MAX: usize = 3;
 const BEGIN_MS: i64 = 1_780_272_000_000;
 /// Every so many counties have somebody sign what writes over deployed machines.
 const WITH_WIPE_KEY: u64 = 3;
+/// In one of so many counties another machine has one's serial number.
+const WITH_CLAIMANT: u64 = 3;
 /// From the factory to the first day of school.
 const SUMMER: i64 = 75 * DAY;
 
@@ -37,15 +40,28 @@ pub struct Beginning {
     serials: Vec<String>,
 }
 
+/// How much of everything there was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Requests that the server answered.
+    pub requests: u64,
+    /// Times that the power went.
+    pub cuts: u64,
+    /// Times that a machine was told to wait for a place.
+    pub waits: u64,
+    /// Times that a machine was told that a deployment's cap holds it back.
+    pub held_by_cap: u64,
+    /// Times that a second claimant was refused or put into quarantine.
+    pub claimants_refused: u64,
+}
+
 /// What a seed came to.
 #[derive(Debug)]
 pub struct History {
     /// What must not be, and was.
     pub wrongs: Vec<String>,
-    /// Requests that the server answered.
-    pub requests: u64,
-    /// Times that the power went.
-    pub cuts: u64,
+    /// How much of everything there was.
+    pub figures: Figures,
     /// Whether the server was restored from a backup.
     pub was_restored: bool,
 }
@@ -90,6 +106,10 @@ impl Beginning {
             let is_staged = chance.below(4) > 0;
             laptops.push(Laptop::new(serial.clone(), device, is_staged)?);
         }
+        if chance.below(WITH_CLAIMANT) == 0 {
+            let serial = chance.pick(&self.serials[..machines]).clone();
+            laptops.push(Laptop::claimant(serial, chance.below(2) == 0)?);
+        }
         let staged: Vec<bool> = laptops
             .iter()
             .map(|laptop| laptop.state.layout.is_some())
@@ -99,8 +119,15 @@ impl Beginning {
         if let Some(key) = &wipe_key {
             office.trust_for_warrants(key)?;
         }
-        let world = World::new(office, wipe_key, chance, rates, laptops, teller);
-        world.tell("county", &format!("{machines} machines, {rates:?}"));
+        let places = *chance.pick(&[0, 0, 1, 2]);
+        office.open_places(places)?;
+        let all = laptops.len();
+        let world = World::new(office, wipe_key, places, chance, rates, laptops, teller);
+        let strangers = all - machines;
+        world.tell(
+            "county",
+            &format!("{machines} machines, {strangers} second claimants, {places} places (0: all), {rates:?}"),
+        );
         world.change(|world| world.are_faults_over = true);
         for (machine, is_staged) in staged.into_iter().enumerate() {
             if is_staged {
@@ -110,11 +137,10 @@ impl Beginning {
         live(&world)?;
         let history = world.change(|world| History {
             wrongs: std::mem::take(&mut world.wrongs),
-            requests: world.requests,
-            cuts: world.cuts,
+            figures: world.figures,
             was_restored: world.was_restored,
         });
-        for machine in 0..machines {
+        for machine in 0..all {
             world.threads.kill(machine);
         }
         world.office.stop();

@@ -11,51 +11,49 @@ use sequence::ports::BootTarget;
 use serde_json::{Value, json};
 use wire::admin_api::{DeviceState, MemberChange, RerunRequest, RunDetail, RunRow};
 use wire::boot_config::Trust;
-use wire::deployments::{DeviceList, ResumeRequest, StopRequest};
+use wire::deployments::{CapRequest, DeviceList, ResumeRequest, StopRequest};
 use wire::event::Environment;
 use wire::names::{DeploymentName, DeviceId};
 use wire::package::PackageKind;
-use wire::quarantine::{Decide, Decision};
+use wire::quarantine::{Decide, Decision, QuarantineRow};
 
 use crate::host::{PoweredOn, Shared};
 use crate::office::{URL, public_half};
 use crate::time::{End, go_on_to, now_ms};
-use crate::world::{DAY, Event, HOUR, Laptop, MINUTE, SECOND, World, staged};
+use crate::world::{CLAIMANTS_MAC, DAY, Event, HOUR, Laptop, MINUTE, SECOND, World, staged};
 
 /// How long faults strike.
 const FAULTS_LAST: i64 = 40 * MINUTE;
+/// A cap that no county reaches.
+const CAP_OF_NO_MATTER: u32 = 100;
 /// How often somebody looks after what stands still, and how often before it counts as stuck.
 const LOOKED_AFTER_EVERY: i64 = 4 * MINUTE;
 const LOOKED_AFTER_MAX: usize = 15;
 
 /// The machines of one deployment, until all are done.
 pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Result<()> {
-    let slots = u32::try_from(world.between(0, 2)).unwrap_or(0);
-    world.tell(
-        "admin",
-        &format!("deployment {name}, {slots} at a time (0: all)"),
-    );
-    world.office.deploy(name, sequence, slots)?;
     let devices = world.change(|world| {
         world.are_faults_over = false;
         world.is_restored = false;
         world.deployments += 1;
-        let laptops = world.laptops.iter();
+        let laptops = world.own().iter();
         laptops
-            .map(|laptop| laptop.device.clone())
-            .collect::<Vec<_>>()
+            .map(|laptop| laptop.device.parse())
+            .collect::<Result<Vec<DeviceId>, _>>()
     });
+    let devices = devices.context("a device id")?;
     let machines = devices.len();
-    let add: Result<Vec<DeviceId>, _> = devices.iter().map(|device| device.parse()).collect();
-    let add = add.context("a device id")?;
-    let change = MemberChange {
-        add,
-        remove: Vec::new(),
+    let slots = u32::try_from(world.between(0, 2))?;
+    let cap = match world.between(0, 1) {
+        0 => CAP_OF_NO_MATTER,
+        _ => u32::try_from(world.between(1, i64::try_from(machines)?))?,
     };
-    world
-        .office
-        .admin()
-        .change_members(&name.parse()?, &change)?;
+    world.tell(
+        "admin",
+        &format!("deployment {name}, {slots} at a time (0: all), {cap} at most"),
+    );
+    world.office.deploy(name, sequence, (slots, cap))?;
+    put_in(world, name, &devices)?;
     sign(world, &name.parse()?);
     for machine in 0..machines {
         let by_hand = sequence == "again";
@@ -88,11 +86,20 @@ pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Resu
         let at = world.between(0, FAULTS_LAST);
         world.after(at, Event::NewJava);
     }
-    if world.between(0, 3) == 0 {
+    let is_to_be_restored = world.between(0, 3) == 0;
+    if is_to_be_restored {
         let backed_up = world.between(0, FAULTS_LAST / 3);
         world.after(backed_up, Event::BackUp);
         let restored = backed_up + world.between(1, FAULTS_LAST / 3);
         world.after(restored, Event::Restore);
+    }
+    let (deployments, all) = world.change(|world| (world.deployments, world.laptops.len()));
+    // A server whose backup is older than its first machine takes whoever comes first: that is no second claimant.
+    if deployments > 1 || !is_to_be_restored {
+        for machine in machines..all {
+            let at = world.between(0, FAULTS_LAST);
+            world.after(at, Event::Claimant { machine });
+        }
     }
     go_on(world, now_ms() + FAULTS_LAST)?;
     world.change(|world| world.are_faults_over = true);
@@ -102,13 +109,57 @@ pub(crate) fn deployment(world: &Arc<World>, name: &str, sequence: &str) -> Resu
         look_after(world, &name)?;
         go_on(world, now_ms() + LOOKED_AFTER_EVERY)?;
         if unfinished(world, &name)?.is_empty() {
-            return Ok(());
+            return send_claimants_away(world);
         }
     }
     for what in unfinished(world, &name)? {
         world.wrong(what);
     }
     Ok(())
+}
+
+/// Puts devices into the collection of a deployment: most at once, some when others have begun.
+fn put_in(world: &World, name: &str, devices: &[DeviceId]) -> Result<()> {
+    let mut change = MemberChange::default();
+    for (machine, device) in devices.iter().enumerate() {
+        if machine == 0 || world.between(0, 2) > 0 {
+            change.add.push(*device);
+        } else {
+            let at = world.between(0, FAULTS_LAST);
+            let (device, collection) = (*device, name.parse()?);
+            world.after(at, Event::PutIn { device, collection });
+        }
+    }
+    let admin = world.office.admin();
+    admin.change_members(&name.parse()?, &change)?;
+    Ok(())
+}
+
+/// A second claimant that asked is shown, and then people take it away.
+fn send_claimants_away(world: &Arc<World>) -> Result<()> {
+    let shown = world.office.admin().quarantine()?;
+    let is_shown = shown.iter().any(is_claimant);
+    for machine in world.change(|world| world.own().len()..world.laptops.len()) {
+        world.threads.kill(machine);
+        let (is_put_aside, name) = world.change(|world| {
+            world.events.retain(|_, event| {
+                !matches!(event, Event::SwitchOn { machine: one, .. } | Event::Claimant { machine: one } if *one == machine)
+            });
+            let laptop = &mut world.laptops[machine];
+            laptop.is_on = false;
+            laptop.start += 1;
+            (laptop.is_put_aside, laptop.name())
+        });
+        if is_put_aside && !is_shown {
+            world.wrong(format!("{name} was refused, and nobody is shown it"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether this machine in quarantine is a second claimant: people look at the machine itself.
+fn is_claimant(row: &QuarantineRow) -> bool {
+    row.macs.iter().any(|mac| mac == CLAIMANTS_MAC)
 }
 
 /// Lets time go on until then: from one thing that is due to the next.
@@ -193,13 +244,33 @@ fn happens(world: &Arc<World>, event: Event) -> Result<()> {
             world.office.back_up()?;
         }
         Event::Restore => restore(world)?,
-        Event::Late(request) => {
+        Event::Late { machine, request } => {
             world.tell(
                 "line",
                 &format!("{} arrives once more, late", request.uri().path()),
             );
             // Nobody waits for the answer.
-            let _ = world.office.answer(*request);
+            let _ = world.answer(machine, *request);
+        }
+        Event::Claimant { machine } => {
+            let is_second = world.change(|world| {
+                let serial = &world.laptops[machine].serial;
+                let is_known = |laptop: &Laptop| laptop.was_let_in && laptop.serial == *serial;
+                world.own().iter().any(is_known)
+            });
+            if is_second {
+                switch_on(world, machine, false)?;
+            } else {
+                world.after(MINUTE, Event::Claimant { machine });
+            }
+        }
+        Event::PutIn { device, collection } => {
+            if world.office.is_up() {
+                world.tell("admin", &format!("puts {device} into {collection}"));
+                let (add, remove) = (vec![device], Vec::new());
+                let change = MemberChange { add, remove };
+                world.office.admin().change_members(&collection, &change)?;
+            }
         }
         Event::Admin => admin(world)?,
         Event::NewJava => {
@@ -219,6 +290,7 @@ fn server_up(world: &Arc<World>) -> Result<()> {
     if !world.office.is_up() {
         world.office.start()?;
         world.tell("server", "up");
+        world.has_what_it_said()?;
     }
     Ok(())
 }
@@ -227,10 +299,12 @@ fn server_up(world: &Arc<World>) -> Result<()> {
 fn restore(world: &Arc<World>) -> Result<()> {
     if world.office.restore()? {
         world.tell("server", "lost, and restored from its backup");
+        world.believe_the_database()?;
         world.change(|world| {
             world.was_restored = true;
             world.is_restored = true;
             for laptop in &mut world.laptops {
+                laptop.is_put_aside = false;
                 let mut past: Vec<_> = laptop.followed().cloned().collect();
                 if is_in_use(&laptop.state) {
                     past.extend(laptop.done().cloned());
@@ -244,8 +318,8 @@ fn restore(world: &Arc<World>) -> Result<()> {
 
 fn tell_of(world: &World, machine: usize, what: &str) {
     world.change(|world| {
-        let serial = world.laptops[machine].serial.clone();
-        world.tell(&serial, what);
+        let name = world.laptops[machine].name();
+        world.tell(&name, what);
     });
 }
 
@@ -362,7 +436,7 @@ fn ended(world: &Arc<World>, machine: usize, end: End) {
 fn cut(world: &Arc<World>, machine: usize) {
     world.threads.kill(machine);
     let (lost, is_used) = world.change(|world| {
-        world.cuts += 1;
+        world.figures.cuts += 1;
         let laptop = &mut world.laptops[machine];
         laptop.is_on = false;
         let lost = laptop.disk.lose_power(&mut world.chance);
@@ -391,10 +465,13 @@ fn admin(world: &Arc<World>) -> Result<()> {
         return Ok(());
     }
     let admin = world.office.admin();
-    let (device, action) = world.change(|world| {
-        let machine = world.chance.place(world.laptops.len());
-        let device = world.laptops[machine].device.clone();
-        (device, world.chance.below(9))
+    let (device, is_claimed, action) = world.change(|world| {
+        let machines = world.own().len();
+        let machine = world.chance.place(machines);
+        let laptop = &world.laptops[machine];
+        let claimants = &world.laptops[machines..];
+        let is_claimed = claimants.iter().any(|one| one.serial == laptop.serial);
+        (laptop.device.clone(), is_claimed, world.chance.below(9))
     });
     let run = latest(&admin, &device)?;
     let deployments = admin.deployments()?;
@@ -427,10 +504,9 @@ fn admin(world: &Arc<World>) -> Result<()> {
             let detail: RunDetail = admin.run(run.run)?;
             let confirm = detail.confirm_rerun.unwrap_or_default();
             let body = json!(RerunRequest { confirm });
-            (
-                "has a run begin anew",
-                post(format!("/api/v1/runs/{}/rerun", run.run), body),
-            )
+            let done = post(format!("/api/v1/runs/{}/rerun", run.run), body);
+            world.believe_the_database()?;
+            ("has a run begin anew", done)
         }
         (3, _) => ("cancels", admin.cancel_deployment(name, &devices).map(drop)),
         (4, _) => (
@@ -445,7 +521,8 @@ fn admin(world: &Arc<World>) -> Result<()> {
                 admin.stop_deployment(name, &request).map(drop),
             )
         }
-        (6, _) => (
+        // Whoever resets it where two claim to be the device lets in whoever comes first.
+        (6, _) if !is_claimed => (
             "resets a key",
             post(format!("/api/v1/devices/{device}/reset-key"), Value::Null),
         ),
@@ -503,13 +580,29 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
         let done = admin.uncancel_deployment(name, &DeviceList { devices, confirm });
         did("nobody is cancelled any more".into(), done.map(drop));
     }
-    for row in admin.quarantine()? {
-        let decide = Decide {
-            machines: vec![row.machine.clone()],
-            decision: Decision::ReplaceKey { asset: None },
+    if status.asks_for_cap {
+        let request = CapRequest {
+            cap: status.reach,
+            confirm: status.confirm_cap.unwrap_or_default(),
         };
         did(
-            format!("{} is what it says", row.machine),
+            format!("the cap is raised to {}", status.reach),
+            admin.change_cap(name, &request).map(drop),
+        );
+    }
+    for row in admin.quarantine()? {
+        let (what, decision) = match is_claimant(&row) {
+            false => ("what it says", Decision::ReplaceKey { asset: None }),
+            true if row.decision.is_none() && world.between(0, 1) == 0 => {
+                let reason = "its label says something else".to_owned();
+                ("kept out", Decision::Reject { reason })
+            }
+            true => continue,
+        };
+        let machines = vec![row.machine.clone()];
+        let decide = Decide { machines, decision };
+        did(
+            format!("{} is {what}", row.machine),
             admin.decide(&decide).map(drop),
         );
     }
@@ -517,7 +610,7 @@ fn look_after(world: &Arc<World>, name: &DeploymentName) -> Result<()> {
         for laptop in &mut world.laptops {
             laptop.has_network = true;
         }
-        let laptops = world.laptops.iter();
+        let laptops = world.own().iter();
         laptops
             .map(|laptop| {
                 (
@@ -637,7 +730,7 @@ fn stage_anew(world: &Arc<World>, machine: usize) -> Result<()> {
 fn unfinished_machines(world: &Arc<World>, name: &DeploymentName) -> Result<Vec<usize>> {
     let admin = world.office.admin();
     let laptops: Vec<_> = world.change(|world| {
-        let laptops = world.laptops.iter();
+        let laptops = world.own().iter();
         laptops
             .map(|laptop| {
                 let is_done = laptop.done().count() >= world.deployments;

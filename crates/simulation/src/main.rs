@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
 use clap::Parser;
 use serde_json::json;
-use simulation::Beginning;
+use simulation::{Beginning, Figures};
 
 /// Whole years of a county in virtual time.
 #[derive(Parser)]
@@ -44,13 +44,13 @@ fn main() -> Result<ExitCode> {
         writeln!(
             out,
             "seed {seed}: {} requests, {} power cuts, {} things wrong",
-            history.requests,
-            history.cuts,
+            history.figures.requests,
+            history.figures.cuts,
             history.wrongs.len()
         )?;
         return Ok(code(history.wrongs.is_empty()));
     }
-    let (mut requests, mut cuts, mut restored) = (0, 0, 0);
+    let (mut all, mut restored) = (Figures::default(), 0);
     let mut failed = Vec::new();
     let seeds = (arguments.from..arguments.from + arguments.seeds).step_by(arguments.step.max(1));
     let mut done = 0_u64;
@@ -59,11 +59,15 @@ fn main() -> Result<ExitCode> {
             .history(seed, |_| {})
             .with_context(|| format!("seed {seed} can't go on"))?;
         done += 1;
-        requests += history.requests;
-        cuts += history.cuts;
+        let one = history.figures;
+        all.requests += one.requests;
+        all.cuts += one.cuts;
+        all.waits += one.waits;
+        all.held_by_cap += one.held_by_cap;
+        all.claimants_refused += one.claimants_refused;
         restored += u64::from(history.was_restored);
         if arguments.each {
-            let (asked, cut) = (history.requests, history.cuts);
+            let (asked, cut) = (one.requests, one.cuts);
             writeln!(out, "seed {seed}: {asked} requests, {cut} power cuts")?;
         }
         if let Some(wrong) = history.wrongs.first() {
@@ -71,9 +75,17 @@ fn main() -> Result<ExitCode> {
             failed.push(seed);
         }
     }
+    let Figures {
+        requests,
+        cuts,
+        waits,
+        held_by_cap,
+        claimants_refused,
+    } = all;
     writeln!(
         out,
-        "{done} seeds, {requests} requests, {cuts} power cuts, {restored} restored servers; {} went wrong",
+        "{done} seeds, {requests} requests, {cuts} power cuts, {restored} restored servers, {waits} waits for a place, \
+         {held_by_cap} for a cap, {claimants_refused} refusals of second claimants; {} went wrong",
         failed.len()
     )?;
     if !failed.is_empty() {
@@ -86,6 +98,7 @@ fn main() -> Result<ExitCode> {
     if let Some(path) = &arguments.json {
         let figures = json!({
             "seeds": done, "requests": requests, "power-cuts": cuts, "restored-servers": restored,
+            "waits-for-a-place": waits, "held-by-a-cap": held_by_cap, "claimants-refused": claimants_refused,
             "failed-seeds": failed,
         });
         std::fs::write(path, format!("{figures:#}\n"))

@@ -19,6 +19,7 @@ use wire::names::DeploymentName;
 use wire::package::{Package, PackageKind};
 use wire::people::{NewToken, TOKEN_DAYS_MAX};
 use wire::secrets::SecretChange;
+use wire::sites::SiteChange;
 use wire::warrant::{WarrantFile, WarrantPart, WarrantWanted, signed_bytes};
 
 use crate::time::lock;
@@ -26,6 +27,8 @@ use crate::time::lock;
 /// What everybody calls the server.
 pub(crate) const URL: &str = "https://forestage.example";
 const PASSWORD: &str = "seven sheep on a ferry";
+/// Where all machines are.
+const SITE: &str = "3038";
 /// What a step of each first deployment needs, and no file may ever hold.
 pub(crate) const SECRET: &str = "nine goats in the fog";
 const DATABASE: [&str; 3] = ["forestage.db", "forestage.db-wal", "forestage.db-shm"];
@@ -129,8 +132,15 @@ impl Office {
         lock(&self.running).is_some()
     }
 
-    /// The server is away. Between a commit and its answer, being killed and being stopped are the same: whatever was answered
-    /// is committed, and nothing else is under way.
+    /// The server is killed: all that is left is what its files hold at this moment, whatever it would have done yet.
+    pub(crate) fn kill(&self) -> Result<()> {
+        let left = self.data.join("killed");
+        copy_database(&self.data, &left)?;
+        self.stop();
+        copy_database(&left, &self.data)
+    }
+
+    /// The server is closed, with everything on its disk.
     pub(crate) fn stop(&self) {
         if let Some(server) = lock(&self.running).take() {
             self.runtime.block_on(server.close());
@@ -154,9 +164,7 @@ impl Office {
     pub(crate) fn back_up(&self) -> Result<()> {
         let was_up = self.is_up();
         self.stop();
-        for name in DATABASE {
-            copy_if_there(&self.data.join(name), &self.data.join("backup").join(name))?;
-        }
+        copy_database(&self.data, &self.data.join("backup"))?;
         if was_up {
             self.start()?;
         }
@@ -170,9 +178,7 @@ impl Office {
             return Ok(false);
         }
         self.stop();
-        for name in DATABASE {
-            copy_if_there(&backup.join(name), &self.data.join(name))?;
-        }
+        copy_database(&backup, &self.data)?;
         self.start()?;
         Ok(true)
     }
@@ -292,11 +298,11 @@ impl Office {
             let name = name.parse()?;
             admin.put_collection(&CollectionChange { name, title })?;
         }
-        let rows = serials.iter().map(|serial| format!("{serial};8B;3038\n"));
+        let rows = serials.iter().map(|serial| format!("{serial};8B;{SITE}\n"));
         let csv: String = std::iter::once("serial;class;site code\n".to_owned())
             .chain(rows)
             .collect();
-        let report = admin.import_assets(csv.as_bytes(), Some(&"autumn".parse()?), false)?;
+        let report = admin.import_assets(csv.as_bytes(), None, false)?;
         ensure!(
             report.invalid == 0,
             "the county's list is refused: {report:?}"
@@ -305,8 +311,23 @@ impl Office {
         Ok(office)
     }
 
+    /// From now on so many machines may be at work at a time; 0: all.
+    pub(crate) fn open_places(self: &Arc<Self>, places: u32) -> Result<()> {
+        let change = SiteChange {
+            slots: Some(places),
+            ..SiteChange::default()
+        };
+        self.admin().put_site(SITE, &change)?;
+        Ok(())
+    }
+
     /// Puts a deployment of everyone in its collection up.
-    pub(crate) fn deploy(self: &Arc<Self>, name: &str, sequence: &str, slots: u32) -> Result<()> {
+    pub(crate) fn deploy(
+        self: &Arc<Self>,
+        name: &str,
+        sequence: &str,
+        (slots, cap): (u32, u32),
+    ) -> Result<()> {
         let admin = self.admin();
         let deployment = Deployment {
             name: name.parse()?,
@@ -315,7 +336,7 @@ impl Office {
             purpose: Purpose::Required,
             expected_seconds: 600,
             leave_collection_on_success: true,
-            cap: 100,
+            cap,
             stopped: false,
             slots,
             window: None,
@@ -399,6 +420,12 @@ fn copy(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn copy_database(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
+    DATABASE
+        .iter()
+        .try_for_each(|name| copy_if_there(&from.join(name), &to.join(name)))
 }
 
 /// Copies a file, or removes the copy if there is none.

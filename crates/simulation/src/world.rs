@@ -15,10 +15,11 @@ use testkit::fake_machine::{FakeMachine, FakeState, laptop_facts};
 use wire::device_api::Staged;
 use wire::digest::Digest;
 use wire::event::{Environment, EventBody};
-use wire::facts::{DiskContent, Facts};
+use wire::facts::{DiskContent, Facts, NetworkInterface};
 use wire::layout::VolumeRole;
-use wire::names::{DeploymentName, RunId};
+use wire::names::{CollectionName, DeploymentName, DeviceId, RunId};
 
+use crate::Figures;
 use crate::disk::Disk;
 use crate::office::Office;
 use crate::time::{Threads, lock, now_ms};
@@ -27,6 +28,8 @@ pub(crate) const SECOND: i64 = 1000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
+/// What people tell a second claimant by: its dock, which nobody of ours has.
+pub(crate) const CLAIMANTS_MAC: &str = "02:00:00:00:00:99";
 
 /// Something that happens by itself, or that somebody does.
 #[derive(Debug)]
@@ -47,8 +50,18 @@ pub(crate) enum Event {
     BackUp,
     /// The server is one from the last backup.
     Restore,
-    /// A request arrives a second time, late.
-    Late(Box<Request<Vec<u8>>>),
+    /// A request of a machine arrives a second time, late.
+    Late {
+        machine: usize,
+        request: Box<Request<Vec<u8>>>,
+    },
+    /// Somebody switches a second claimant on, once the server knows the machine that it claims to be.
+    Claimant { machine: usize },
+    /// A device comes into a collection.
+    PutIn {
+        device: DeviceId,
+        collection: CollectionName,
+    },
     /// An administrator does something.
     Admin,
     /// A new version of a package is published.
@@ -71,8 +84,14 @@ pub(crate) struct Rates {
 /// A laptop, whether it is on or off.
 pub(crate) struct Laptop {
     pub(crate) serial: String,
-    /// What the server calls it.
+    /// What the server calls it; nothing, if it is a second claimant.
     pub(crate) device: String,
+    /// It has another machine's serial number.
+    pub(crate) is_claimant: bool,
+    /// The server has ever known it.
+    pub(crate) was_let_in: bool,
+    /// The server, as it is now, has refused it or put it into quarantine.
+    pub(crate) is_put_aside: bool,
     pub(crate) disk: Disk,
     pub(crate) state: FakeState,
     pub(crate) is_on: bool,
@@ -97,6 +116,9 @@ impl Laptop {
             state: FakeMachine::new(laptop_facts("Acme", "Book 14", &serial)).state(),
             serial,
             device,
+            is_claimant: false,
+            was_let_in: false,
+            is_put_aside: false,
             disk: Disk::default(),
             is_on: false,
             environment: Environment::BootImage,
@@ -119,6 +141,21 @@ impl Laptop {
             laptop.state.default_boot = Some(BootTarget::BootImage);
         }
         Ok(laptop)
+    }
+
+    /// Another machine with this serial number.
+    pub(crate) fn claimant(serial: String, is_staged: bool) -> Result<Self> {
+        let laptop = Self::new(serial, String::new(), is_staged)?;
+        Ok(Self {
+            is_claimant: true,
+            ..laptop
+        })
+    }
+
+    /// What it is called in the story.
+    pub(crate) fn name(&self) -> String {
+        let second = if self.is_claimant { "'" } else { "" };
+        format!("{}{second}", self.serial)
     }
 
     /// The journals of runs that are done, by what the disk says.
@@ -147,6 +184,12 @@ impl Laptop {
         let mut facts = laptop_facts("Acme", "Book 14", &self.serial);
         if let (Some(disk), Some(content)) = (facts.disks.first_mut(), self.state.content) {
             disk.content = content;
+        }
+        if self.is_claimant {
+            facts.network.push(NetworkInterface {
+                name: "enp0s2".to_owned(),
+                mac: CLAIMANTS_MAC.to_owned(),
+            });
         }
         facts.clock = Some((now_ms() + self.clock_off_ms) / SECOND);
         facts
@@ -181,8 +224,9 @@ pub(crate) struct Changing {
     pub(crate) is_restored: bool,
     /// How many deployments there were.
     pub(crate) deployments: usize,
-    pub(crate) requests: u64,
-    pub(crate) cuts: u64,
+    /// The runs that the server has handed out or that somebody made, and how many events it said that it has of each.
+    pub(crate) said: BTreeMap<RunId, u64>,
+    pub(crate) figures: Figures,
 }
 
 /// A county in virtual time.
@@ -190,6 +234,8 @@ pub(crate) struct World {
     pub(crate) office: Arc<Office>,
     /// The key without whose signature no deployed disk is written over, in counties that have one.
     pub(crate) wipe_key: Option<SigningKey>,
+    /// How many machines may be at work at the site at a time; 0: all.
+    pub(crate) places: u32,
     pub(crate) threads: Threads,
     changing: Mutex<Changing>,
 }
@@ -198,6 +244,7 @@ impl World {
     pub(crate) fn new(
         office: Arc<Office>,
         wipe_key: Option<SigningKey>,
+        places: u32,
         chance: Chance,
         rates: Rates,
         laptops: Vec<Laptop>,
@@ -206,6 +253,7 @@ impl World {
         Arc::new(Self {
             office,
             wipe_key,
+            places,
             threads: Threads::new(),
             changing: Mutex::new(Changing {
                 chance,
@@ -220,8 +268,8 @@ impl World {
                 was_restored: false,
                 is_restored: false,
                 deployments: 0,
-                requests: 0,
-                cuts: 0,
+                said: BTreeMap::new(),
+                figures: Figures::default(),
             }),
         })
     }
@@ -261,6 +309,12 @@ impl World {
 }
 
 impl Changing {
+    /// The county's own machines; whatever else there is comes behind them.
+    pub(crate) fn own(&self) -> &[Laptop] {
+        let own = self.laptops.iter().take_while(|laptop| !laptop.is_claimant);
+        &self.laptops[..own.count()]
+    }
+
     pub(crate) fn tell(&mut self, who: &str, what: &str) {
         let when = jiff::Timestamp::from_millisecond(now_ms()).unwrap_or_default();
         let when = when.strftime("%Y-%m-%d %H:%M:%S.%3f");

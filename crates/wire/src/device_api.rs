@@ -82,6 +82,41 @@ pub struct CheckInBody {
     /// The keys of which one must have signed a warrant before its disk is written over, once it was deployed.
     #[serde(default)]
     pub wipe_keys: Vec<PublicKey>,
+    /// The order that it was given last, if it didn't take that; `None` from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedOrder>,
+}
+
+/// An order that a device didn't take, so that nothing of it was written, as it says itself: nothing here is proved. See
+/// `docs/formats/warrant.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusedOrder {
+    /// The run of the order.
+    pub run: RunId,
+    /// Why, for programs.
+    pub reason: RefusalReason,
+    /// Why, for people, in English.
+    pub text: String,
+}
+
+/// Why a device didn't take an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalReason {
+    /// No warrant came with it.
+    NoWarrant,
+    /// Its warrant is by a key that the boot image doesn't know.
+    UnknownKey,
+    /// The signature of its warrant isn't good, or the warrant can't be read.
+    BadWarrant,
+    /// Its warrant is for another machine, another deployment, or what the disk was before.
+    OtherWarrant,
+    /// It can't be told whether the disk was deployed.
+    UnknownDisk,
+    /// Something that this release doesn't know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a device tells of its disk's mark.
@@ -277,4 +312,25 @@ pub struct ApiError {
     /// What to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_releases_tell_at_a_check_in_is_read() {
+        let older = r#"{ "facts": { "serial": "PF1" }, "agent": "0.40.0" }"#;
+        let older: CheckInBody = serde_json::from_str(older).unwrap();
+        assert_eq!((older.refused.is_none(), older.mark), (true, None));
+        assert!(!serde_json::to_string(&older).unwrap().contains("refused"));
+        let newer = r#"{ "facts": { "serial": "PF1" }, "agent": "9", "refused": {
+            "run": "00000000-0000-0000-0000-000000000001", "reason": "a-new-one", "text": "because", "more": 1 } }"#;
+        let newer: CheckInBody = serde_json::from_str(newer).unwrap();
+        let refused = newer.refused.unwrap();
+        assert_eq!(refused.reason, RefusalReason::Unknown);
+        assert_eq!(refused.text, "because");
+        let word = serde_json::to_value(RefusalReason::NoWarrant).unwrap();
+        assert_eq!(word, "no-warrant");
+    }
 }

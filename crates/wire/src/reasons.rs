@@ -236,6 +236,12 @@ sayings! {
         WaitsForDeployment { live: u64, slots: u64, deployment: String, place: u64 } = "waiting for a place: {live} of {slots} of deployment {deployment} are in use, this machine is number {place} in the queue",
         NeedsWarrant { deployment: String } = "deployment {deployment} would write over this machine's disk, and waits for a warrant: an administrator signs one where the key is",
         NeedsSecret { deployment: String, secret: String } = "deployment {deployment} needs the secret {secret}, which has no value for this machine's site: an administrator sets it",
+        RefusedWithoutWarrant { deployment: String } = "the machine refused the order of deployment {deployment} and wrote nothing: its disk was deployed, and no warrant came with the order",
+        RefusedUnknownKey { deployment: String } = "the machine refused the order of deployment {deployment} and wrote nothing: its boot image doesn't know the key that signed the warrant",
+        RefusedBadWarrant { deployment: String } = "the machine refused the order of deployment {deployment} and wrote nothing: the warrant was altered or can't be read",
+        RefusedOtherWarrant { deployment: String, why: String } = "the machine refused the order of deployment {deployment} and wrote nothing: the warrant is for something else ({why})",
+        RefusedUnknownDisk { deployment: String, why: String } = "the machine refused the order of deployment {deployment} and wrote nothing: it can't tell whether its disk was deployed ({why})",
+        RefusedBecause { deployment: String, why: String } = "the machine refused the order of deployment {deployment} and wrote nothing ({why})",
         NoSequence { deployment: String } = "deployment {deployment} has no sequence to run",
         SecondClaimant { model: String, key: String, macs: String, bound: String } = "refused: another machine ({model}, key {key}…, MAC {macs}) claims to be this device, which is bound to key {bound}…; reset the key if its disk was replaced or emptied",
         StolenSeen = "reported stolen, and heard of since",
@@ -350,6 +356,22 @@ sayings! {
         StagedTwice { times: u64 } = "{times} receipts say that it was staged",
         StagedMachines { times: u64, machines: u64 } = "{times} receipts say that it was staged; {machines} machines have this serial number (their UUIDs differ)",
         StagedDisks { times: u64, disks: u64 } = "{times} receipts say that it was staged; on {disks} different disks",
+    }
+}
+
+impl MachineReason {
+    /// Whether the machine didn't take the order that it was given.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::RefusedWithoutWarrant { .. }
+                | Self::RefusedUnknownKey { .. }
+                | Self::RefusedBadWarrant { .. }
+                | Self::RefusedOtherWarrant { .. }
+                | Self::RefusedUnknownDisk { .. }
+                | Self::RefusedBecause { .. }
+        )
     }
 }
 

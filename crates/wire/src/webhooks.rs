@@ -43,6 +43,8 @@ pub enum WebhookEvent {
     RunFailed,
     /// A run was stopped by an administrator.
     RunStopped,
+    /// A machine refuses the order of a run.
+    RunRefused,
     /// A run has said nothing for too long.
     RunStalled,
     /// A device was handed to a pupil.
@@ -66,7 +68,7 @@ pub struct UnknownEvent(String);
 
 impl WebhookEvent {
     /// Every event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::DeviceStaged,
         Self::DeviceCheckedIn,
         Self::DeviceQuarantined,
@@ -78,6 +80,7 @@ impl WebhookEvent {
         Self::RunCompleted,
         Self::RunFailed,
         Self::RunStopped,
+        Self::RunRefused,
         Self::RunStalled,
         Self::AssignmentMade,
         Self::AssignmentEnded,
@@ -102,6 +105,7 @@ impl WebhookEvent {
             Self::RunCompleted => "run.completed",
             Self::RunFailed => "run.failed",
             Self::RunStopped => "run.stopped",
+            Self::RunRefused => "run.refused",
             Self::RunStalled => "run.stalled",
             Self::AssignmentMade => "assignment.made",
             Self::AssignmentEnded => "assignment.ended",

@@ -18,7 +18,7 @@ pub(crate) enum Webhook {
     ///
     /// The secret that it checks signatures with is shown this once. Without `--event` it is told of everything; the
     /// events are device.staged, device.checked-in, device.quarantined, run.started, run.completed, run.failed,
-    /// run.stopped, run.stalled, assignment.made, assignment.ended, import.accepted, deployment.stopped,
+    /// run.stopped, run.refused, run.stalled, assignment.made, assignment.ended, import.accepted, deployment.stopped,
     /// deployment.cap-reached.
     #[command(
         after_help = "Example:\n  forestage webhook add https://assets.example/forestage --event run.completed --event run.failed"

@@ -68,6 +68,7 @@ fn check_in(world: &World) -> Device {
         run: None,
         mark: None,
         wipe_keys: Vec::new(),
+        refused: None,
     };
     let body = serde_json::to_string(&body).unwrap();
     let challenge = client.challenge().unwrap().challenge;

@@ -23,8 +23,8 @@ use crate::fleet::identity::{Names, Verdict, recognise, swapped};
 use crate::fleet::quarantine::names;
 use crate::fleet::targeting::sites::{note_seen, seen_from};
 use crate::limits::{
-    CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX, KEY_WHY_CHARS_MAX,
-    QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
+    CANDIDATES_MAX, CHECK_IN_BYTES_MAX, DEVICE_ITEMS_MAX, DEVICE_TEXT_CHARS_MAX,
+    DEVICE_WHY_CHARS_MAX, QUARANTINE_RETRY_SECONDS, STRANGERS_MAX,
 };
 use crate::people::audit::audit;
 use crate::routes::read_json;
@@ -32,7 +32,7 @@ use crate::runs::challenge::use_up;
 use crate::runs::decided::{Decided, decided};
 use crate::runs::device_key::{self, DeviceKey};
 use crate::runs::orders::{Errand, order_for};
-use crate::runs::warrants;
+use crate::runs::{refusals, warrants};
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::{emit, emit_device};
@@ -163,7 +163,10 @@ pub(crate) fn read_body(text: &str) -> Result<CheckInBody, Failure> {
     tidy(&mut body.facts);
     body.agent = clean(&body.agent, DEVICE_TEXT_CHARS_MAX);
     if let Some(KeyPlace::Software { why: Some(why) }) = &mut body.key {
-        *why = clean(why, KEY_WHY_CHARS_MAX);
+        *why = clean(why, DEVICE_WHY_CHARS_MAX);
+    }
+    if let Some(refused) = &mut body.refused {
+        refused.text = clean(&refused.text, DEVICE_WHY_CHARS_MAX);
     }
     body.wipe_keys.truncate(DEVICE_ITEMS_MAX);
     Ok(body)
@@ -385,6 +388,7 @@ async fn greet(
     let stored = stored.ok_or_else(missing)?;
     let reply = match order_for(state, db, &stored, claimant, evidence).await? {
         Errand::Run(task) => {
+            refusals::note(db, &before, &claimant.body, &task.order).await?;
             let session = state
                 .device_session(db, device, Some(task.order.run))
                 .await?;

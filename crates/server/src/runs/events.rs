@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::people::auth::DeviceSession;
 use crate::routes::{parse, read_json};
 use crate::runs::live::{Entry, EventHead, Live, read_event, told_name};
+use crate::runs::refusals;
 use crate::state::{AppState, Change, now_ms};
 use crate::text::clean;
 use crate::webhooks::outbox::emit_run;
@@ -317,6 +318,15 @@ async fn store(
     .doing("store the bytes of the interfaces")?;
     if let Some((payer, bytes)) = charged {
         add_server_bytes(&mut db, payer, bytes).await?;
+    }
+    let mut bodies = plan.store.iter().map(|index| &received[*index].event.body);
+    if bodies.any(|body| {
+        matches!(
+            body,
+            EventBody::RunStarted { .. } | EventBody::RunResumed { .. }
+        )
+    }) {
+        refusals::forget(&mut db, &id).await?;
     }
     let stored = plan.store.iter().map(|index| &received[*index].event.body);
     for (event, more) in tidings(before, plan, after, stored) {

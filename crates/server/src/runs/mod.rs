@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod orders;
 pub(crate) mod plans;
+mod refusals;
 pub(crate) mod retry;
 pub(crate) mod rows;
 pub(crate) mod stalled;

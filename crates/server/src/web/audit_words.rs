@@ -51,6 +51,7 @@ pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("model-alias-removed", en("forgot a vendor's name for a model")),
     ("model-alias-set", en("told a vendor's name for a model")),
     ("members-changed", en("changed the members of a collection")),
+    ("order-refused", en("refused an order")),
     ("package-published", en("published a package")),
     ("password-changed", en("changed their own password")),
     ("password-reset", en("reset the password of a user")),

@@ -6,6 +6,7 @@
 use maud::{Markup, html};
 use wire::admin_api::{DeviceRow, DeviceState};
 use wire::device_api::ApiError;
+use wire::reasons::MachineReason;
 
 use super::databar::{Bar, Tone};
 use super::filter::{STATES, state_key};
@@ -113,6 +114,12 @@ pub fn capital(state: impl std::fmt::Display) -> String {
 pub fn message(words: Words, row: &DeviceRow) -> Option<String> {
     let said = row.said.as_ref().map(|said| words.say(said));
     said.or_else(|| row.message.clone())
+}
+
+/// Whether the machine says that it doesn't take the order that it was given.
+#[must_use]
+pub fn has_refused(row: &DeviceRow) -> bool {
+    row.said.as_ref().is_some_and(MachineReason::is_refusal)
 }
 
 /// A refusal: what its code says in the visitor's language, and the details in English.

@@ -933,6 +933,7 @@ fn trouble(words: Words, row: &DeviceRow) -> Option<Markup> {
             || words.t("The machine can't prove who it is.").into(),
             |why| words.say(why),
         ),
+        DeviceState::Running if layout::has_refused(row) => layout::message(words, row)?,
         DeviceState::Imported
         | DeviceState::Staged
         | DeviceState::CheckedIn
@@ -1212,6 +1213,20 @@ mod tests {
             ..Filter::default()
         };
         sample::assert_harmless(&page(Words::BOKMAL, &filter));
+    }
+
+    #[test]
+    fn an_order_that_is_refused_is_trouble() {
+        let rows = sample::devices();
+        let running = rows.iter().find(|row| row.state == DeviceState::Running);
+        let mut row = running.unwrap().clone();
+        assert!(trouble(Words::ENGLISH, &row).is_none());
+        let deployment = "autumn".to_owned();
+        row.said = Some(wire::reasons::MachineReason::RefusedBadWarrant { deployment });
+        for (words, text) in [(Words::ENGLISH, "refused"), (Words::BOKMAL, "avviste")] {
+            let said = trouble(words, &row).unwrap().into_string();
+            assert!(said.contains(text), "{said}");
+        }
     }
 
     #[test]

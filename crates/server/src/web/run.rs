@@ -65,7 +65,7 @@ pub fn parts(
     let words = sight.words;
     [
         ("run-head", head(sight, detail, device)),
-        ("run-failure", failure(words, detail)),
+        ("run-failure", failure(words, detail, device)),
         ("run-facts", facts(words, detail)),
         ("run-timeline", timeline(words, detail)),
     ]
@@ -175,8 +175,19 @@ fn pair(name: &str, value: &Markup) -> Markup {
 }
 
 /// The box for a run in trouble; an empty element otherwise, so that a live update can fill it.
-fn failure(words: Words, detail: &RunDetail) -> Markup {
-    match detail.row.state {
+fn failure(words: Words, detail: &RunDetail, device: Option<&DeviceRow>) -> Markup {
+    let is_latest = |device: &&DeviceRow| {
+        let latest = device.run.as_ref().map(|run| run.run);
+        latest == Some(detail.row.run)
+    };
+    let refusing = device
+        .filter(is_latest)
+        .filter(|it| layout::has_refused(it));
+    let state = detail.row.state;
+    if let (DeviceState::Running | DeviceState::Stalled, Some(device)) = (state, refusing) {
+        return refused(words, device);
+    }
+    match state {
         DeviceState::Failed => failed(words, detail),
         DeviceState::Stalled => stalled(words, &detail.row),
         DeviceState::Stopped => stopped(words, &detail.row),
@@ -249,6 +260,21 @@ fn what_to_do(kind: &str) -> Option<&'static str> {
             "Look at the variables below: name, site and class decide what this step sets.",
         )),
         _ => None,
+    }
+}
+
+fn refused(words: Words, device: &DeviceRow) -> Markup {
+    html! {
+        section.card.failure.s-failed #run-failure aria-label=(words.t("What went wrong")) {
+            h2 { (layout::icon(layout::WARNING)) (words.t("Order refused")) }
+            p.what { (layout::prose(&layout::message(words, device).unwrap_or_default())) }
+            div.hint {
+                b { (words.t("What to do about it")) }
+                p {
+                    (words.t("It asks again by itself. If it is to be written over, have somebody sign a warrant for its deployment; if nobody wanted that, find out where the order came from."))
+                }
+            }
+        }
     }
 }
 
@@ -781,6 +807,20 @@ mod tests {
         let (device, detail) = sample_of(DeviceState::Completed);
         let html = drawn(&detail, Some(&device)).into_string();
         assert!(!html.contains("What to do"));
+    }
+
+    #[test]
+    fn an_order_that_is_refused_is_trouble_of_the_run_that_it_belongs_to() {
+        let (mut device, mut detail) = sample_of(DeviceState::Running);
+        let deployment = "autumn".to_owned();
+        device.said = Some(wire::reasons::MachineReason::RefusedBadWarrant { deployment });
+        let html = |device: &DeviceRow, detail: &RunDetail| {
+            let page = drawn(detail, Some(device)).into_string();
+            page.contains("Order refused") && page.contains("the warrant was altered")
+        };
+        assert!(html(&device, &detail));
+        detail.row.run = wire::names::RunId(uuid::Uuid::nil());
+        assert!(!html(&device, &detail), "another run");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use wire::admin_api::{
 use wire::deployments::ResumeRequest;
 use wire::device_api::{
     CHECK_IN_CONTEXT, CheckIn, CheckInBody, CheckInReply, EventAck, EventBatch, KeyPlace,
-    SECRET_CONTEXT, SecretRequest, SecretWanted, Staged, ToldMark,
+    RefusedOrder, SECRET_CONTEXT, SecretRequest, SecretWanted, Staged, ToldMark,
 };
 use wire::digest::Digest;
 use wire::event::Environment;
@@ -638,6 +638,8 @@ pub(crate) struct Machine {
     pub(crate) run: Option<RunId>,
     pub(crate) mark: Option<ToldMark>,
     pub(crate) wipe_keys: Vec<PublicKey>,
+    /// The order that it doesn't take.
+    pub(crate) refused: Option<RefusedOrder>,
 }
 
 impl Machine {
@@ -659,6 +661,7 @@ impl Machine {
             run: None,
             mark: None,
             wipe_keys: Vec::new(),
+            refused: None,
         }
     }
 
@@ -681,6 +684,7 @@ impl Machine {
             run: self.run,
             mark: self.mark,
             wipe_keys: self.wipe_keys.clone(),
+            refused: self.refused.clone(),
         };
         let body = serde_json::to_string(&body).unwrap();
         let signed = [CHECK_IN_CONTEXT, challenge.as_bytes(), body.as_bytes()].concat();

@@ -8,7 +8,7 @@ use wire::admin_api::{Deployment, Purpose};
 use wire::boot_config::Trust;
 use wire::bundle::SignatureText;
 use wire::deployments::WarrantsStand;
-use wire::device_api::{CheckInReply, ToldMark};
+use wire::device_api::{CheckInReply, RefusalReason, RefusedOrder, ToldMark};
 use wire::keys::{KeyPurpose, KeyState, NewKey, PublicKey};
 use wire::mark::MarkState;
 use wire::names::{DeploymentName, RunId};
@@ -259,6 +259,52 @@ fn a_deployed_machine_is_written_over_once_somebody_has_signed() {
         .bring_warrants(&sign(&request, &wipe_key()))
         .unwrap();
     assert!(warrant(&site, &one).is_some());
+}
+
+#[test]
+fn an_order_that_its_machine_refuses_is_shown_until_the_machine_begins() {
+    let site = site();
+    let mut one = laptop("PF1");
+    let (client, order) = one.order(&site);
+    let refuses = |run, reason| {
+        let text = format!("the disk\n{}", "x".repeat(5000));
+        Some(RefusedOrder { run, reason, text })
+    };
+    let audited = || {
+        let path = "/api/v1/audit?action=order-refused";
+        let rows: Value = site.admin.get(path).unwrap();
+        rows.as_array().unwrap().len()
+    };
+    one.refused = refuses(order.run, RefusalReason::UnknownDisk);
+    for _ in 0..3 {
+        one.check_in(&site);
+    }
+    let said = site.device("PF1").said;
+    let Some(MachineReason::RefusedUnknownDisk { deployment, why }) = said else {
+        panic!("{said:?}");
+    };
+    assert_eq!(deployment, "autumn");
+    assert!(why.starts_with("the disk") && !why.contains('\n'), "{why}");
+    assert_eq!(why.chars().count(), 400);
+    assert_eq!(audited(), 1);
+
+    // Another one is news; that of another run is none of this order.
+    one.refused = refuses(order.run, RefusalReason::NoWarrant);
+    one.check_in(&site);
+    let deployment = "autumn".to_owned();
+    let said = Some(MachineReason::RefusedWithoutWarrant { deployment });
+    assert_eq!(site.device("PF1").said, said);
+    assert_eq!(audited(), 2);
+    one.refused = refuses(RunId::random(), RefusalReason::NoWarrant);
+    one.check_in(&site);
+    assert_eq!(site.device("PF1").said, None);
+
+    // It begins without another check-in.
+    one.refused = refuses(order.run, RefusalReason::NoWarrant);
+    one.check_in(&site);
+    assert!(site.device("PF1").said.is_some());
+    send(&client, order.run, &good_run(order.run)[..1]);
+    assert_eq!(site.device("PF1").said, None);
 }
 
 #[test]

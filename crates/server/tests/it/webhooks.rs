@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use wire::device_api::{RefusalReason, RefusedOrder};
 use wire::imports::{AcceptImport, ImportSettings};
 use wire::webhooks::{NewWebhook, WebhookChange, WebhookEvent};
 
@@ -192,7 +193,7 @@ fn everything(site: &Site) {
         send(&device, order.run, &good_run(order.run)).acknowledged,
         6
     );
-    let failing = Machine::new("PF2");
+    let mut failing = Machine::new("PF2");
     let (device, order) = failing.order(site);
     let mut events = good_run(order.run);
     events[5] = event(
@@ -205,6 +206,11 @@ fn everything(site: &Site) {
         .admin
         .send("POST", &format!("/api/v1/runs/{}/retry", order.run), &())
         .unwrap();
+    failing.refused = Some(RefusedOrder {
+        run: order.run,
+        reason: RefusalReason::BadWarrant,
+        text: "it was altered".into(),
+    });
     let (device, _) = failing.order(site);
     let resumed = event(
         order.run,
@@ -289,6 +295,10 @@ fn every_event_reaches_a_receiver_with_a_right_signature() {
     assert_eq!(
         data("run.failed")["failure"],
         json!({"step": "os", "errors": ["cannot write", "no space"]})
+    );
+    assert_eq!(
+        data("run.refused")["refusal"],
+        json!({"reason": "bad-warrant", "text": "it was altered"})
     );
     assert_eq!(
         data("device.staged")["prestage"],

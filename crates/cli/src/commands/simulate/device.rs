@@ -295,6 +295,7 @@ impl Device {
             run: self.run(),
             mark: None,
             wipe_keys: Vec::new(),
+            refused: None,
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
         let check_in = self.sign(challenge, body);
