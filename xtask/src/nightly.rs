@@ -223,7 +223,6 @@ fn power_cuts(_no_figures: &Path) -> Result<()> {
                 "--",
                 "--nocapture",
                 "power_cuts",
-                "failing_media",
             ])
             .env("FORESTAGE_CRASH_STATES", CRASH_STATES)
             .env("FORESTAGE_FAILING_OPERATIONS", FAILING_OPERATIONS),

@@ -32,7 +32,7 @@ const FAILED_WAIT_MS: u64 = 60_000;
 const RETRY_WAIT: Duration = Duration::from_secs(30);
 /// A machine with nothing to do asks every minute, unless the server says when.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(120);
 /// Why there is no network is shown anew this often.
 const NETWORK_SHOWN_EVERY: Duration = Duration::from_secs(3);
 /// The server says when to ask again, within reason.
@@ -60,7 +60,7 @@ impl Site {
         Self::new(Arc::new(Board::new(None)), host, trust)
     }
 
-    fn pause(&self, time: Duration) {
+    pub(crate) fn pause(&self, time: Duration) {
         wait(&*self.host, time, || false);
     }
 }

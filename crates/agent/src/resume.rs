@@ -13,7 +13,7 @@ use wire::event::FinishAction;
 use wire::order::Order;
 
 use crate::connection::load_trust;
-use crate::deploy::{self, Site};
+use crate::deploy::{self, NotRun, Site};
 use crate::host::wait;
 use crate::journal::{OrderState, load_order};
 use crate::laptop::Laptop;
@@ -74,7 +74,12 @@ pub fn go_on(site: &Site) -> Result<()> {
 fn finish(site: &Site, mut order: Order) -> Result<()> {
     log::milestone("resumed-in-os", json!({ "run": order.run }));
     let (end, reporter) = loop {
-        let (end, reporter) = deploy::run_order(site, &order, Phase::Deploying)?;
+        let ended = deploy::run_order(site, &order, Phase::Deploying);
+        if matches!(ended, Err(NotRun::Refused(_))) {
+            // The OS starts us again at once.
+            site.pause(deploy::REFUSED_PAUSE);
+        }
+        let (end, reporter) = ended?;
         if !matches!(end, RunEnd::Failed | RunEnd::Aborted) {
             break (end, reporter);
         }

@@ -488,7 +488,7 @@ mod tests {
             let cut = scope.spawn(|| disk.cut_while_it_writes(LONGER_THAN_ANY_TEST, &mut chance));
             // Not all are answered: the power goes.
             for sector in 0..WRITES_MAX as u64 {
-                let head = request(1, 0, sector * SECTOR as u64, SECTOR as u32);
+                let head = request(1, 0, sector * SECTOR as u64, 512);
                 machine
                     .0
                     .write_all(&[&head[..], &[7; SECTOR]].concat())

@@ -1,4 +1,5 @@
-//! Orders that their machines didn't take. It is a machine's own word: shown, told once, and nothing follows from it.
+//! Orders that their machines didn't take. It is a machine's own word: shown, told once for each reason, and nothing
+//! follows from it.
 
 use serde_json::json;
 use wire::device_api::{CheckInBody, RefusalReason, RefusedOrder};
@@ -30,15 +31,35 @@ pub(crate) async fn note(
         .execute(&mut **db)
         .await
         .doing("store why an order was refused")?;
-    if before.waiting == said {
+    let run = order.run.to_string();
+    if !is_news(db, &run, refused.reason).await? {
         return Ok(());
     }
-    let run = order.run.to_string();
     let detail = format!("{}: {}", before.serial, refused.text);
     audit(db, "device", "order-refused", &run, &detail).await?;
     let refusal = json!({ "reason": refused.reason, "text": refused.text });
     let more = json!({ "refusal": refusal });
     emit_run(db, WebhookEvent::RunRefused, order.run, more).await
+}
+
+/// Whether nobody was told yet that this run was refused for this reason. What a machine says besides makes no news of it.
+async fn is_news(db: &mut Write, run: &str, reason: RefusalReason) -> Result<bool, Failure> {
+    let reason = to_json("write why an order was refused", &reason)?;
+    let told: String = sqlx::query_scalar("SELECT refusals_told FROM runs WHERE id = $1")
+        .bind(run)
+        .fetch_one(&mut **db)
+        .await
+        .doing("look for what was told of a run")?;
+    if told.split(' ').any(|told| told == reason) {
+        return Ok(false);
+    }
+    sqlx::query("UPDATE runs SET refusals_told = $1 WHERE id = $2")
+        .bind(format!("{told} {reason}"))
+        .bind(run)
+        .execute(&mut **db)
+        .await
+        .doing("note what was told of a run")?;
+    Ok(true)
 }
 
 /// Forgets it: the machine has begun, or gone on.
