@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// The agent is static, so that it runs in a boot image and in any OS.
 pub(crate) const AGENT_TARGET: &str = "x86_64-unknown-linux-musl";
@@ -80,27 +80,46 @@ pub(crate) fn bench_peers() -> Result<()> {
     debian_packages(BENCH_PACKAGES)
 }
 
+/// Installing one package may remove another, of a release that it doesn't go with: that one is installed again after it.
+const ROUNDS_MAX: u32 = 3;
+
 fn debian_packages(packages: &'static [(&str, &str)]) -> Result<()> {
-    let missing: Vec<&(&str, &str)> = packages
+    for round in 0..ROUNDS_MAX {
+        let missing = missing(packages);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        eprintln!("==> installing Debian packages:");
+        missing
+            .iter()
+            .for_each(|(name, purpose)| eprintln!("      {name:<20} {purpose}"));
+        let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        if round == 0 {
+            apt_get(&["update", "-q"])?;
+        }
+        apt_get(
+            &[
+                &["install", "-q", "-y", "--no-install-recommends"],
+                names.as_slice(),
+            ]
+            .concat(),
+        )?;
+    }
+    let missing = missing(packages);
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+    ensure!(
+        names.is_empty(),
+        "apt-get has installed {}, and removed it again: install it by hand",
+        names.join(", ")
+    );
+    Ok(())
+}
+
+fn missing(packages: &'static [(&str, &str)]) -> Vec<&'static (&'static str, &'static str)> {
+    packages
         .iter()
         .filter(|(name, _)| !is_installed(name) && !is_there_otherwise(name))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    eprintln!("==> installing Debian packages:");
-    missing
-        .iter()
-        .for_each(|(name, purpose)| eprintln!("      {name:<20} {purpose}"));
-    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
-    apt_get(&["update", "-q"])?;
-    apt_get(
-        &[
-            &["install", "-q", "-y", "--no-install-recommends"],
-            names.as_slice(),
-        ]
-        .concat(),
-    )
+        .collect()
 }
 
 fn is_installed(package: &str) -> bool {
